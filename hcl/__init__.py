@@ -1,0 +1,1 @@
+"""Hierarchical Context Learning of object components for unsupervised semantic segmentation."""

@@ -1,0 +1,46 @@
+"""What every test may use: golden vectors, and a skip for tests that need a GPU."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+GOLDEN = Path(os.environ.get("HCL_GOLDEN", Path(__file__).parent / "golden"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """Vectors computed by the published program, by file name without ending."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(GOLDEN / f"{name}.npz") as archive:
+            return dict(archive)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def golden_pattern() -> Callable[[int, int, float], torch.Tensor]:
+    """The images that the golden vectors were computed on."""
+
+    def pattern(batch: int, size: int, phase: float) -> torch.Tensor:
+        b = np.arange(batch)[:, None, None, None]
+        c = np.arange(3)[None, :, None, None]
+        y = np.arange(size)[None, None, :, None]
+        x = np.arange(size)[None, None, None, :]
+        waves = np.sin(0.05 * (x + 1) * (c + 1) + 0.03 * y * (b + 1) + phase)
+        ripples = np.cos(0.11 * y - 0.07 * x * (c + 1) + 0.5 * b + phase)
+        return torch.from_numpy((waves + ripples).astype(np.float32))
+
+    return pattern
