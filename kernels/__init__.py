@@ -1,0 +1,1 @@
+"""The operations of HCL, each usable without the rest of the project."""

@@ -1,0 +1,48 @@
+"""Which implementation of an operation runs: one rule for all of them."""
+
+import importlib.util
+import os
+from typing import Literal
+
+from torch import Tensor
+
+IMPLEMENTATIONS = ("auto", "torch", "triton")
+TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
+TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def choose(impl: str, tensor: Tensor, available: bool) -> Literal["torch", "triton"]:
+    """Name the implementation that shall run on `tensor`.
+
+    "auto" is Triton on CUDA tensors where the operation has such a form, and torch elsewhere. A named
+    implementation that cannot run is an error, never a silent fallback.
+
+    Args:
+        impl: "auto", "torch" or "triton".
+        tensor: any of the operation's inputs; its device decides.
+        available: whether the operation has a Triton form.
+
+    Raises:
+        ValueError: `impl` is none of the three, or "triton" cannot run on the tensor's device.
+        NotImplementedError: "triton" was asked of an operation without such a form.
+        ModuleNotFoundError: "triton" was asked for and is not installed.
+    """
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"impl must be one of {IMPLEMENTATIONS}, got {impl!r}")
+    if impl == "auto":
+        return "triton" if available and TRITON_INSTALLED and tensor.is_cuda else "torch"
+    if impl == "triton":
+        _require_triton(tensor, available)
+        return "triton"
+    return "torch"
+
+
+def _require_triton(tensor: Tensor, available: bool) -> None:
+    if not available:
+        raise NotImplementedError("impl='triton': this operation has no Triton form; use 'auto' or 'torch'")
+    if not TRITON_INSTALLED:
+        raise ModuleNotFoundError("impl='triton' needs the package triton; install it or use 'auto'")
+    if not (tensor.is_cuda or TRITON_INTERPRETED):
+        raise ValueError(
+            f"impl='triton' needs CUDA tensors, got one on {tensor.device}; use 'auto' or 'torch'"
+        )

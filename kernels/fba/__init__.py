@@ -1,0 +1,66 @@
+"""Foreground-background-aware contrastive loss (HCL, section 5)."""
+
+import torch
+from torch import Tensor
+
+from kernels.dispatch import choose
+from kernels.fba import reference
+from kernels.fba.reference import FBAOutput
+
+__all__ = ["FBAOutput", "fba_contrastive"]
+
+
+def fba_contrastive(
+    q: Tensor,
+    k: Tensor,
+    foreground: Tensor,
+    centroids_fg: Tensor,
+    centroids_bg: Tensor,
+    temperature: float,
+    *,
+    impl: str = "auto",
+) -> FBAOutput:
+    """Contrast every online token with the centroid nearest to its momentum token (HCL, section 5).
+
+    A token meets the centroids of its own bank only. The nearest centroid is sought among the raw centroids,
+    the logits use their L2-normalised form. Arithmetic is in float32 at least, autocast or not.
+    Gradients reach q alone. There is no host synchronisation and no shape that depends on the data.
+
+    Args:
+        q: (M, C) L2-normalised online tokens.
+        k: (M, C) L2-normalised momentum tokens.
+        foreground: (M,) bool, which bank each token belongs to.
+        centroids_fg: (K_fg, C) raw centroids of the foreground bank.
+        centroids_bg: (K_bg, C) raw centroids of the background bank.
+        temperature: of the softmax, positive.
+        impl: "auto", "torch" or "triton".
+
+    Returns:
+        loss_fg, loss_bg: 0-d, the means over this call's tokens of either bank; 0 with zero gradient where
+        there are none. count_fg, count_bg: 0-d int64, the numbers of these tokens (to weigh the means over
+        ranks). assignment: (M,) int64, the nearest centroid as an index into the token's own bank.
+
+    Raises:
+        ValueError: the shapes disagree, `foreground` is not bool, a bank is empty or the temperature is not
+            positive.
+    """
+    _check(q, k, foreground, centroids_fg, centroids_bg, temperature)
+    choose(impl, q, available=False)
+    return reference.fba_contrastive(q, k, foreground, centroids_fg, centroids_bg, temperature)
+
+
+def _check(
+    q: Tensor, k: Tensor, foreground: Tensor, centroids_fg: Tensor, centroids_bg: Tensor, temperature: float
+) -> None:
+    if q.ndim != 2 or q.shape != k.shape:
+        raise ValueError(f"expected q and k of one shape (M, C), got {tuple(q.shape)} and {tuple(k.shape)}")
+    if foreground.shape != q.shape[:1] or foreground.dtype != torch.bool:
+        raise ValueError(
+            f"foreground: expected bool of shape {tuple(q.shape[:1])}, "
+            f"got {foreground.dtype} of shape {tuple(foreground.shape)}"
+        )
+    for name, bank in (("centroids_fg", centroids_fg), ("centroids_bg", centroids_bg)):
+        if bank.ndim != 2 or bank.shape[1] != q.shape[1] or bank.shape[0] < 1:
+            raise ValueError(f"{name}: expected shape (K >= 1, {q.shape[1]}), got {tuple(bank.shape)}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")

@@ -1,0 +1,42 @@
+"""CLS attention to foreground map (HCL, section 3)."""
+
+from torch import Tensor
+
+from kernels.dispatch import choose
+from kernels.foreground import reference
+
+__all__ = ["foreground_mask"]
+
+
+def foreground_mask(
+    cls_attention: Tensor, keep_mass: float, *, min_size: int = 3, impl: str = "auto"
+) -> Tensor:
+    """Keep the cells that hold the greater part of the CLS token's attention (HCL, section 3).
+
+    The heads are averaged and blurred (Gaussian 7x7, sigma 0.6, reflect padding); the cells that hold the
+    greatest `keep_mass` of the attention are foreground; small components are dropped. Batched and without
+    host synchronisation. A map without any attention has no foreground.
+
+    Args:
+        cls_attention: (B, heads, h, w), non-negative floating point, the CLS row of the last block.
+        keep_mass: share of the attention kept as foreground, theta, in (0, 1].
+        min_size: the smallest 8-connected component that stays, in cells: 1 (all stay), 2 or 3.
+        impl: "auto", "torch" or "triton".
+
+    Returns:
+        (B, h, w) bool.
+
+    Raises:
+        ValueError: not floating-point (B, heads, h, w), an empty grid, or an argument out of range.
+    """
+    if cls_attention.ndim != 4 or 0 in cls_attention.shape[1:] or not cls_attention.is_floating_point():
+        shape = tuple(cls_attention.shape)
+        raise ValueError(
+            f"expected floating-point (B, heads, h, w), got {cls_attention.dtype} of shape {shape}"
+        )
+    if not 0 < keep_mass <= 1:
+        raise ValueError(f"keep_mass must lie in (0, 1], got {keep_mass}")
+    if min_size not in (1, 2, 3):
+        raise ValueError(f"min_size must be 1, 2 or 3, got {min_size}")
+    choose(impl, cls_attention, available=False)
+    return reference.foreground_mask(cls_attention, keep_mass, min_size)

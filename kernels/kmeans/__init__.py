@@ -1,0 +1,20 @@
+"""k-means and its parts: nearest centroid, Lloyd step, whole clusterings, momentum centroids (HCL, 4 and 11).
+
+`operations` are what an implementation must provide; `lloyd` and `momentum` are written in terms of them.
+"""
+
+from kernels.kmeans.lloyd import KMeans, kmeans
+from kernels.kmeans.momentum import MomentumUpdate, momentum_centroid_update
+from kernels.kmeans.operations import cluster_sums, lloyd_step, nearest_centroid
+from kernels.kmeans.reference import LloydStep
+
+__all__ = [
+    "KMeans",
+    "LloydStep",
+    "MomentumUpdate",
+    "cluster_sums",
+    "kmeans",
+    "lloyd_step",
+    "momentum_centroid_update",
+    "nearest_centroid",
+]

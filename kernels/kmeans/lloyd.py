@@ -1,0 +1,165 @@
+"""k-means: Lloyd iterations over the rows of one process or of many."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kernels.kmeans.operations import check_rows, lloyd_step
+from kernels.kmeans.reference import LloydStep
+from kernels.kmeans.seeding import INITIALISATIONS, initial_centroids
+from kernels.precision import compute_dtype
+
+Reduce = Callable[[Tensor], Tensor]
+
+SPLIT = 1 / 1024
+
+
+class KMeans(NamedTuple):
+    """Centroids, this shard's assignment to them, the inertia over all shards, and the updates done."""
+
+    centroids: Tensor
+    assignment: Tensor
+    inertia: float
+    iterations: int
+
+
+class _Totals(NamedTuple):
+    """A Lloyd step over all shards; what the host must know has been fetched at once."""
+
+    sums: Tensor
+    counts: list[int]
+    inertia: float
+    changed: int
+
+
+@torch.no_grad()
+def kmeans(
+    x: Tensor,
+    clusters: int,
+    *,
+    iterations: int = 20,
+    seed: int = 0,
+    init: str | Tensor = "random",
+    spherical: bool = False,
+    restarts: int = 1,
+    reduce: Reduce | None = None,
+    impl: str = "auto",
+) -> KMeans:
+    """Cluster rows by Lloyd's algorithm (HCL, sections 4 and 7).
+
+    A cluster that runs empty takes over half of the largest one: both get its centroid, moved apart by a
+    small relative step. The iterations end early once no row changes its cluster. The host waits for the
+    device once an iteration.
+
+    Args:
+        x: (N, D) floating point, this shard's rows.
+        clusters: K.
+        iterations: the most updates of the centroids.
+        seed: of the draw of the first centroids; the draw does not depend on the device.
+        init: "random" (K distinct rows), "k-means++", or the first centroids themselves, (K, D).
+        spherical: bring rows and centroids to unit length, which clusters by cosine.
+        restarts: how many draws to run; the run of least inertia is returned.
+        reduce: sums a tensor over all shards, for instance by an all-reduce; None: x is all there is. Shards
+            give the result of one process up to float64 rounding, and need the same `init` tensor each.
+        impl: "auto", "torch" or "triton".
+
+    Returns:
+        centroids (K, D), float32 at least; assignment (N,) int64, the nearest of these centroids; inertia,
+        the summed squared distance over all shards; iterations, the updates done.
+
+    Raises:
+        ValueError: more clusters than rows, a setting out of range, or `init` does not fit the rest.
+    """
+    _check(x, clusters, iterations, init, restarts, reduce)
+    x = x.to(compute_dtype(x))
+    if spherical:
+        x = F.normalize(x, dim=1)
+    generator = torch.Generator().manual_seed(seed)
+
+    def run() -> KMeans:
+        drawn = init if isinstance(init, Tensor) else initial_centroids(x, clusters, init, generator)
+        start = F.normalize(drawn, dim=1) if spherical else drawn
+        return _iterate(x, start.to(x.dtype), iterations, spherical, reduce, impl)
+
+    return min((run() for _ in range(restarts)), key=lambda result: result.inertia)
+
+
+def _iterate(
+    x: Tensor, centroids: Tensor, iterations: int, spherical: bool, reduce: Reduce | None, impl: str
+) -> KMeans:
+    """Alternate assignment and update; the last assignment belongs to the centroids returned."""
+    previous = torch.full((len(x),), -1, device=x.device)
+    for updates in range(iterations + 1):
+        step = lloyd_step(x, centroids, impl=impl)
+        total = _over_shards(step, (step.assignment != previous).sum(), reduce)
+        if total.changed == 0 or updates == iterations:
+            break
+        previous = step.assignment
+        centroids = _next_centroids(centroids, total, spherical)
+    return KMeans(centroids, step.assignment, total.inertia, updates)
+
+
+def _over_shards(step: LloydStep, changed: Tensor, reduce: Reduce | None) -> _Totals:
+    """Sum everything in one float64 message: one collective and one transfer to the host an iteration."""
+    clusters, width = step.sums.shape
+    scalars = torch.stack([step.inertia, changed.double()])
+    message = torch.cat([step.sums.flatten(), step.counts.double(), scalars])
+    message = message if reduce is None else reduce(message)
+    *counts, inertia, moved = message[clusters * width :].tolist()
+    sums = message[: clusters * width].view(clusters, width)
+    return _Totals(sums, [int(count) for count in counts], inertia, int(moved))
+
+
+def _next_centroids(centroids: Tensor, total: _Totals, spherical: bool) -> Tensor:
+    counts = torch.tensor(total.counts, device=centroids.device)[:, None]
+    means = torch.where(counts > 0, total.sums / counts.clamp(min=1), centroids.double())
+    means = _split_largest(means, total.counts)
+    return (F.normalize(means, dim=1) if spherical else means).to(centroids.dtype)
+
+
+def _split_largest(centroids: Tensor, counts: list[int]) -> Tensor:
+    """Give every empty cluster half of the cluster that is the largest by then.
+
+    The step's sign alternates over channels: a step along the centroid itself would be lost on the sphere.
+    """
+    sizes = list(counts)
+    step = torch.full_like(centroids[0], SPLIT)
+    step[1::2] *= -1
+    for empty in (cluster for cluster, count in enumerate(counts) if count == 0):
+        largest = max(range(len(sizes)), key=sizes.__getitem__)
+        centroids[empty] = centroids[largest] * (1 + step)
+        centroids[largest] *= 1 - step
+        sizes[empty] = sizes[largest] // 2
+        sizes[largest] -= sizes[empty]
+    return centroids
+
+
+def _check(
+    x: Tensor, clusters: int, iterations: int, init: str | Tensor, restarts: int, reduce: Reduce | None
+) -> None:
+    for name, value in (("clusters", clusters), ("iterations", iterations), ("restarts", restarts)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if isinstance(init, Tensor):
+        _check_given(x, clusters, init, restarts)
+    elif init not in INITIALISATIONS:
+        raise ValueError(f"init must be a tensor or one of {INITIALISATIONS}, got {init!r}")
+    elif reduce is not None:
+        raise ValueError(f"with reduce, every shard needs the same init tensor, got init={init!r}")
+    if x.ndim != 2 or not x.is_floating_point():
+        raise ValueError(f"expected floating-point rows (N, D), got {x.dtype} of shape {tuple(x.shape)}")
+    rows = torch.tensor([len(x)], dtype=torch.float64, device=x.device)
+    total = len(x) if reduce is None else int(reduce(rows).item())
+    if clusters > total:
+        raise ValueError(f"cannot form {clusters} clusters of {total} rows")
+
+
+def _check_given(x: Tensor, clusters: int, init: Tensor, restarts: int) -> None:
+    check_rows(x, init)
+    if len(init) != clusters:
+        raise ValueError(f"init holds {len(init)} centroids for {clusters} clusters")
+    if restarts > 1:
+        raise ValueError(f"restarts={restarts} needs init drawn anew, got a tensor")

@@ -1,0 +1,97 @@
+"""The operations that k-means is made of: argument checks and choice of implementation."""
+
+import torch
+from torch import Tensor
+
+from kernels.dispatch import choose
+from kernels.kmeans import reference
+from kernels.kmeans.reference import LloydStep
+
+
+@torch.no_grad()
+def nearest_centroid(x: Tensor, centroids: Tensor, *, impl: str = "auto") -> Tensor:
+    """Find every row's nearest centroid by Euclidean distance (HCL, section 5).
+
+    The N x K distances never exist as a whole. Arithmetic is in float32 at least; of equals the first wins.
+
+    Args:
+        x: (N, D) floating point.
+        centroids: (K, D), K >= 1, raw (not normalised).
+        impl: "auto", "torch" or "triton".
+
+    Returns:
+        (N,) int64.
+
+    Raises:
+        ValueError: shapes that disagree, integers, or no centroid.
+    """
+    check_rows(x, centroids)
+    choose(impl, x, available=False)
+    return reference.nearest_centroid(x, centroids)
+
+
+@torch.no_grad()
+def cluster_sums(
+    x: Tensor, assignment: Tensor, clusters: int, *, impl: str = "auto"
+) -> tuple[Tensor, Tensor]:
+    """Sum and count the rows of every cluster.
+
+    The same input gives the same bits. What shards give may be added: float64 leaves nothing but rounding
+    between one shard and many.
+
+    Args:
+        x: (N, D) floating point.
+        assignment: (N,) int64 below `clusters`; negative: the row belongs to no cluster.
+        clusters: K >= 1.
+        impl: "auto", "torch" or "triton".
+
+    Returns:
+        sums (K, D) float64 and counts (K,) int64.
+
+    Raises:
+        ValueError: shapes or dtypes that disagree with the above.
+    """
+    if x.ndim != 2 or not x.is_floating_point():
+        raise ValueError(f"expected floating-point rows (N, D), got {x.dtype} of shape {tuple(x.shape)}")
+    if assignment.shape != x.shape[:1] or assignment.dtype != torch.int64:
+        raise ValueError(
+            f"assignment: expected int64 of shape {tuple(x.shape[:1])}, "
+            f"got {assignment.dtype} of shape {tuple(assignment.shape)}"
+        )
+    if clusters < 1:
+        raise ValueError(f"clusters must be at least 1, got {clusters}")
+    choose(impl, x, available=False)
+    return reference.cluster_sums(x, assignment, clusters)
+
+
+@torch.no_grad()
+def lloyd_step(x: Tensor, centroids: Tensor, *, impl: str = "auto") -> LloydStep:
+    """Assign every row to its nearest centroid and sum up what the next centroids need.
+
+    The same input gives the same bits; `sums`, `counts` and `inertia` of shards may be added.
+
+    Args:
+        x: (N, D) floating point.
+        centroids: (K, D), K >= 1.
+        impl: "auto", "torch" or "triton".
+
+    Returns:
+        assignment (N,) int64; sums (K, D) float64; counts (K,) int64; inertia 0-d float64, the summed squared
+        distance of the rows to their centroids.
+
+    Raises:
+        ValueError: shapes that disagree, integers, or no centroid.
+    """
+    check_rows(x, centroids)
+    choose(impl, x, available=False)
+    return reference.lloyd_step(x, centroids)
+
+
+def check_rows(x: Tensor, centroids: Tensor) -> None:
+    """Raise ValueError unless x is floating-point (N, D) and centroids (K >= 1, D)."""
+    if x.ndim != 2 or not x.is_floating_point():
+        raise ValueError(f"expected floating-point rows (N, D), got {x.dtype} of shape {tuple(x.shape)}")
+    if centroids.ndim != 2 or centroids.shape[1] != x.shape[1] or centroids.shape[0] < 1:
+        raise ValueError(f"centroids: expected shape (K >= 1, {x.shape[1]}), got {tuple(centroids.shape)}")
+    if not centroids.is_floating_point():
+        raise ValueError(f"centroids: expected floating point, got {centroids.dtype}")

@@ -1,0 +1,65 @@
+"""Nearest centroid and Lloyd step in plain torch."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kernels.precision import compute_dtype, without_autocast
+
+# Rows are taken so many that neither scores (rows, K) nor rows (rows, D) exceed this; it fits a CPU's cache.
+CHUNK_ELEMENTS = 2**19
+
+
+class LloydStep(NamedTuple):
+    """What one pass over the rows gives; all but `assignment` may be summed over shards."""
+
+    assignment: Tensor
+    sums: Tensor
+    counts: Tensor
+    inertia: Tensor
+
+
+def nearest_centroid(x: Tensor, centroids: Tensor) -> Tensor:
+    """Compute argmin_j ||c_j||^2 - 2 x . c_j, chunk by chunk."""
+    dtype = compute_dtype(x, centroids)
+    centroids = centroids.to(dtype)
+    squares = centroids.square().sum(dim=1)
+    with without_autocast(x):
+        nearest = [
+            torch.addmm(squares, rows.to(dtype), centroids.T, alpha=-2).argmin(dim=1)
+            for rows in x.split(_chunk_rows(x, len(centroids)))
+        ]
+    return torch.cat(nearest)
+
+
+def cluster_sums(x: Tensor, assignment: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
+    """Sum and count the rows of every cluster, in float64 and int64; same input, same bits.
+
+    Negative assignments belong to no cluster: they fall into one more bin, which is dropped.
+    """
+    bins = torch.where(assignment < 0, clusters, assignment)
+    sums = x.new_zeros(clusters + 1, x.shape[1], dtype=torch.float64)
+    rows = _chunk_rows(x, clusters)
+    for chunk, index in zip(x.split(rows), bins.split(rows), strict=True):
+        # Each is reproducible on the one kind of device and not on the other.
+        if x.is_cuda:
+            sums.index_put_((index,), chunk.double(), accumulate=True)
+        else:
+            sums.index_add_(0, index, chunk.double())
+    counts = torch.zeros_like(sums[:, 0], dtype=torch.int64).scatter_add_(0, bins, torch.ones_like(bins))
+    return sums[:-1], counts[:-1]
+
+
+def lloyd_step(x: Tensor, centroids: Tensor) -> LloydStep:
+    """Assign every row, then sum: sum_i ||x_i - c||^2 follows from the sums without another pass."""
+    assignment = nearest_centroid(x, centroids)
+    sums, counts = cluster_sums(x, assignment, len(centroids))
+    c = centroids.double()
+    squares = sum((rows.double().square().sum() for rows in x.split(_chunk_rows(x, 1))), c.new_zeros(()))
+    inertia = squares - 2 * (c * sums).sum() + (c.square().sum(dim=1) * counts).sum()
+    return LloydStep(assignment, sums, counts, inertia.clamp(min=0))
+
+
+def _chunk_rows(x: Tensor, clusters: int) -> int:
+    return max(CHUNK_ELEMENTS // max(x.shape[1], clusters), 1)

@@ -1,0 +1,62 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from kernels import dispatch
+from kernels.aggregate import aggregate_tokens, fuse_tokens
+from kernels.dispatch import choose
+from kernels.fba import fba_contrastive
+from kernels.foreground import foreground_mask
+from kernels.kmeans import cluster_sums, kmeans, lloyd_step, momentum_centroid_update, nearest_centroid
+
+X = torch.ones(4, 2)
+TOKENS, D1, D2 = [torch.ones(1, 2, 2)], torch.ones(2), torch.ones(4)
+CALLS = {
+    "aggregate_tokens": lambda impl: aggregate_tokens(TOKENS, [(1, 1)], D1, D1, impl=impl),
+    "fuse_tokens": lambda impl: fuse_tokens(TOKENS, [(1, 1)], torch.ones(4, 4), D2, D2, D2, impl=impl),
+    "fba_contrastive": lambda impl: fba_contrastive(X, X, X[:, 0] > 0, X, X, 0.1, impl=impl),
+    "nearest_centroid": lambda impl: nearest_centroid(X, X, impl=impl),
+    "cluster_sums": lambda impl: cluster_sums(X, torch.arange(4), 4, impl=impl),
+    "lloyd_step": lambda impl: lloyd_step(X, X, impl=impl),
+    "kmeans": lambda impl: kmeans(X, 2, impl=impl),
+    "momentum_centroid_update": lambda impl: momentum_centroid_update(X, X, torch.arange(4), 0.9, impl=impl),
+    "foreground_mask": lambda impl: foreground_mask(torch.ones(1, 1, 2, 2), 0.7, impl=impl),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_every_operation_refuses_what_it_cannot_run(call):
+    with pytest.raises(ValueError, match="'cuda'"):
+        call("cuda")
+    with pytest.raises(NotImplementedError, match="no Triton form"):
+        call("triton")
+    call("torch")
+
+
+def test_auto_is_torch_on_the_cpu():
+    assert choose("auto", X, available=True) == "torch"
+
+
+def test_named_triton_is_never_replaced(monkeypatch):
+    monkeypatch.setattr(dispatch, "TRITON_INSTALLED", True)
+    monkeypatch.setattr(dispatch, "TRITON_INTERPRETED", False)
+    with pytest.raises(ValueError, match="cpu"):
+        choose("triton", X, available=True)
+    monkeypatch.setattr(dispatch, "TRITON_INTERPRETED", True)
+    assert choose("triton", X, available=True) == "triton"
+
+
+def test_triton_missing_is_named(monkeypatch):
+    monkeypatch.setattr(dispatch, "TRITON_INSTALLED", False)
+    with pytest.raises(ModuleNotFoundError, match="install it"):
+        choose("triton", X, available=True)
+
+
+def test_kernels_import_neither_triton_nor_the_project():
+    code = (
+        "import sys; import kernels.aggregate, kernels.fba, kernels.kmeans, kernels.foreground; "
+        "assert not {'triton', 'hcl', 'pipelines'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

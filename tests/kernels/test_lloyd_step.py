@@ -1,0 +1,91 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.kmeans import cluster_sums, lloyd_step, nearest_centroid, reference
+
+
+def rows(count, width, seed=0, dtype=torch.float64):
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
+        dtype
+    )
+
+
+@given(count=st.integers(0, 41), width=st.integers(1, 7), clusters=st.integers(1, 9))
+@settings(max_examples=30, deadline=None)
+def test_step_equals_the_definition(count, width, clusters):
+    x, centroids = rows(count, width), rows(clusters, width, seed=1)
+    step = lloyd_step(x, centroids)
+    squares = (x[:, None] - centroids).square().sum(dim=2)
+    assert torch.equal(step.assignment, squares.argmin(dim=1))
+    members = step.assignment[:, None] == torch.arange(clusters)
+    assert torch.equal(step.counts, members.sum(dim=0))
+    torch.testing.assert_close(step.sums, members.double().T @ x)
+    torch.testing.assert_close(step.inertia, squares.min(dim=1).values.sum())
+    assert torch.equal(nearest_centroid(x, centroids), step.assignment)
+
+
+def test_chunks_do_not_matter(monkeypatch):
+    x, centroids = rows(101, 3), rows(7, 3, seed=1)
+    whole = lloyd_step(x, centroids)
+    monkeypatch.setattr(reference, "CHUNK_ELEMENTS", 30)
+    chunked = lloyd_step(x, centroids)
+    assert torch.equal(chunked.assignment, whole.assignment)
+    torch.testing.assert_close(chunked, whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_same_input_same_bits(dtype):
+    x, centroids = rows(211, 5, dtype=dtype), rows(6, 5, seed=1, dtype=dtype)
+    first, second = lloyd_step(x, centroids), lloyd_step(x.clone(), centroids.clone())
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert [t.dtype for t in first] == [torch.int64, torch.float64, torch.int64, torch.float64]
+
+
+def test_of_equal_centroids_the_first_wins():
+    x = rows(5, 3)
+    assert torch.equal(nearest_centroid(x, x[[0, 0, 0]]), torch.zeros(5, dtype=torch.int64))
+
+
+def test_half_precision_rows_meet_float32_arithmetic():
+    x, centroids = rows(64, 8, dtype=torch.float16), rows(9, 8, seed=1, dtype=torch.float32)
+    expected = torch.cdist(x.double(), centroids.double()).argmin(dim=1)
+    assert torch.equal(nearest_centroid(x, centroids), expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(nearest_centroid(x.float(), centroids), expected)
+
+
+def test_non_contiguous_inputs_change_nothing():
+    x, centroids = rows(23, 4), rows(5, 4, seed=1)
+    torch.testing.assert_close(
+        lloyd_step(x.T.contiguous().T, centroids.repeat(1, 2)[:, :4]), lloyd_step(x, centroids)
+    )
+
+
+def test_negative_assignment_belongs_to_no_cluster():
+    sums, counts = cluster_sums(torch.ones(4, 2), torch.tensor([-1, 0, 2, -1]), 3)
+    assert counts.tolist() == [1, 0, 1]
+    assert sums.tolist() == [[1, 1], [0, 0], [1, 1]]
+
+
+@pytest.mark.gpu
+def test_same_input_same_bits_on_cuda():
+    x, centroids = rows(5003, 17, dtype=torch.float32).cuda(), rows(7, 17, seed=1, dtype=torch.float32).cuda()
+    first, *others = (lloyd_step(x, centroids, impl="torch") for _ in range(4))
+    assert all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
+    torch.testing.assert_close(first.sums.cpu(), lloyd_step(x.cpu(), centroids.cpu()).sums)
+
+
+def test_unfit_arguments_are_named():
+    x = rows(6, 3)
+    with pytest.raises(ValueError, match=r"K >= 1, 3.*\(2, 4\)"):
+        nearest_centroid(x, torch.ones(2, 4))
+    with pytest.raises(ValueError, match=r"K >= 1, 3.*\(0, 3\)"):
+        lloyd_step(x, x[:0])
+    with pytest.raises(ValueError, match=r"torch.int64"):
+        nearest_centroid(x.long(), x)
+    with pytest.raises(ValueError, match=r"int64.*\(6,\).*torch.int32.*\(5,\)"):
+        cluster_sums(x, torch.zeros(5, dtype=torch.int32), 2)
+    with pytest.raises(ValueError, match=r"clusters.*0"):
+        cluster_sums(x, torch.zeros(6, dtype=torch.int64), 0)
