@@ -1,0 +1,1 @@
+"""The networks of HCL, and the files their weights come from."""

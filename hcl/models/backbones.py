@@ -1,0 +1,104 @@
+"""The backbones that HCL can stand on, by name (HCL, sections 1 and 11)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from hcl.models.downloads import BACKBONE_FILES, fetch
+from hcl.models.pm_vit import PMViT
+from hcl.models.vit import VisionTransformer, ViTConfig, initialise
+from hcl.models.weights import load_into, read_checkpoint
+
+# Trained with the model, but of no use without masked images.
+_UNUSED_KEYS = frozenset({"mask_token"})
+
+
+class Backbone(NamedTuple):
+    """A backbone's shape and the patch sizes of its levels."""
+
+    vit: ViTConfig
+    patch_sizes: tuple[int, ...]
+
+
+def _dino(patch_size: int, patch_sizes: tuple[int, ...], width: int, heads: int) -> Backbone:
+    table = 224 // patch_size
+    return Backbone(ViTConfig(patch_size=patch_size, width=width, heads=heads, table=table), patch_sizes)
+
+
+def _dinov2(width: int, heads: int, *, registers: bool) -> Backbone:
+    vit = ViTConfig(
+        patch_size=14,
+        width=width,
+        heads=heads,
+        table=37,
+        registers=4 if registers else 0,
+        layer_scale=True,
+        position_offset=0.0 if registers else 0.1,
+        antialias=registers,
+    )
+    return Backbone(vit, (14, 28, 56))
+
+
+BACKBONES: Mapping[str, Backbone] = MappingProxyType(
+    {
+        "dino_vits16": _dino(16, (16, 32, 56), 384, 6),
+        "dino_vits8": _dino(8, (8, 16, 32, 56), 384, 6),
+        "dino_vitb16": _dino(16, (16, 32, 56), 768, 12),
+        "dino_vitb8": _dino(8, (8, 16, 32, 56), 768, 12),
+        "dinov2_vits14": _dinov2(384, 6, registers=False),
+        "dinov2_vits14_reg": _dinov2(384, 6, registers=True),
+        "dinov2_vitb14": _dinov2(768, 12, registers=False),
+        "dinov2_vitb14_reg": _dinov2(768, 12, registers=True),
+        "tiny": Backbone(ViTConfig(width=96, depth=4, heads=3), (16, 32, 56)),
+    }
+)
+
+
+@dataclass
+class BackboneConfig:
+    """Choice of the backbone.
+
+    Args:
+        name: one of `BACKBONES`. "tiny" has seeded random weights: for tests, and to see the program run.
+        weights: file with the backbone's state dict; without one it is downloaded from its authors.
+        patch_sizes: of the levels in pixels, ascending from the backbone's own; by default the usual ones.
+    """
+
+    name: str = "dino_vits16"
+    weights: str | None = None
+    patch_sizes: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in BACKBONES:
+            raise ValueError(f"backbone {self.name!r} is not known; choose one of {', '.join(BACKBONES)}")
+
+
+def build_backbone(config: BackboneConfig) -> PMViT:
+    """The chosen backbone, its weights loaded, frozen, on the CPU in float32.
+
+    Raises:
+        ValueError: the patch sizes do not ascend from the backbone's own.
+        FileNotFoundError, CheckpointError: the file of weights is missing, unsafe, or of another model.
+        DownloadError: the weights can neither be found in the cache nor downloaded.
+    """
+    backbone = BACKBONES[config.name]
+    vit = VisionTransformer(backbone.vit)
+    if config.weights is None and config.name not in BACKBONE_FILES:
+        _draw_weights(vit)
+    else:
+        path = config.weights or fetch(BACKBONE_FILES[config.name])
+        state = read_checkpoint(path)
+        load_into(vit, {key: value for key, value in state.items() if key not in _UNUSED_KEYS}, path)
+    return PMViT(vit, config.patch_sizes or backbone.patch_sizes)
+
+
+def _draw_weights(vit: VisionTransformer) -> None:
+    """Random weights, always the same, whatever the state of the global generator."""
+    generator = torch.Generator().manual_seed(0)
+    initialise(vit, generator)
+    for parameter in (vit.cls_token, vit.pos_embed, *vit.patch_embed.parameters()):
+        nn.init.trunc_normal_(parameter, std=0.02, generator=generator)

@@ -1,0 +1,160 @@
+"""Backbone weights from their authors' addresses, verified and kept in a cache folder.
+
+Every file is checked against a SHA-256 whenever it is used. Where a trustworthy sum is known it stands below,
+so a file that was tampered with is never used. For three of DINO's files none is known: their first download
+is taken on the word of the https server, its sum is written beside it (``<file>.sha256``), and later uses are
+checked against that. In either case `hcl.models.weights` reads the file without executing anything, and
+checks every key and shape.
+"""
+
+import hashlib
+import logging
+import os
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+_SCHEMES = ("https",)
+_TIMEOUT = 30  # seconds without an answer
+_CHUNK = 1 << 20  # bytes
+
+
+class DownloadError(OSError):
+    """A file could not be had, or is not the file that its authors published."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """Where a file comes from, and its SHA-256 if a trustworthy one is known."""
+
+    url: str
+    sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name in the cache."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+_HOST = "https://dl.fbaipublicfiles.com"
+
+BACKBONE_FILES: Mapping[str, RemoteFile] = MappingProxyType(
+    {
+        "dino_vits16": RemoteFile(f"{_HOST}/dino/dino_deitsmall16_pretrain/dino_deitsmall16_pretrain.pth"),
+        "dino_vits8": RemoteFile(f"{_HOST}/dino/dino_deitsmall8_pretrain/dino_deitsmall8_pretrain.pth"),
+        "dino_vitb16": RemoteFile(
+            f"{_HOST}/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth",
+            "bf34ad0f424b9029b593e8dc3ed553bf26e88bcba0d32bf3e62a6209cb64c85e",
+        ),
+        "dino_vitb8": RemoteFile(f"{_HOST}/dino/dino_vitbase8_pretrain/dino_vitbase8_pretrain.pth"),
+        "dinov2_vits14": RemoteFile(
+            f"{_HOST}/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",
+            "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
+        ),
+        "dinov2_vits14_reg": RemoteFile(
+            f"{_HOST}/dinov2/dinov2_vits14/dinov2_vits14_reg4_pretrain.pth",
+            "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb",
+        ),
+        "dinov2_vitb14": RemoteFile(
+            f"{_HOST}/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
+            "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
+        ),
+        "dinov2_vitb14_reg": RemoteFile(
+            f"{_HOST}/dinov2/dinov2_vitb14/dinov2_vitb14_reg4_pretrain.pth",
+            "73182a088cf94833c94b1666d1c99e02fe87e2007bff57b564fb6206e25dba71",
+        ),
+    }
+)
+
+
+def cache_folder() -> Path:
+    """``$HCL_CACHE``, else ``$XDG_CACHE_HOME/hcl``, else ``~/.cache/hcl``."""
+    if own := os.environ.get("HCL_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "hcl"
+
+
+def fetch(remote: RemoteFile) -> Path:
+    """The verified local copy of a file, downloaded on first use.
+
+    Raises:
+        DownloadError: there is no way to download it, what came is incomplete, or the checksum is wrong.
+    """
+    path = cache_folder() / remote.name
+    if not path.is_file():
+        _download(remote, path)
+    _verify(remote, path)
+    return path
+
+
+def _download(remote: RemoteFile, path: Path) -> None:
+    """Write under a temporary name, verify, then rename, so that the cache never holds half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            received = _receive(remote, file)
+        if remote.sha256 not in (None, received):
+            raise DownloadError(f"what came has SHA-256 {received}, not {remote.sha256}")
+        temporary.replace(path)
+    except (OSError, HTTPException) as error:
+        raise DownloadError(
+            f"cannot download {remote.url}: {error}. Get the file some other way and put it at {path}, "
+            "or name one with --backbone.weights FILE"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _receive(remote: RemoteFile, file: BinaryIO) -> str:
+    """Copy the file from its server; returns the SHA-256 of what came."""
+    _require_scheme(remote.url)
+    digest = hashlib.sha256()
+    with urllib.request.urlopen(remote.url, timeout=_TIMEOUT) as response:
+        _require_scheme(response.url)  # after redirects
+        size = int(response.headers.get("Content-Length") or 0)
+        with tqdm(total=size or None, unit="B", unit_scale=True, desc=remote.name, disable=None) as progress:
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                digest.update(chunk)
+                progress.update(len(chunk))
+    if size and file.tell() != size:
+        raise DownloadError(f"only {file.tell()} of {size} bytes came")
+    return digest.hexdigest()
+
+
+def _require_scheme(url: str) -> None:
+    if url.split("://", 1)[0] not in _SCHEMES:
+        raise DownloadError(f"{url} is not an https address")
+
+
+def _verify(remote: RemoteFile, path: Path) -> None:
+    """Check a cached file against the known sum, or against the one recorded when it was first used."""
+    with path.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    record = path.with_name(f"{path.name}.sha256")
+    expected = remote.sha256
+    if expected is None and record.is_file():
+        expected = record.read_text().partition(" ")[0]
+    if expected is None:
+        record.write_text(f"{actual}  {path.name}\n")
+        log.warning(
+            "no trustworthy checksum of %s is known: its SHA-256 %s is recorded in %s, and later uses are "
+            "checked against that",
+            path.name,
+            actual,
+            record,
+        )
+    elif actual != expected:
+        raise DownloadError(f"{path} has SHA-256 {actual}, not {expected}: delete it to download it again")

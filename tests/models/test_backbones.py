@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from hcl.models.backbones import BACKBONES, BackboneConfig, build_backbone
+from hcl.models.downloads import BACKBONE_FILES
+from hcl.models.vit import VisionTransformer
+from hcl.models.weights import CheckpointError
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("dino_vits16", 21_665_664),
+        ("dino_vits8", 21_670_272),
+        ("dino_vitb16", 85_798_656),
+        ("dino_vitb8", 85_807_872),
+        ("dinov2_vits14", 22_056_192),
+        ("dinov2_vitb14", 86_579_712),
+        ("dinov2_vits14_reg", 22_056_192 + 4 * 384),
+        ("dinov2_vitb14_reg", 86_579_712 + 4 * 768),
+    ],
+)
+def test_shapes_are_those_of_the_published_backbones(name, parameters):
+    with torch.device("meta"):
+        vit = VisionTransformer(BACKBONES[name].vit)
+    assert sum(p.numel() for p in vit.parameters()) == parameters
+
+
+def test_every_backbone_but_tiny_has_a_file_to_download():
+    assert set(BACKBONE_FILES) == set(BACKBONES) - {"tiny"}
+    assert all(remote.url.startswith("https://") for remote in BACKBONE_FILES.values())
+    assert len({remote.name for remote in BACKBONE_FILES.values()}) == len(BACKBONE_FILES)
+
+
+def test_tiny_is_the_same_every_time_and_leaves_the_global_generator_alone():
+    torch.manual_seed(1)
+    first = build_backbone(BackboneConfig("tiny")).state_dict()
+    torch.manual_seed(2)
+    second = build_backbone(BackboneConfig("tiny")).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_weights_are_read_from_a_file_of_lower_precision(tmp_path):
+    state = VisionTransformer(BACKBONES["tiny"].vit).state_dict()
+    halves = {key: tensor.half() for key, tensor in state.items()}
+    torch.save({"mask_token": torch.zeros(1, 96), **halves}, tmp_path / "w.pth")
+    backbone = build_backbone(BackboneConfig("tiny", weights=str(tmp_path / "w.pth")))
+    loaded = backbone.vit.state_dict()
+    assert all(torch.equal(loaded[key], tensor.half().float()) for key, tensor in state.items())
+    assert not any(p.requires_grad for p in backbone.parameters())
+
+
+def test_weights_of_another_width_are_refused_by_key_and_shapes(tmp_path):
+    torch.save(VisionTransformer(BACKBONES["tiny"].vit).state_dict(), tmp_path / "narrow.pth")
+    with pytest.raises(CheckpointError, match=r"narrow\.pth.*cls_token is \(1, 1, 96\).*\(1, 1, 384\)"):
+        build_backbone(BackboneConfig("dino_vits16", weights=str(tmp_path / "narrow.pth")))
+
+
+def test_patch_sizes_can_be_chosen():
+    assert build_backbone(BackboneConfig("tiny", patch_sizes=[16, 40])).patch_sizes == (16, 40)
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"'resnet50' is not known.*dino_vits16.*tiny"):
+        BackboneConfig("resnet50")
+
+
+def test_missing_weights_file_is_named():
+    with pytest.raises(FileNotFoundError, match=r"nowhere/w\.pth"):
+        build_backbone(BackboneConfig("tiny", weights="nowhere/w.pth"))

@@ -1,0 +1,117 @@
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from hcl.models import downloads
+from hcl.models.downloads import DownloadError, RemoteFile, cache_folder, fetch
+
+CONTENT = b"weights" * 1000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.server.requests += 1
+        found = "missing" not in self.path
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT[:100] if "cut" in self.path else CONTENT)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[ThreadingHTTPServer]:
+    """A server on the loopback, to which plain http is allowed."""
+    monkeypatch.setattr(downloads, "_SCHEMES", ("http",))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.requests = 0
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path) -> Path:
+    monkeypatch.setenv("HCL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def remote(server: ThreadingHTTPServer, name: str, sha256: str | None) -> RemoteFile:
+    return RemoteFile(f"http://127.0.0.1:{server.server_port}/{name}", sha256)
+
+
+def test_downloads_once_and_verifies(server, cache):
+    for _ in range(2):
+        path = fetch(remote(server, "w.pth", SHA256))
+        assert path == cache / "w.pth"
+        assert path.read_bytes() == CONTENT
+    assert server.requests == 1
+    assert [p.name for p in cache.iterdir()] == ["w.pth"]
+
+
+def test_a_download_with_another_checksum_is_not_kept(server, cache):
+    with pytest.raises(DownloadError, match=f"has SHA-256 {SHA256}, not {'0' * 64}"):
+        fetch(remote(server, "w.pth", "0" * 64))
+    assert not list(cache.iterdir())
+
+
+def test_a_cached_file_that_changed_is_refused(server, cache):
+    path = fetch(remote(server, "w.pth", SHA256))
+    path.write_bytes(b"tampered")
+    with pytest.raises(DownloadError, match=r"w\.pth has SHA-256 .* delete it to download it again"):
+        fetch(remote(server, "w.pth", SHA256))
+
+
+def test_without_a_known_checksum_the_first_one_is_recorded_and_said(server, cache, caplog):
+    path = fetch(remote(server, "w.pth", None))
+    assert (cache / "w.pth.sha256").read_text() == f"{SHA256}  w.pth\n"
+    assert "no trustworthy checksum of w.pth is known" in caplog.text
+    assert SHA256 in caplog.text
+    caplog.clear()
+    assert fetch(remote(server, "w.pth", None)) == path
+    assert not caplog.text
+    path.write_bytes(b"tampered")
+    with pytest.raises(DownloadError, match=f"not {SHA256}"):
+        fetch(remote(server, "w.pth", None))
+
+
+def test_a_download_cut_short_is_not_kept(server, cache):
+    with pytest.raises(DownloadError, match="100 of 7000 bytes"):
+        fetch(remote(server, "cut.pth", None))
+    assert not list(cache.iterdir())
+
+
+def test_without_a_way_there_the_error_says_which_file_to_put_where(server, cache):
+    with pytest.raises(DownloadError) as refusal:
+        fetch(remote(server, "missing.pth", SHA256))
+    message = str(refusal.value)
+    assert "/missing.pth: HTTP Error 404" in message
+    assert f"put it at {cache / 'missing.pth'}" in message
+    assert "--backbone.weights FILE" in message
+    assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/w.pth", "file:///etc/hostname"])
+def test_only_https_is_asked(cache, url):
+    with pytest.raises(DownloadError, match="is not an https address"):
+        fetch(RemoteFile(url))
+    assert not list(cache.iterdir())
+
+
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("HCL_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.delenv("HCL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "hcl"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "hcl"
