@@ -1,0 +1,62 @@
+"""Opening a data set from its configuration: the one door to everything in `hcl.data`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hcl.data.checks import check_images
+from hcl.data.coco import Group, open_coco
+from hcl.data.folder import open_folder
+from hcl.data.samples import Dataset, Sample, read_label
+from hcl.data.scenes import CLASS_NAMES as SCENE_CLASSES
+from hcl.data.scenes import write_scenes
+from hcl.data.voc import open_voc
+
+__all__ = ["DataConfig", "Dataset", "Sample", "check_images", "open_dataset", "read_label"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images to open.
+
+    Args:
+        kind: `voc`, `coco`, `folder` (any images, no labels) or `scenes` (generated at `root` when nothing is
+            there).
+        root: the data set's folder.
+        split: name of the split: `trainaug`, `val`, ... for voc; `train`, `val` for scenes; a list's name,
+            `train2017` or `val2017` for coco. A folder of images has none.
+        classes: for coco, whether all 27 classes count, or only things, or only stuff.
+    """
+
+    kind: Literal["voc", "coco", "folder", "scenes"]
+    root: str
+    split: str = ""
+    classes: Group = "all"
+
+    def __post_init__(self) -> None:
+        if self.kind == "folder" and self.split:
+            raise ValueError(
+                f"a folder of images has no split, got split={self.split!r}: point root at a sub-folder"
+            )
+        if self.kind != "folder" and not self.split:
+            raise ValueError(f"a data set of kind {self.kind!r} needs a split, for example 'train'")
+        if self.kind != "coco" and self.classes != "all":
+            raise ValueError(f"classes={self.classes!r} is for kind 'coco' only, got kind {self.kind!r}")
+
+
+def open_dataset(config: DataConfig) -> Dataset:
+    """The data set of a configuration; no image is opened (see `check_images`).
+
+    Raises FileNotFoundError for a missing root, folder or split (naming the splits that exist), ValueError
+    for an empty or malformed split.
+    """
+    root = Path(config.root).expanduser()
+    if config.kind == "scenes":
+        if not root.exists():
+            write_scenes(root)
+        return open_voc(root, config.split, "scenes", SCENE_CLASSES)
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {root} (root of the {config.kind} data set)")
+    if config.kind == "voc":
+        return open_voc(root, config.split)
+    return open_coco(root, config.split, config.classes) if config.kind == "coco" else open_folder(root)

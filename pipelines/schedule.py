@@ -1,0 +1,154 @@
+"""A DALI pipeline that is built once and run through one schedule of batches after another."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali.plugin.pytorch import feed_ndarray
+
+from hcl.data.checks import image_problem
+from hcl.data.samples import Dataset
+
+Columns = tuple[list[np.ndarray], ...]
+Load = Callable[[np.ndarray], Columns]
+Outputs = tuple[torch.Tensor, ...]
+
+
+class Column(NamedTuple):
+    """One input of a pipeline: what `load` returns for a batch, an array a sample."""
+
+    dtype: types.DALIDataType
+    ndim: int
+    layout: str = ""
+
+
+PATH = Column(types.UINT8, 1)
+
+
+class ScheduledPipeline:
+    """Runs a graph of DALI operators over batches of a data set's images, prefetching two batches ahead.
+
+    Args:
+        graph: takes one DALI node a column and returns the tuple of outputs. Every output is one dense array
+            a batch.
+        columns: what the graph is fed with; the first is the path of the image (`path_bytes`).
+        dataset: names the files in errors.
+        device: where the outputs lie; on a CUDA device images are decoded there.
+        threads: CPU threads of the pipeline.
+    """
+
+    def __init__(
+        self,
+        graph: Callable[..., tuple[Any, ...]],
+        columns: Sequence[Column],
+        dataset: Dataset,
+        *,
+        device: torch.device,
+        threads: int,
+    ) -> None:
+        self._graph, self._columns, self._dataset = graph, columns, dataset
+        self._device, self._threads = device, threads
+        self._resting: _Built | None = None
+
+    def run(self, batches: Sequence[np.ndarray], load: Load) -> Iterator[tuple[np.ndarray, Outputs]]:
+        """(indices, outputs) of every batch of sample indices, in order; batches may differ in size.
+
+        `load` gives a batch's columns; what it raises reaches the caller. An image that cannot be decoded is
+        a RuntimeError that names it. Whatever ends a run early, an error or a caller who stops asking, costs
+        the next run a new build.
+        """
+        if any(len(indices) == 0 for indices in batches):
+            raise ValueError("a batch needs at least one image")
+        if not batches:
+            return
+        built = self._take(max(len(indices) for indices in batches))
+        built.feed.batches, built.feed.load = batches, load
+        for indices in batches:
+            yield indices, self._outputs(built.pipeline, indices)
+        with suppress(StopIteration):
+            built.pipeline.run()
+        built.pipeline.reset()
+        self._resting = built
+
+    def _take(self, largest: int) -> "_Built":
+        """The pipeline at rest, or a new one; it is put back only after a complete run."""
+        built, self._resting = self._resting, None
+        return built if built is not None and largest <= built.largest else self._build(largest)
+
+    def _build(self, largest: int) -> "_Built":
+        feed = _Feed()
+
+        @pipeline_def(enable_conditionals=True)
+        def define() -> Any:
+            inputs = fn.external_source(
+                source=feed,
+                num_outputs=len(self._columns),
+                batch=True,
+                batch_info=True,
+                dtype=[column.dtype for column in self._columns],
+                ndim=[column.ndim for column in self._columns],
+                layout=[column.layout for column in self._columns],
+            )
+            return self._graph(*inputs)
+
+        pipeline = define(
+            batch_size=largest,
+            num_threads=self._threads,
+            device_id=_device_id(self._device),
+            prefetch_queue_depth=2,
+        )
+        pipeline.build()
+        return _Built(pipeline, feed, largest)
+
+    def _outputs(self, pipeline: Any, indices: np.ndarray) -> Outputs:
+        try:
+            return tuple(_to_torch(output.as_tensor(), self._device) for output in pipeline.run())
+        except RuntimeError as error:
+            raise RuntimeError(self._blame(indices)) from error
+
+    def _blame(self, indices: np.ndarray) -> str:
+        samples = [self._dataset.samples[index] for index in indices]
+        problems = {sample: image_problem(sample.image) for sample in samples}
+        guilty = [f"{s.image} {problem} ({s.origin})" for s, problem in problems.items() if problem]
+        listed = "\n".join(guilty or [f"{s.image} ({s.origin})" for s in samples])
+        return f"DALI could not process {'' if guilty else 'one of '}these images:\n{listed}"
+
+
+class _Feed:
+    """What a pipeline asks for its next batch; given another schedule before every run."""
+
+    batches: Sequence[np.ndarray]
+    load: Load
+
+    def __call__(self, info: types.BatchInfo) -> Columns:
+        if info.iteration >= len(self.batches):
+            raise StopIteration
+        return self.load(self.batches[info.iteration])
+
+
+class _Built(NamedTuple):
+    pipeline: Any
+    feed: _Feed
+    largest: int
+
+
+def path_bytes(path: object) -> np.ndarray:
+    """A path the way `fn.io.file.read` takes it: its bytes, as (n,) uint8."""
+    return np.frombuffer(str(path).encode(), np.uint8)
+
+
+def _device_id(device: torch.device) -> int | None:
+    if device.type == "cpu":
+        return None
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+def _to_torch(tensor: Any, device: torch.device) -> torch.Tensor:
+    """A copy, because DALI writes the next batch into the same memory."""
+    dtype = {types.FLOAT: torch.float32, types.UINT8: torch.uint8}[tensor.dtype]
+    copy = torch.empty(tensor.shape(), dtype=dtype, device=device)
+    stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+    return feed_ndarray(tensor, copy, cuda_stream=stream)

@@ -1,0 +1,137 @@
+"""The two views of a training image (HCL, section 6), made by DALI from draws that are made elsewhere.
+
+Brightness and contrast (about the image's mean grey) are the formulas of torchvision's ColorJitter, and every
+step is clamped to a pixel's range; values stay fractional between steps. Where DALI differs: hue turns the
+colours in YIQ, not in HSV, and saturation scales them there, with coefficients of three digits (at saturation
+0 a channel is off by up to 0.3 % of its range). What is not applied has factor 1 or hue 0 and changes nothing
+beyond rounding (1e-7 of the range); blur that is not applied is left out of the graph's path.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from nvidia.dali import fn, math, types
+
+from hcl.data.samples import Dataset
+from pipelines.draws import ViewsConfig, draw_views
+from pipelines.normalise import normalise
+from pipelines.schedule import PATH, Column, Columns, ScheduledPipeline, path_bytes
+
+GREY = (0.299, 0.587, 0.114)
+
+
+class ViewBatch(NamedTuple):
+    """Sample indices (B,), and per view asked for (B, 3, size, size) float32, ImageNet-normalised."""
+
+    indices: np.ndarray
+    views: tuple[torch.Tensor, ...]
+
+
+class TrainingViews:
+    """Views of a data set's images. A view is a function of (seed, epoch, index, view) alone.
+
+    Batch composition, order and the number of threads change no bit of it (on one kind of device). EXIF
+    orientation is not applied: pixels come as they are stored, as their label masks do.
+
+    Args:
+        dataset: whose images are viewed; labels are never read.
+        config: the ranges that are drawn from.
+        seed: of all draws, at least 0.
+        device: "cpu", or a CUDA device, which then decodes and computes.
+        threads: CPU threads.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: ViewsConfig,
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+        threads: int = 2,
+    ) -> None:
+        self.dataset, self.config, self.seed = dataset, config, seed
+        self._device, self._threads = torch.device(device), threads
+        self._pipelines: dict[int, ScheduledPipeline] = {}
+
+    def batches(
+        self, epoch_draw: int, batches: Sequence[np.ndarray], views: tuple[int, ...] = (1, 2)
+    ) -> Iterator[ViewBatch]:
+        """The views of every batch of sample indices, in order; batches may differ in size.
+
+        `epoch_draw` says which draws: the same number gives the same views again. `views` picks among 1 and
+        2. Raises ValueError for another view or an empty batch, RuntimeError naming the file that cannot be
+        decoded.
+        """
+        if not views or not set(views) <= {1, 2}:
+            raise ValueError(f"views are 1 and 2, got {views}")
+        rows = [view - 1 for view in views]
+
+        def load(indices: np.ndarray) -> Columns:
+            draws = [draw_views(self.config, self.seed, epoch_draw, int(index)) for index in indices]
+            paths = [path_bytes(self.dataset.samples[index].image) for index in indices]
+            jitter = ([draw.photometric[row] for draw in draws] for row in rows)
+            return (paths, [draw.crop for draw in draws], *jitter)
+
+        return (ViewBatch(*batch) for batch in self._pipeline(len(views)).run(batches, load))
+
+    def _pipeline(self, views: int) -> ScheduledPipeline:
+        if views not in self._pipelines:
+            columns = [PATH, *[Column(types.FLOAT, 1)] * (1 + views)]
+            self._pipelines[views] = ScheduledPipeline(
+                self._graph, columns, self.dataset, device=self._device, threads=self._threads
+            )
+        return self._pipelines[views]
+
+    def _graph(self, path: Any, crop: Any, *jitters: Any) -> tuple[Any, ...]:
+        decoder = "cpu" if self._device.type == "cpu" else "mixed"
+        image = _decode_crop(path, crop, decoder)
+        doubled = fn.resize(image, size=[2 * self.config.size] * 2, dtype=types.FLOAT)
+        return tuple(self._view(doubled, jitter) for jitter in jitters)
+
+    def _view(self, image: Any, jitter: Any) -> Any:
+        image = _color_jitter(image, jitter)
+        if self.config.grayscale_probability > 0:
+            image = fn.saturation(image, saturation=1 - jitter[5])
+        return normalise(fn.resize(_blur(image, jitter[4]), size=[self.config.size] * 2))
+
+
+def _decode_crop(path: Any, crop: Any, decoder: str) -> Any:
+    """Decode only the drawn square: side = round(share of the shorter side), place uniform over pixels."""
+    encoded = fn.io.file.read(path)
+    extent = fn.cast(fn.peek_image_shape(encoded, adjust_orientation=False)[:2], dtype=types.FLOAT)
+    shorter = fn.reductions.min(extent)
+    side = math.max(math.floor(shorter * crop[0] + 0.5), 1.0)
+    room = extent - side
+    anchor = fn.cast(math.min(math.floor((room + 1.0) * crop[1:]), room), dtype=types.INT32)
+    side = fn.cast(side, dtype=types.INT32)
+    return fn.decoders.image_slice(
+        encoded, anchor, fn.stack(side, side), axes=[0, 1], device=decoder, adjust_orientation=False
+    )
+
+
+def _color_jitter(image: Any, jitter: Any) -> Any:
+    image = _clamp(fn.brightness(image, brightness=jitter[0]))
+    image = _clamp(fn.contrast(image, contrast=jitter[1], contrast_center=_mean_grey(image)))
+    image = _clamp(fn.saturation(image, saturation=jitter[2]))
+    return _clamp(fn.hue(image, hue=jitter[3]))
+
+
+def _mean_grey(image: Any) -> Any:
+    channels = fn.reductions.mean(image, axes=[0, 1])
+    # An operator's arguments lie on the CPU even where its images do not.
+    return fn.reductions.sum(
+        channels * types.Constant(list(GREY), dtype=types.FLOAT, device=image.device)
+    ).cpu()
+
+
+def _clamp(image: Any) -> Any:
+    return math.clamp(image, 0.0, 255.0)
+
+
+def _blur(image: Any, sigma: Any) -> Any:
+    if sigma > 0:
+        image = fn.gaussian_blur(image, sigma=sigma)
+    return image

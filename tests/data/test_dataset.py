@@ -1,0 +1,56 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from hcl.data.dataset import DataConfig, check_images, open_dataset, read_label
+
+REAL = os.environ.get("HCL_DATA")
+real_data = pytest.mark.skipif(not REAL, reason="HCL_DATA does not name a folder of real data")
+
+
+def test_kinds_open_their_layouts(tmp_path, write_image, write_split):
+    write_split(tmp_path / "ImageSets/Segmentation/train.txt", "a")
+    write_split(tmp_path / "cocostuff10k.txt", "COCO_train2014_1")
+    write_image(tmp_path / "JPEGImages/a.jpg")
+    names = [
+        open_dataset(DataConfig(kind, str(tmp_path), split)).name
+        for kind, split in [("voc", "train"), ("coco", "cocostuff10k"), ("folder", "")]
+    ]
+    assert names == ["voc-train", "coco-cocostuff10k", f"folder-{tmp_path.name}"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "folder", "split": "val"}, "'val'"),
+        ({"kind": "voc"}, "'voc' needs a split"),
+        ({"kind": "voc", "split": "val", "classes": "stuff"}, "'stuff'"),
+    ],
+)
+def test_settings_that_contradict_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DataConfig(root="/data", **settings)
+
+
+def test_a_missing_root_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        open_dataset(DataConfig("voc", str(tmp_path / "nowhere"), "val"))
+
+
+@real_data
+@pytest.mark.parametrize(
+    ("kind", "folder", "split", "count", "classes"),
+    [
+        ("voc", "voc2012-subset", "trainaug", 400, 21),
+        ("voc", "voc2012-subset", "val", 445, 21),
+        ("coco", "coco-subset", "cocostuff10k", 100, 27),
+        ("coco", "coco-subset", "Coco164kFull_Stuff_Coarse_7", 100, 27),
+    ],
+)
+def test_real_data_is_whole_and_its_labels_are_classes(kind, folder, split, count, classes):
+    dataset = open_dataset(DataConfig(kind, str(Path(REAL) / folder), split))
+    assert (len(dataset), len(dataset.class_names)) == (count, classes)
+    check_images(dataset, labels=True)
+    for sample in dataset.samples[:20]:
+        read_label(sample, dataset)

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from hcl.data.samples import Dataset, Sample, read_label
+
+CLASSES = ("background", "thing")
+
+
+@pytest.fixture
+def sample(tmp_path, write_image):
+    return Sample(write_image(tmp_path / "a.jpg", 3, 2), tmp_path / "a.png", "val.txt:4")
+
+
+def test_a_palette_mask_is_read_as_indices(sample, write_mask):
+    values = np.array([[0, 1, 255], [1, 1, 0]], np.uint8)
+    write_mask(sample.label, values)
+    np.testing.assert_array_equal(read_label(sample, Dataset("d", [sample], CLASSES)), values)
+
+
+def test_another_size_than_the_image_names_both_files_and_sizes(sample, write_mask):
+    write_mask(sample.label, np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"a\.png is 2x3, .*a\.jpg is 3x2 \(val\.txt:4\)"):
+        read_label(sample, Dataset("d", [sample], CLASSES))
+
+
+def test_a_value_beyond_the_classes_is_refused(sample, write_mask):
+    write_mask(sample.label, np.full((2, 3), 2))
+    with pytest.raises(ValueError, match=r"a\.png.*\[2\].*2 classes"):
+        read_label(sample, Dataset("d", [sample], CLASSES))
+
+
+def test_colours_are_no_labels(sample):
+    Image.new("RGB", (3, 2)).save(sample.label)
+    with pytest.raises(ValueError, match=r"a\.png.*RGB"):
+        read_label(sample, Dataset("d", [sample], CLASSES))
+
+
+def test_without_a_mask_there_is_nothing_to_read(sample):
+    bare = Sample(sample.image, None, "a.jpg")
+    dataset = Dataset("d", [bare])
+    assert not dataset.labelled
+    with pytest.raises(ValueError, match="no label mask"):
+        read_label(bare, dataset)
