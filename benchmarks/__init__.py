@@ -1,0 +1,1 @@
+"""Measurements, and the published algorithm that they are held against."""

@@ -1,0 +1,158 @@
+"""The published algorithm, written plainly: the baseline of every measurement.
+
+One training step and one bank pass as the published program does them, on the weights of this project's
+modules: every level alone through the backbone, attention matrices in full, z concatenated, nearest centroids
+searched on the host, foreground components labelled image by image. Nothing here is meant to be fast.
+"""
+
+from collections.abc import Sequence
+
+import faiss
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+from hcl.engine.step import Losses
+from hcl.models.hcl import HCL
+from hcl.models.pm_vit import PMViT
+from hcl.models.seg_head import SegHead
+from hcl.models.vit import Block
+
+EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
+
+
+def attend(block: Block, x: Tensor) -> tuple[Tensor, Tensor]:
+    """One transformer block with its attention matrix written out.
+
+    Returns:
+        Tokens (B, N, D) and attention (B, heads, N, N).
+    """
+    heads = block.attn.heads
+    qkv = block.attn.qkv(block.norm1(x)).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv.unbind(0)
+    attention = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
+    x = x + block.ls1(block.attn.proj((attention @ v).transpose(1, 2).flatten(2)))
+    return x + block.ls2(block.mlp(block.norm2(x))), attention
+
+
+def run_level(backbone: PMViT, images: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
+    """One level through the whole backbone: tokens after the final norm, and the last block's attention."""
+    vit = backbone.vit
+    grid = (images.shape[2] // patch_size, images.shape[3] // patch_size)
+    x = vit.embed(images, backbone.kernel(patch_size), vit.patch_positions(grid))
+    for block in vit.blocks:
+        assert isinstance(block, Block)
+        x, attention = attend(block, x)
+    return vit.norm(x), attention
+
+
+@torch.no_grad()
+def concatenated_tokens(backbone: PMViT, images: Tensor) -> tuple[Tensor, Tensor]:
+    """z (B, N, (L + 1) D) and the CLS row of level 0's attention (B, heads, h, w)."""
+    first = 1 + backbone.vit.config.registers
+    grids = [(images.shape[2] // size, images.shape[3] // size) for size in backbone.patch_sizes]
+    levels = [run_level(backbone, images, size) for size in backbone.patch_sizes]
+    maps = [
+        F.interpolate(
+            tokens[:, first:].transpose(1, 2).unflatten(2, grid), size=grids[0], mode="bilinear"
+        ).flatten(2)
+        for (tokens, _), grid in zip(levels, grids, strict=True)
+    ]
+    cls = levels[0][0][:, :1].transpose(1, 2).expand(-1, -1, maps[0].shape[2])
+    attention = levels[0][1][:, :, 0, first:].unflatten(2, grids[0])
+    return torch.cat([*maps, cls], dim=1).transpose(1, 2), attention
+
+
+def foreground_map(cls_attention: np.ndarray, keep_mass: float) -> np.ndarray:
+    """The foreground map (h, w) of one image from its attention (heads, h, w) (HCL, section 3)."""
+    radius, sigma = 3, 0.6
+    offsets = np.arange(-radius, radius + 1)
+    window = np.exp(-(offsets**2) / (2 * sigma**2))
+    window /= window.sum()
+    blurred = cls_attention.mean(axis=0)
+    for axis in (0, 1):
+        blurred = ndimage.convolve1d(blurred, window, axis=axis, mode="mirror")
+    order = np.argsort(blurred, axis=None)
+    mass = np.cumsum(blurred.flat[order]) / blurred.sum()
+    foreground = np.zeros(blurred.size, dtype=bool)
+    foreground[order] = mass > 1 - keep_mass
+    components, _ = ndimage.label(foreground.reshape(blurred.shape), structure=EIGHT_NEIGHBOURS)
+    sizes = np.bincount(components.ravel())
+    return (components > 0) & (sizes[components] > 2)
+
+
+def foreground_maps(cls_attention: Tensor, keep_mass: float) -> Tensor:
+    """Foreground flags (B, N), one image after the other on the host."""
+    maps = [foreground_map(image, keep_mass) for image in cls_attention.float().cpu().numpy()]
+    return torch.from_numpy(np.stack(maps)).flatten(1).to(cls_attention.device)
+
+
+@torch.no_grad()
+def momentum_tokens(model: HCL, images: Tensor, keep_mass: float) -> tuple[Tensor, Tensor]:
+    """Momentum tokens (B, N, C) and foreground flags (B, N) of one view."""
+    z, attention = concatenated_tokens(model.backbone, images)
+    return project(model.momentum, z), foreground_maps(attention, keep_mass)
+
+
+def project(head: SegHead, z: Tensor) -> Tensor:
+    """Projected tokens (B, N, C) of concatenated levels, the head's attention written out."""
+    fused = head.norm(head.multi_scale_fuser(z))
+    mixed = attend(head.seg_head, fused)[0] if isinstance(head.seg_head, Block) else head.seg_head(fused)
+    return head.project(head.norm_2(mixed))
+
+
+def nearest_on_host(tokens: Tensor, centroids: Tensor) -> Tensor:
+    """Index of each token's nearest centroid, searched with faiss on the host and sent back."""
+    index = faiss.IndexFlatL2(centroids.shape[1])
+    index.add(centroids.cpu().numpy())
+    return torch.from_numpy(index.search(tokens.cpu().numpy(), 1)[1][:, 0]).to(tokens.device)
+
+
+def contrast(q: Tensor, k: Tensor, centroids: Tensor, temperature: float) -> Tensor:
+    """Mean loss of the tokens of one bank."""
+    logits = q @ F.normalize(centroids, dim=1).T / temperature
+    return F.cross_entropy(logits, nearest_on_host(k, centroids))
+
+
+def training_step(
+    model: HCL,
+    optimizer: torch.optim.Optimizer,
+    views: tuple[Tensor, Tensor],
+    centroids: Sequence[Tensor],
+    *,
+    temperature: float = 0.07,
+    momentum: float = 0.996,
+    keep_mass: float = 0.7,
+) -> Losses:
+    """One optimiser step on two views (B, 3, H, W); centroids raw, foreground then background."""
+    model.update_momentum(momentum)
+    z, _ = concatenated_tokens(model.backbone, views[0])
+    q_BNC = project(model.online.seg_head, z)
+    predicted_BNC = model.online.predictor(q_BNC)
+    k_BNC, foreground_BN = momentum_tokens(model, views[1], keep_mass)
+    parts = [
+        contrast(q_BNC[member], k_BNC[member], side, temperature)
+        for member, side in zip((foreground_BN, ~foreground_BN), centroids, strict=True)
+    ]
+    prediction = F.mse_loss(predicted_BNC, k_BNC)
+    loss = sum(parts) / 2 + prediction / 2
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return Losses(loss.detach(), parts[0].detach(), parts[1].detach(), prediction.detach())
+
+
+def bank_pass(
+    model: HCL, images: Tensor, *, share: float = 0.3, keep_mass: float = 0.7, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Sampled foreground and background rows (n, C) of a batch, image by image, on the host."""
+    k_BNC, foreground_BN = momentum_tokens(model, images, keep_mass)
+    sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for tokens, foreground in zip(k_BNC, foreground_BN, strict=True):
+        for rows, member in zip(sides, (foreground, ~foreground), strict=True):
+            candidates = member.nonzero().flatten().cpu()
+            keep = torch.randperm(len(candidates), generator=generator)[: int(share * len(candidates))]
+            rows.append(tokens[candidates[keep]].cpu())
+    return torch.cat(sides[0]), torch.cat(sides[1])

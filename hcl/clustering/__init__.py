@@ -1,0 +1,1 @@
+"""MoGoClustering: what the loss contrasts tokens against."""

@@ -1,0 +1,56 @@
+"""The token bank: a sample of the whole data set's momentum tokens, foreground and background apart."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hcl.clustering.targets import Targets
+from hcl.randomness import generator
+
+
+def sample_tokens(
+    targets: Targets, indices: np.ndarray, share: float, *, seed: int, draw: int
+) -> tuple[Tensor, Tensor]:
+    """Draw floor(share * n) tokens without replacement from each image's foreground, likewise background.
+
+    Args:
+        targets: of B images.
+        indices: (B,) data-set indices of the images, which key the draw.
+        share: of the tokens to keep, in [0, 1].
+        seed, draw: of the run, and which bank pass this is.
+
+    Returns:
+        Foreground rows and background rows, each (n, C) in image and token order.
+    """
+    tokens_BNC, foreground_BN = targets
+    scores = np.stack(
+        [generator(seed, "bank", draw, int(index)).random(tokens_BNC.shape[1]) for index in indices]
+    )
+    scores_BN = torch.from_numpy(scores).to(tokens_BNC.device)
+    return (
+        tokens_BNC[_lowest_share(scores_BN, foreground_BN, share)].float(),
+        tokens_BNC[_lowest_share(scores_BN, ~foreground_BN, share)].float(),
+    )
+
+
+def _lowest_share(scores_BN: Tensor, member_BN: Tensor, share: float) -> Tensor:
+    """Mark each row's floor(share * members) members of lowest score."""
+    rank_BN = scores_BN.masked_fill(~member_BN, torch.inf).argsort(dim=1).argsort(dim=1)
+    quota_B = (member_BN.sum(dim=1).double() * share).floor()
+    return member_BN & (rank_BN < quota_B[:, None])
+
+
+def replace_rows(bank: Tensor, new: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """The bank with floor(share * min(len)) of its rows replaced by the new rows of the same indices.
+
+    Args:
+        bank, new: (n, C) and (m, C).
+        share: of the shorter one's rows to replace; 1 gives ``new`` itself.
+    """
+    if share == 1:
+        return new
+    shorter = min(len(bank), len(new))
+    rows = torch.from_numpy(rng.choice(shorter, size=int(share * shorter), replace=False)).to(bank.device)
+    replaced = bank.clone()
+    replaced[rows] = new[rows]
+    return replaced

@@ -1,0 +1,209 @@
+"""MoGoClustering: clusters of the whole data set's foreground and background tokens (HCL, section 4)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from hcl.clustering.bank import replace_rows
+from hcl.randomness import generator
+from kernels.kmeans import KMeans, kmeans, momentum_centroid_update
+
+SIDES = ("foreground", "background")
+
+
+@dataclass
+class ClusteringConfig:
+    """Settings of the token bank and its clusters.
+
+    Args:
+        mode: "epoch" clusters a fresh bank before each epoch (as published); "online" clusters once, then
+            moves the centroids with every batch (HCL, section 11).
+        foreground_clusters: K of the foreground bank.
+        background_clusters: K of the background bank.
+        sample_share: share of each image's foreground and background tokens that enters the bank, in (0, 1].
+        replace_share: share of the bank replaced before each epoch after the first, in (0, 1].
+        iterations: Lloyd iterations of k-means.
+        keep_mass: share of the CLS attention that is kept as foreground, in (0, 1).
+        centroid_momentum: of the online mode.
+        reseed_after: steps without a token after which the online mode re-seeds a cluster.
+    """
+
+    mode: Literal["epoch", "online"] = "epoch"
+    foreground_clusters: int = 500
+    background_clusters: int = 500
+    sample_share: float = 0.3
+    replace_share: float = 0.5
+    iterations: int = 20
+    keep_mass: float = 0.7
+    centroid_momentum: float = 0.99
+    reseed_after: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("foreground_clusters", "background_clusters", "iterations", "reseed_after"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"clustering.{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("sample_share", "replace_share", "keep_mass"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"clustering.{name} is {getattr(self, name)}; it must lie in (0, 1]")
+        if not 0 <= self.centroid_momentum <= 1:
+            raise ValueError(
+                f"clustering.centroid_momentum is {self.centroid_momentum}; it must lie in [0, 1]"
+            )
+
+
+class Ranks(Protocol):
+    """The collectives that clustering needs, as `hcl.engine.distributed.World` has them."""
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum over ranks."""
+
+    def slice(self, length: int) -> slice:
+        """This rank's share of rows."""
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Equally many rows of every rank, in rank order."""
+
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """Rows of all ranks, however many, in rank order."""
+
+
+class Centroids(NamedTuple):
+    """Raw centroids of the two banks, (K_fg, C) and (K_bg, C), float32."""
+
+    foreground: Tensor
+    background: Tensor
+
+
+class MoGoClustering:
+    """The two banks, their centroids, and how they move on from epoch to epoch and step to step.
+
+    Attributes:
+        banks: foreground and background rows (n, C), the same on every rank; None before the first pass.
+        centroids: of the last clustering; None before it.
+    """
+
+    def __init__(self, config: ClusteringConfig, *, seed: int, ranks: Ranks) -> None:
+        self.config = config
+        self.seed = seed
+        self.ranks = ranks
+        self.banks: tuple[Tensor, Tensor] | None = None
+        self.centroids: Centroids | None = None
+        self._idle: tuple[Tensor, Tensor] | None = None
+
+    def due(self, epoch: int) -> bool:
+        """Whether a bank pass comes before this epoch."""
+        return self.config.mode == "epoch" or epoch == 0
+
+    def refresh(self, epoch: int, samples: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """Take in a bank pass and cluster the banks anew.
+
+        Args:
+            epoch: the epoch that the clusters are for.
+            samples: this rank's foreground and background rows, batch by batch, in image order.
+
+        Returns:
+            Figures for the log: rows and k-means inertia per row of each bank.
+
+        Raises:
+            ValueError: a bank has fewer rows than clusters.
+        """
+        foreground, background = (torch.cat(rows) for rows in zip(*samples, strict=True))
+        new = (self.ranks.gather_rows(foreground), self.ranks.gather_rows(background))
+        self.banks = new if self.banks is None else self._renewed(self.banks, new, epoch)
+        sizes = (self.config.foreground_clusters, self.config.background_clusters)
+        figures: dict[str, float] = {}
+        centroids = []
+        for side, bank, clusters in zip(SIDES, self.banks, sizes, strict=True):
+            result = self._cluster(bank, clusters, side, epoch)
+            centroids.append(result.centroids.float())
+            figures[f"{side}_rows"] = len(bank)
+            figures[f"{side}_inertia"] = result.inertia / len(bank)
+        self.centroids = Centroids(*centroids)
+        if self.config.mode == "online":
+            self.banks = None
+            self._idle = (_never_idle(centroids[0]), _never_idle(centroids[1]))
+        return figures
+
+    def _renewed(
+        self, banks: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        foreground, background = (
+            replace_rows(
+                bank, rows, self.config.replace_share, generator(self.seed, f"replace {side}", epoch)
+            )
+            for side, bank, rows in zip(SIDES, banks, new, strict=True)
+        )
+        return foreground, background
+
+    def _cluster(self, bank: Tensor, clusters: int, side: str, epoch: int) -> KMeans:
+        if len(bank) < clusters:
+            raise ValueError(
+                f"the {side} bank has {len(bank)} tokens for {clusters} clusters: lower "
+                f"--clustering.{side}_clusters, raise --clustering.sample_share, or train on more images"
+            )
+        rows = generator(self.seed, f"k-means {side}", epoch).choice(len(bank), size=clusters, replace=False)
+        start = bank[torch.from_numpy(rows).to(bank.device)]
+        return kmeans(
+            bank[self.ranks.slice(len(bank))],
+            clusters,
+            iterations=self.config.iterations,
+            init=start,
+            reduce=self.ranks.sum,
+        )
+
+    def follow(self, tokens: Tensor, foreground: Tensor, assignment: Tensor) -> None:
+        """Move the centroids towards a batch's momentum tokens; only the online mode does (HCL, section 11).
+
+        Args:
+            tokens: (M, C) momentum tokens of this rank.
+            foreground: (M,) bool.
+            assignment: (M,) index of each token's centroid in its own bank.
+        """
+        if self.config.mode != "online":
+            return
+        assert self.centroids is not None
+        assert self._idle is not None
+        moved = [
+            momentum_centroid_update(
+                centroids,
+                tokens,
+                assignment.where(mine, -1),
+                self.config.centroid_momentum,
+                idle=idle,
+                patience=self.config.reseed_after,
+                reduce=self.ranks.sum,
+                gather=self.ranks.gather,
+            )
+            for centroids, idle, mine in zip(
+                self.centroids, self._idle, (foreground, ~foreground), strict=True
+            )
+        ]
+        self.centroids = Centroids(*(update.centroids for update in moved))
+        self._idle = (moved[0].idle, moved[1].idle)
+
+    def state_dict(self) -> dict[str, Tensor | None]:
+        """What a later process needs to go on: ``bank_``, ``centroids_`` and ``idle_`` of each side."""
+        groups = {"bank": self.banks, "centroids": self.centroids, "idle": self._idle}
+        return {
+            f"{name}_{side}": pair and pair[number]
+            for name, pair in groups.items()
+            for number, side in enumerate(SIDES)
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Take over what `state_dict` gave, onto ``device``."""
+
+        def pair(name: str) -> tuple[Tensor, Tensor] | None:
+            foreground, background = (state[f"{name}_{side}"] for side in SIDES)
+            return None if foreground is None else (foreground.to(device), background.to(device))
+
+        self.banks, self._idle = pair("bank"), pair("idle")
+        centroids = pair("centroids")
+        self.centroids = centroids and Centroids(*centroids)
+
+
+def _never_idle(centroids: Tensor) -> Tensor:
+    return torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device)

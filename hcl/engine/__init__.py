@@ -1,0 +1,1 @@
+"""The training engine: loop, step, checkpoints, ranks and logs."""

@@ -1,0 +1,65 @@
+"""Which images each rank sees in each step, the same whatever the number of ranks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hcl.engine.distributed import World
+from hcl.randomness import generator
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The division of a data set into global batches, micro-batches and ranks.
+
+    Args:
+        images: images in the data set.
+        batch_size: images in one optimiser step, over all ranks and micro-batches.
+        accumulation: micro-batches to a step.
+        seed: of the order of the images.
+
+    Raises:
+        ValueError: the batch is larger than the data set, or does not divide among ranks and micro-batches.
+    """
+
+    images: int
+    batch_size: int
+    accumulation: int
+    seed: int
+    world: World
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch_size <= self.images:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, but the training split has {self.images} images: "
+                f"choose a batch_size between 1 and {self.images}"
+            )
+        parts = self.world.size * self.accumulation
+        if self.batch_size % parts:
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide into {self.world.size} ranks "
+                f"x {self.accumulation} micro-batches"
+            )
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Images in one forward pass of one rank."""
+        return self.batch_size // (self.world.size * self.accumulation)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the data set; the images left over wait for another epoch's order."""
+        return self.images // self.batch_size
+
+    def training(self, epoch: int, first_step: int = 0) -> list[np.ndarray]:
+        """This rank's image indices, one array a micro-batch, from ``first_step`` to the end of the epoch."""
+        order = generator(self.seed, "order", epoch).permutation(self.images)
+        steps = order[: self.steps_per_epoch * self.batch_size].reshape(
+            self.steps_per_epoch, self.accumulation, self.world.size, self.micro_batch_size
+        )
+        return list(steps[first_step:, :, self.world.rank].reshape(-1, self.micro_batch_size))
+
+    def whole_set(self) -> list[np.ndarray]:
+        """This rank's contiguous share of all images in their own order; the last array may be shorter."""
+        share = np.arange(self.images)[self.world.slice(self.images)]
+        return [share[i : i + self.micro_batch_size] for i in range(0, len(share), self.micro_batch_size)]

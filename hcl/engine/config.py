@@ -1,0 +1,89 @@
+"""Everything that a training run can be told."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hcl.clustering.mogo import ClusteringConfig
+from hcl.data.dataset import DataConfig
+from hcl.engine.step import LossConfig
+from hcl.models.backbones import BackboneConfig
+from hcl.models.seg_head import SegHeadConfig
+from hcl.precision import Precision
+from pipelines.draws import ViewsConfig
+
+
+@dataclass
+class OptimiserConfig:
+    """Settings of AdamW and its schedule.
+
+    Args:
+        lr: learning rate.
+        weight_decay: on every parameter.
+        milestones: epochs from which the learning rate is ``gamma`` times what it was.
+        gamma: that factor.
+    """
+
+    lr: float = 1e-4
+    weight_decay: float = 0.04
+    milestones: list[int] = field(default_factory=lambda: [3])
+    gamma: float = 0.1
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """A training run; the defaults are the published ones (HCL, section 0).
+
+    Args:
+        data: the images.
+        output: folder of the run: checkpoint.pt, log.jsonl, TensorBoard events.
+        epochs: passes over the training split.
+        batch_size: images in one optimiser step, all ranks and micro-batches together.
+        accumulation: micro-batches to a step; more need less memory and change no result.
+        seed: of everything that is drawn.
+        device: where to train; auto takes a CUDA GPU if there is one.
+        precision: of the forward pass.
+        compile: torch.compile the transformer blocks.
+        log_every: steps between records of the losses.
+        checkpoint_every: steps between checkpoints within an epoch; 0 saves at the end of each epoch only.
+        threads: of the data pipeline.
+        views: how the two training views are drawn.
+        backbone: the frozen transformer.
+        head: the segmentation head.
+        clustering: token bank and clusters.
+        loss: temperature and momentum.
+        optimiser: AdamW and its schedule.
+    """
+
+    data: DataConfig
+    output: str = "runs/hcl"
+    epochs: int = 10
+    batch_size: int = 64
+    accumulation: int = 1
+    seed: int = 7
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Precision = "fp32"
+    compile: bool = False
+    log_every: int = 10
+    checkpoint_every: int = 0
+    threads: int = 2
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    head: SegHeadConfig = field(default_factory=SegHeadConfig)
+    clustering: ClusteringConfig = field(default_factory=ClusteringConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "accumulation", "log_every", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("seed", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+
+
+MAY_CHANGE_ON_RESUME = frozenset(
+    {"output", "epochs", "accumulation", "device", "compile", "log_every", "checkpoint_every", "threads"}
+    | {"data.root", "backbone.weights"}
+)
+"""Settings that a resumed run may have otherwise than the run that it continues."""

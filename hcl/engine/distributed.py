@@ -1,0 +1,93 @@
+"""One process or many: the few collectives that HCL needs, the same call for both."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all that train together."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of ``tensor`` over all ranks, on every rank; the argument is left as it was."""
+        if self.size == 1:
+            return tensor
+        total = tensor.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows (n, ...) of all ranks in rank order, n the same on each; nobody waits for the device."""
+        if self.size == 1:
+            return rows
+        gathered = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        dist.all_gather(gathered, rows.contiguous())
+        return torch.cat(gathered)
+
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """The rows (n, ...) of all ranks in rank order; n may differ from rank to rank, and be 0."""
+        if self.size == 1:
+            return rows
+        counts = self.gather(torch.tensor([len(rows)], device=rows.device)).tolist()
+        padded = rows.new_zeros((max(counts), *rows.shape[1:]))
+        padded[: len(rows)] = rows
+        parts = self.gather(padded).split(max(counts))
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` holds on at least one rank."""
+        return bool(self.sum(torch.tensor(int(flag), device=self.device)))
+
+    def slice(self, length: int) -> slice:
+        """This rank's contiguous share of ``length`` rows; the shares of all ranks in order are the whole."""
+        return slice(length * self.rank // self.size, length * (self.rank + 1) // self.size)
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ValueError: ``cuda`` was asked for and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda was asked for, but torch sees no CUDA GPU; use --device auto or cpu")
+    return torch.device(name, local_rank) if name == "cuda" else torch.device(name)
+
+
+@contextmanager
+def connect(device: str = "auto") -> Iterator[World]:
+    """Join the processes that ``torchrun`` started (NCCL on GPUs, Gloo on CPUs), or be alone without it."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if size == 1:
+        yield World(0, 1, chosen)
+        return
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), chosen)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,33 @@
+"""Ask a run to stop at the next safe point."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopRequest:
+    """Whether the process was told to end."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.received is not None
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Note SIGTERM and the first SIGINT instead of dying of them; a second SIGINT interrupts as usual."""
+    request = StopRequest()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        request.received = signal.Signals(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

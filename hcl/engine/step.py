@@ -1,0 +1,151 @@
+"""One optimiser step of HCL: targets, loss with means over all ranks, backward, update (HCL, section 5)."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from hcl.clustering.mogo import MoGoClustering
+from hcl.clustering.targets import Targets, momentum_targets
+from hcl.engine.distributed import World
+from hcl.models.hcl import HCL
+from hcl.models.pm_vit import LevelTokens
+from hcl.precision import Precision, mixed
+from kernels.fba import fba_contrastive
+
+Views = tuple[Tensor, Tensor]
+
+
+@dataclass
+class LossConfig:
+    """Settings of the loss.
+
+    Args:
+        temperature: of the softmax over centroids.
+        momentum: of the momentum head's moving average.
+    """
+
+    temperature: float = 0.07
+    momentum: float = 0.996
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"loss.temperature is {self.temperature}; it must be above 0")
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"loss.momentum is {self.momentum}; it must lie in [0, 1]")
+
+
+class Losses(NamedTuple):
+    """The loss and its parts, each a 0-d tensor: total = (foreground + background) / 2 + prediction / 2."""
+
+    total: Tensor
+    foreground: Tensor
+    background: Tensor
+    prediction: Tensor
+
+
+class MicroBatch(NamedTuple):
+    """What one forward and backward pass needs: the online view's levels and the momentum view's targets."""
+
+    levels: LevelTokens
+    targets: Targets
+
+
+class TrainingStep:
+    """Trains the online branch of ``model`` on one global batch a call.
+
+    Means run over all tokens of all ranks and micro-batches, so that the losses and gradients depend on the
+    images alone. To that end the momentum branch goes through all micro-batches first and tells how many
+    tokens are foreground.
+    """
+
+    def __init__(
+        self,
+        model: HCL,
+        optimizer: torch.optim.Optimizer,
+        clustering: MoGoClustering,
+        config: LossConfig,
+        *,
+        world: World,
+        precision: Precision = "fp32",
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.clustering = clustering
+        self.config = config
+        self.world = world
+        self.precision = precision
+        self.online: torch.nn.Module = model.online
+        if world.size > 1:
+            self.online = DistributedDataParallel(model.online, broadcast_buffers=False)
+
+    def __call__(self, views: Sequence[Views]) -> Losses:
+        """Update the heads on one global batch.
+
+        Args:
+            views: this rank's micro-batches; each two views (B, 3, H, W), normalised, of the same images.
+
+        Returns:
+            Means over the global batch, the same on every rank, without gradient.
+        """
+        self.model.update_momentum(self.config.momentum)
+        micro_batches = [self._prepare(*pair) for pair in views]
+        totals = self._token_counts(micro_batches)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts, assignments = [], []
+        for number, micro_batch in enumerate(micro_batches, start=1):
+            with self._gradient_exchange(last=number == len(micro_batches)):
+                losses, assignment = self._losses(micro_batch, totals)
+                (losses.total * self.world.size).backward()
+            parts.append(torch.stack([part.detach() for part in losses]))
+            assignments.append(assignment)
+        self.optimizer.step()
+        self.clustering.follow(
+            torch.cat([batch.targets.tokens.flatten(0, 1) for batch in micro_batches]).float(),
+            torch.cat([batch.targets.foreground.flatten() for batch in micro_batches]),
+            torch.cat(assignments),
+        )
+        return Losses(*self.world.sum(torch.stack(parts).sum(dim=0)).unbind())
+
+    def _prepare(self, view_1: Tensor, view_2: Tensor) -> MicroBatch:
+        with torch.no_grad(), mixed(self.world.device, self.precision):
+            backbone = self.model.backbone
+            targets = momentum_targets(self.model, view_2, self.clustering.config.keep_mass)
+            return MicroBatch(backbone.normalised(backbone(view_1)), targets)
+
+    def _token_counts(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
+        """Foreground, background and all tokens (3,) of the global batch, at least 1 each."""
+        foreground = torch.stack([batch.targets.foreground.sum() for batch in micro_batches]).sum()
+        tokens = torch.full_like(foreground, sum(b.targets.foreground.numel() for b in micro_batches))
+        counts = self.world.sum(torch.stack([foreground, tokens - foreground, tokens]))
+        return counts.clamp(min=1)
+
+    def _gradient_exchange(self, *, last: bool) -> AbstractContextManager[None]:
+        if isinstance(self.online, DistributedDataParallel) and not last:
+            return self.online.no_sync()
+        return nullcontext()
+
+    def _losses(self, micro_batch: MicroBatch, totals: Tensor) -> tuple[Losses, Tensor]:
+        """This micro-batch's share of the global means, and its tokens' clusters (M,)."""
+        assert self.clustering.centroids is not None
+        with mixed(self.world.device, self.precision):
+            q_BNC, predicted_BNC = self.online(micro_batch.levels)
+        k_MC = micro_batch.targets.tokens.flatten(0, 1).float()
+        fba = fba_contrastive(
+            q_BNC.flatten(0, 1).float(),
+            k_MC,
+            micro_batch.targets.foreground.flatten(),
+            self.clustering.centroids.foreground,
+            self.clustering.centroids.background,
+            self.config.temperature,
+        )
+        foreground = fba.loss_fg * (fba.count_fg / totals[0])
+        background = fba.loss_bg * (fba.count_bg / totals[1])
+        squared = (predicted_BNC.flatten(0, 1).float() - k_MC).square()
+        prediction = squared.mean() * (len(k_MC) / totals[2])
+        total = (foreground + background) / 2 + prediction / 2
+        return Losses(total, foreground, background, prediction), fba.assignment

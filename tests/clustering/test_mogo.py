@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
+from hcl.engine.distributed import World
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def clustering(**settings) -> MoGoClustering:
+    sizes = {"foreground_clusters": 3, "background_clusters": 2}
+    return MoGoClustering(ClusteringConfig(**sizes | settings), seed=7, ranks=ALONE)
+
+
+def rows(count: int, seed: int) -> torch.Tensor:
+    return torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_first_pass_fills_the_banks_and_finds_separate_groups():
+    corners = torch.eye(4)[:3].repeat_interleave(10, dim=0) * 5
+    mogo = clustering()
+    figures = mogo.refresh(0, [(corners[:16], rows(5, 0)), (corners[16:], rows(4, 1))])
+    assert torch.equal(mogo.banks[0], corners)
+    assert len(mogo.banks[1]) == 9
+    assert torch.equal(mogo.centroids.foreground.sum(dim=1), torch.full((3,), 5.0))
+    assert figures["foreground_rows"] == 30
+    assert figures["foreground_inertia"] == pytest.approx(0)
+
+
+def test_later_passes_replace_half_of_the_rows():
+    mogo = clustering()
+    mogo.refresh(0, [(rows(20, 0), rows(20, 1))])
+    before = mogo.banks[0]
+    mogo.refresh(1, [(rows(20, 2), rows(20, 3))])
+    assert (mogo.banks[0] != before).any(dim=1).sum() == 10
+
+
+def test_a_bank_smaller_than_its_clusters_is_refused_with_both_numbers():
+    with pytest.raises(ValueError, match="background bank has 1 tokens for 2 clusters"):
+        clustering().refresh(0, [(rows(5, 0), rows(1, 1))])
+
+
+def test_the_online_mode_clusters_once_and_keeps_no_bank():
+    mogo = clustering(mode="online")
+    assert [mogo.due(epoch) for epoch in range(3)] == [True, False, False]
+    mogo.refresh(0, [(rows(20, 0), rows(20, 1))])
+    assert mogo.banks is None
+
+
+def test_the_epoch_mode_leaves_the_centroids_alone_between_passes():
+    mogo = clustering()
+    mogo.refresh(0, [(rows(20, 0), rows(20, 1))])
+    before = mogo.centroids
+    mogo.follow(rows(6, 2), torch.ones(6, dtype=torch.bool), torch.zeros(6, dtype=torch.int64))
+    assert mogo.centroids is before
+
+
+@pytest.mark.parametrize("mode", ["epoch", "online"])
+def test_the_state_comes_back_in_another_object(mode):
+    mogo, other = clustering(mode=mode), clustering(mode=mode)
+    mogo.refresh(0, [(rows(20, 0), rows(20, 1))])
+    other.load_state_dict(mogo.state_dict(), torch.device("cpu"))
+    assert isinstance(other.centroids, Centroids)
+    assert torch.equal(other.centroids.background, mogo.centroids.background)
+    assert (other.banks is None) == (mogo.banks is None)
+
+
+def test_settings_out_of_range_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"clustering\.sample_share is 0"):
+        ClusteringConfig(sample_share=0)

@@ -1,0 +1,109 @@
+"""A run that was ended early and continued is, bit for bit, the run that was not."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from hcl.engine.checkpoint import load_checkpoint, save_checkpoint
+from tests.engine.support import arguments
+
+ROOT = Path(__file__).parents[2]
+SIGNAL_IN_STEP = """
+import os, sys, train
+from hcl.engine.step import TrainingStep
+
+original, steps = TrainingStep.__call__, 0
+
+def step(self, views):
+    global steps
+    steps += 1
+    if steps == {step}:
+        os.kill(os.getpid(), {signal})
+    return original(self, views)
+
+TrainingStep.__call__ = step
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+def run_with_signal(settings: dict, number: signal.Signals, step: int) -> int:
+    script = SIGNAL_IN_STEP.format(step=step, signal=int(number))
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments(settings)], cwd=ROOT, check=False, timeout=120
+    ).returncode
+
+
+def same(left, right) -> bool:
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right
+
+
+def without_paths(path: str) -> dict:
+    state = load_checkpoint(Path(path) / "checkpoint.pt")
+    del state["config"]
+    return state
+
+
+def losses(path: str) -> list[tuple[int, float]]:
+    lines = (Path(path) / "log.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return [(record["step"], record["loss"]) for record in records if record["kind"] == "step"]
+
+
+@pytest.mark.parametrize("mode", ["epoch", "online"])
+def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_bits(tiny_settings, tmp_path, mode):
+    settings = tiny_settings | {"checkpoint_every": 1, "clustering.mode": mode}
+    undisturbed = settings | {"output": str(tmp_path / "undisturbed")}
+    assert train.main(arguments(undisturbed)) == 0
+
+    assert run_with_signal(settings, signal.SIGKILL, step=6) == -signal.SIGKILL
+    saved = without_paths(settings["output"])
+    assert (saved["epoch"], saved["step"]) == (1, 2)
+    assert train.main([*arguments(settings), "--resume"]) == 0
+
+    assert same(without_paths(settings["output"]), without_paths(undisturbed["output"]))
+    assert losses(settings["output"]) == losses(undisturbed["output"])
+
+
+def test_sigterm_saves_and_exits(tiny_settings):
+    assert run_with_signal(tiny_settings, signal.SIGTERM, step=5) == 143
+    saved = without_paths(tiny_settings["output"])
+    assert (saved["epoch"], saved["step"]) == (1, 2)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tiny_settings, capsys):
+    settings = tiny_settings | {"epochs": 1}
+    assert train.main(arguments(settings)) == 0
+    assert train.main(arguments(settings)) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_resuming_with_other_settings_is_refused_by_name(tiny_settings, capsys):
+    settings = tiny_settings | {"epochs": 1}
+    assert train.main(arguments(settings)) == 0
+    assert train.main([*arguments(settings | {"optimiser.lr": 0.5}), "--resume"]) == 2
+    assert "optimiser.lr: 0.001 -> 0.5" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_width_is_refused_by_key(tiny_settings, capsys):
+    settings = tiny_settings | {"epochs": 1}
+    assert train.main(arguments(settings)) == 0
+    path = Path(settings["output"]) / "checkpoint.pt"
+    state = load_checkpoint(path)
+    state["online_seg_head"]["norm.weight"] = torch.ones(7)
+    save_checkpoint(state, path)
+    assert train.main([*arguments(settings), "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "norm.weight" in error
+    assert "(7,)" in error

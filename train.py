@@ -1,0 +1,43 @@
+"""Train HCL: ``python train.py --config configs/quickstart.yaml``; ``--help`` lists every setting."""
+
+import sys
+
+from jsonargparse import ArgumentParser
+
+from hcl.command_line import preset_first
+from hcl.engine.config import TrainConfig
+from hcl.engine.distributed import connect
+from hcl.engine.trainer import Trainer
+
+
+def build_parser() -> ArgumentParser:
+    """The command line: the fields of `TrainConfig`, a preset to start from, and ``--resume``."""
+    parser = ArgumentParser(prog="train.py", description="Train HCL from a folder of images.")
+    parser.add_argument(
+        "--config", action="config", help="preset or saved configuration, such as configs/*.yaml"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in --output where there is one"
+    )
+    parser.add_class_arguments(TrainConfig)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train as the arguments say; returns the exit status: 0 done, 2 bad input, 143 stopped by a signal."""
+    parser = build_parser()
+    arguments = preset_first(sys.argv[1:] if arguments is None else arguments)
+    settings = parser.instantiate(parser.parse_args(arguments))
+    resume = settings.pop("resume")
+    settings.pop("config")
+    try:
+        with connect(settings.device) as world:
+            finished = Trainer(TrainConfig(**vars(settings)), world).run(resume=resume)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    return 0 if finished else 143
+
+
+if __name__ == "__main__":
+    sys.exit(main())
