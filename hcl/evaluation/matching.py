@@ -1,0 +1,38 @@
+"""Which class each cluster stands for, read off the confusion matrix (HCL, section 7)."""
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+
+def many_to_one_by_precision(confusion: Tensor) -> Tensor:
+    """Give each cluster the class in which it has the highest precision; among equals, the lowest class id.
+
+    Args:
+        confusion: (clusters, classes) pixel counts.
+
+    Returns:
+        (clusters,) int64 class ids. A cluster without pixels goes to class 0, where it changes nothing.
+    """
+    return confusion.argmax(dim=1)
+
+
+def hungarian(confusion: Tensor) -> Tensor:
+    """Match clusters one to one with classes so that the sum of their IoU is largest.
+
+    Args:
+        confusion: (clusters, classes) pixel counts.
+
+    Returns:
+        (clusters,) int64 class ids; clusters that no class is left for go to class 0.
+    """
+    counts = confusion.cpu().numpy()
+    union = counts.sum(axis=1, keepdims=True) + counts.sum(axis=0, keepdims=True) - counts
+    clusters, classes = linear_sum_assignment(counts / np.maximum(union, 1), maximize=True)
+    mapping = torch.zeros(len(counts), dtype=torch.int64)
+    mapping[clusters] = torch.from_numpy(classes)
+    return mapping.to(confusion.device)
+
+
+MATCHINGS = {"precision": many_to_one_by_precision, "hungarian": hungarian}

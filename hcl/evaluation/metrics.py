@@ -1,0 +1,183 @@
+"""Segmentation scores, all of them read off one confusion matrix."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from hcl.evaluation.matching import MATCHINGS
+
+LABELS = 256
+"""Values that a uint8 label can take: counting all of them is cheaper than looking each one up."""
+
+SEGMENTATION_SCORES = ("miou", "miou_present", "pixel_accuracy")
+CLUSTERING_SCORES = (*SEGMENTATION_SCORES, "published_accuracy")
+
+
+class Scores(NamedTuple):
+    """Pixels that each class got right, took from others and lost to others; each (classes,) int64."""
+
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+
+    @classmethod
+    def of(cls, confusion: Tensor) -> "Scores":
+        """The scores of a (classes, classes) matrix of pixel counts, predictions by labels."""
+        tp = confusion.diagonal()
+        return cls(tp, confusion.sum(dim=1) - tp, confusion.sum(dim=0) - tp)
+
+    @property
+    def union(self) -> Tensor:
+        """(classes,) int64 pixels that are labelled or predicted as the class."""
+        return self.tp + self.fp + self.fn
+
+    @property
+    def present(self) -> Tensor:
+        """(classes,) bool: the class occurs among the labels or the predictions."""
+        return self.union > 0
+
+    @property
+    def class_iou(self) -> Tensor:
+        """(classes,) float64 intersection over union; 0 for a class that never occurs."""
+        return self.tp.double() / self.union.clamp(min=1)
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over all classes; one that never occurs counts 0."""
+        return float(self.class_iou.mean())
+
+    @property
+    def miou_present(self) -> float:
+        """Mean IoU over the classes that occur; 0 if none does."""
+        return float(self.class_iou.sum() / self.present.sum().clamp(min=1))
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of the labelled pixels that are right."""
+        return float(self.tp.sum().double() / (self.tp + self.fn).sum().clamp(min=1))
+
+    @property
+    def published_accuracy(self) -> float:
+        """What the published program calls accuracy: the sum of tp over the sum of tp + fp + fn."""
+        return float(self.tp.sum().double() / self.union.sum().clamp(min=1))
+
+    def numbers(self, names: Sequence[str]) -> dict[str, float]:
+        """The named ones of the scores that are one number, each in [0, 1]."""
+        return {name: getattr(self, name) for name in names}
+
+
+class ConfusionMatrix(Metric):
+    """Counts of labelled pixels, clusters (or predicted classes) by classes: what the metrics below share.
+
+    Its state, ``confusion`` (clusters, classes) int64, is summed over processes when it is computed.
+
+    Args:
+        clusters: number of predicted ids, 0 to clusters - 1.
+        classes: number of label classes, 2 to 255.
+        ignore_index: the label of pixels that do not count, at least ``classes``.
+    """
+
+    full_state_update = False
+    confusion: Tensor
+
+    def __init__(self, clusters: int, classes: int, *, ignore_index: int = 255) -> None:
+        super().__init__()
+        if clusters < 1 or not 2 <= classes <= 255:
+            raise ValueError(f"need at least 1 cluster and 2 to 255 classes, got {clusters} and {classes}")
+        self.clusters, self.classes, self.ignore_index = clusters, classes, ignore_index
+        self.add_state("confusion", torch.zeros(clusters, classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predictions: Tensor, labels: Tensor) -> None:
+        """Count the pixels of a batch.
+
+        Args:
+            predictions: integer ids, any shape.
+            labels: uint8 class ids or ``ignore_index``, of the same shape.
+
+        Raises:
+            ValueError: the shapes differ, or an id or a label is out of range.
+        """
+        if predictions.shape != labels.shape:
+            shapes = tuple(predictions.shape), tuple(labels.shape)
+            raise ValueError(f"predictions and labels differ in shape: {shapes[0]} and {shapes[1]}")
+        index = predictions.flatten().int() * LABELS + labels.flatten()
+        counts = torch.bincount(index, minlength=self.clusters * LABELS)
+        if len(counts) > self.clusters * LABELS:
+            raise ValueError(f"prediction {(len(counts) - 1) // LABELS} with {self.clusters} clusters")
+        counts = counts.view(self.clusters, LABELS)
+        self._refuse_unknown(counts.sum(dim=0))
+        self.confusion += counts[:, : self.classes]
+
+    def _refuse_unknown(self, pixels: Tensor) -> None:
+        unknown = pixels[self.classes :].nonzero().flatten() + self.classes
+        unknown = unknown[unknown != self.ignore_index]
+        if len(unknown):
+            raise ValueError(f"labels {unknown.tolist()} in a data set of {self.classes} classes")
+
+
+class SegmentationScores(ConfusionMatrix):
+    """The scores of predicted classes."""
+
+    def __init__(self, classes: int, *, ignore_index: int = 255) -> None:
+        super().__init__(classes, classes, ignore_index=ignore_index)
+
+    def compute(self) -> Scores:
+        """The scores of all pixels so far."""
+        return Scores.of(self.confusion)
+
+
+class ClusteringScores(ConfusionMatrix):
+    """The scores of clusters, once each stands for a class.
+
+    Args:
+        clusters, classes, ignore_index: see ConfusionMatrix.
+        matching: ``precision`` (many clusters to one class) or ``hungarian`` (one to one by IoU, the clusters
+            that are left over to class 0).
+    """
+
+    def __init__(
+        self,
+        clusters: int,
+        classes: int,
+        *,
+        matching: Literal["precision", "hungarian"] = "precision",
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__(clusters, classes, ignore_index=ignore_index)
+        self.match = MATCHINGS[matching]
+
+    def compute(self) -> Scores:
+        """The scores of all pixels so far."""
+        merged = torch.zeros_like(self.confusion[:1]).repeat(self.classes, 1)
+        return Scores.of(merged.index_add_(0, self.match(self.confusion), self.confusion))
+
+
+def summary(
+    scores: Sequence[Scores], class_names: Sequence[str], names: Sequence[str] = SEGMENTATION_SCORES
+) -> dict[str, Any]:
+    """Mean and standard deviation of every score over the runs of one protocol.
+
+    Args:
+        scores: one a seed, in the order of the seeds 0, 1, ...
+        class_names: of the classes.
+        names: of the scores to give.
+
+    Returns:
+        JSON-ready: ``mean`` and ``std`` (of the population) by name of the score, ``class_iou`` by name of
+        the class (mean over the seeds), ``absent_classes`` that occur neither in labels nor in predictions,
+        ``seeds`` with the scores of each.
+    """
+    numbers = [score.numbers(names) for score in scores]
+    table = torch.tensor([list(row.values()) for row in numbers], dtype=torch.float64)
+    class_iou = torch.stack([score.class_iou for score in scores]).mean(dim=0)
+    present = torch.stack([score.present for score in scores]).any(dim=0)
+    return {
+        "mean": dict(zip(names, table.mean(dim=0).tolist(), strict=True)),
+        "std": dict(zip(names, table.std(dim=0, correction=0).tolist(), strict=True)),
+        "class_iou": dict(zip(class_names, class_iou.tolist(), strict=True)),
+        "absent_classes": [name for name, is_there in zip(class_names, present, strict=True) if not is_there],
+        "seeds": [{"seed": seed, **row} for seed, row in enumerate(numbers)],
+    }

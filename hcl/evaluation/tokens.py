@@ -1,0 +1,106 @@
+"""Tokens of images: the SegHead's component tokens, PM-ViT's concatenated levels, or the backbone's own."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hcl.models.pm_vit import LevelTokens, PMViT
+from hcl.models.seg_head import SegHead, SegHeadConfig
+from hcl.models.weights import load_seg_head
+from hcl.precision import Precision, mixed
+
+TokenKind = Literal["head", "pmvit", "backbone"]
+Branch = Literal["momentum", "online"]
+
+
+class TokenExtractor:
+    """Frozen tokens of the finest level's grid.
+
+    Args:
+        backbone: PM-ViT.
+        kind: ``head`` for the component tokens S(z), ``pmvit`` for z, ``backbone`` for the patch tokens of
+            level 0 after the final LayerNorm.
+        head: for kind ``head``.
+        device: where to compute.
+        precision: of the forward pass; the tokens are float32 either way.
+
+    Attributes:
+        channels: of a token.
+    """
+
+    def __init__(
+        self,
+        backbone: PMViT,
+        kind: TokenKind,
+        head: SegHead | None = None,
+        *,
+        device: torch.device,
+        precision: Precision = "fp32",
+    ) -> None:
+        if (kind == "head") != (head is not None):
+            raise ValueError(f"tokens of kind {kind!r} and {'a' if head else 'no'} head do not go together")
+        # The backbone's own tokens need no other level.
+        levels = PMViT(backbone.vit, backbone.patch_sizes[:1]) if kind == "backbone" else backbone
+        self.backbone = levels.to(device)
+        self.head = head.to(device).eval().requires_grad_(False) if head else None
+        self.device = device
+        self.kind = kind
+        self.precision = precision
+        self.channels = self._channels()
+
+    def _channels(self) -> int:
+        width = self.backbone.embed_dim
+        concatenated = (self.backbone.levels + 1) * width
+        if self.head is None:
+            return concatenated if self.kind == "pmvit" else width
+        if self.head.in_features != concatenated:
+            raise ValueError(
+                f"the head takes {self.head.in_features} channels, but the backbone gives {concatenated} "
+                f"({self.backbone.levels} levels and [CLS], {width} channels each): choose the backbone and "
+                "the patch sizes that the head was trained on"
+            )
+        return self.head.config.width
+
+    def grid(self, size: int) -> tuple[int, int]:
+        """Rows and columns of tokens in a square image.
+
+        Raises:
+            ValueError: patches do not tile the image, so that tokens and labels would not lie on each other.
+        """
+        patch = self.backbone.patch_sizes[0]
+        if size % patch or size < self.backbone.patch_sizes[-1]:
+            raise ValueError(
+                f"size {size} must be a multiple of the patch size {patch} "
+                f"and at least {self.backbone.patch_sizes[-1]}, such as {-(-max(size, 56) // patch) * patch}"
+            )
+        return size // patch, size // patch
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to tokens (B, N, C), float32, on the extractor's device."""
+        with mixed(self.device, self.precision):
+            levels = self.backbone(images.to(self.device))
+            return self._tokens(levels).float()
+
+    def _tokens(self, levels: LevelTokens) -> Tensor:
+        if self.kind == "pmvit":
+            return self.backbone.concatenated(levels)
+        levels = self.backbone.normalised(levels)
+        return levels.sequences[0][:, 1:] if self.head is None else self.head.tokens(levels)
+
+
+def untrained_head(backbone: PMViT, config: SegHeadConfig, seed: int) -> SegHead:
+    """A head as training begins with it, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SegHead((backbone.levels + 1) * backbone.embed_dim, config)
+
+
+def open_head(
+    backbone: PMViT, config: SegHeadConfig, *, checkpoint: str | None, branch: Branch, seed: int
+) -> SegHead:
+    """The checkpoint's head, or without a checkpoint an untrained one."""
+    if checkpoint is None:
+        return untrained_head(backbone, config, seed)
+    return load_seg_head(checkpoint, branch, heads=config.heads)

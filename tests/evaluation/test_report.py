@@ -1,0 +1,60 @@
+"""metrics.json is there whole or not at all; the table tells absent classes from bad ones."""
+
+import io
+import json
+
+import pytest
+import torch
+from rich.console import Console
+
+from hcl.evaluation.files import written_whole
+from hcl.evaluation.metrics import Scores, summary
+from hcl.evaluation.report import print_report, write_metrics
+
+
+def scores(*rows: tuple[int, int, int]) -> Scores:
+    return Scores(*torch.tensor(rows).T)
+
+
+def report(*results: dict) -> dict:
+    return {
+        "protocol": "overcluster",
+        "data": {"name": "voc-val", "images": 3},
+        "tokens": {"source": "somewhere", "channels": 4, "grid": [2, 2]},
+        "label_resolution": "100x100",
+        "results": list(results),
+    }
+
+
+def test_mean_and_deviation_run_over_the_seeds():
+    result = summary([scores((1, 1, 0), (1, 0, 1)), scores((2, 0, 0), (1, 0, 0))], ("a", "b"))
+    assert result["mean"]["miou"] == pytest.approx(0.75)
+    assert result["std"]["miou"] == pytest.approx(0.25)
+    assert result["class_iou"] == {"a": pytest.approx(0.75), "b": pytest.approx(0.75)}
+
+
+def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path):
+    path = write_metrics({"miou": 0.5}, tmp_path)
+    with pytest.raises(TypeError), written_whole(path) as file:
+        file.writelines([b"half", None])
+    assert json.loads(path.read_text()) == {"miou": 0.5}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_numbers_that_json_does_not_know_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_metrics({"miou": float("nan")}, tmp_path)
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_the_table_shows_mean_deviation_and_absent_classes():
+    runs = [scores((1, 1, 0), (0, 1, 0), (0, 0, 0)), scores((2, 0, 0), (0, 0, 1), (0, 0, 0))]
+    console = Console(record=True, width=120, file=io.StringIO())
+    print_report(report({"clusters": 500, **summary(runs, ("sky", "sea", "sun"))}), console)
+    text = console.export_text()
+    assert "labels compared at 100x100" in text
+    assert "25.00 ± 8.33" in text
+    rows = {line.split()[1]: line.split()[3] for line in text.splitlines() if "s" in line and "│" in line}
+    assert rows["sky"] == "75.00"
+    assert rows["sea"] == "0.00"
+    assert rows["sun"] == "absent"
