@@ -9,7 +9,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from hcl.command_line import preset_first
+from hcl.command_line import BAD_INPUT, preset_first
 from hcl.engine.distributed import choose_device
 from hcl.evaluation import linear_probe, overclustering
 from hcl.evaluation.protocol import ProtocolConfig
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         results = run(config, device)
         report = complete(results, chosen.protocol, config, device, time.perf_counter() - started)
         path = write_metrics(report, Path(config.output))
-    except (ValueError, OSError, FloatingPointError) as error:
+    except BAD_INPUT as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
     print_report(report, Console())

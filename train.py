@@ -4,7 +4,7 @@ import sys
 
 from jsonargparse import ArgumentParser
 
-from hcl.command_line import preset_first
+from hcl.command_line import BAD_INPUT, preset_first
 from hcl.engine.config import TrainConfig
 from hcl.engine.distributed import connect
 from hcl.engine.trainer import Trainer
@@ -27,13 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Train as the arguments say; returns the exit status: 0 done, 2 bad input, 143 stopped by a signal."""
     parser = build_parser()
     arguments = preset_first(sys.argv[1:] if arguments is None else arguments)
-    settings = parser.instantiate(parser.parse_args(arguments))
-    resume = settings.pop("resume")
-    settings.pop("config")
+    parsed = parser.parse_args(arguments)
     try:
+        settings = parser.instantiate(parsed)
+        resume = settings.pop("resume")
+        settings.pop("config")
         with connect(settings.device) as world:
             finished = Trainer(TrainConfig(**vars(settings)), world).run(resume=resume)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except BAD_INPUT as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     return 0 if finished else 143

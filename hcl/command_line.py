@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 from itertools import islice
 
+from pipelines.schedule import DecodeError
+
+BAD_INPUT = (ValueError, OSError, FloatingPointError, DecodeError)
+"""What a command reports in a sentence, with exit status 2: the user can do something about it."""
+
 
 def preset_first(arguments: Sequence[str]) -> list[str]:
     """The arguments with every ``--config FILE`` before the other options, so that these override it.

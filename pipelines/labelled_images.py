@@ -52,7 +52,7 @@ class EvaluationImages:
         world: number of ranks.
 
     Iterating raises ValueError for a mask that does not fit its image or holds no class (`read_label`),
-    RuntimeError naming the image that cannot be decoded.
+    DecodeError naming the image that cannot be decoded.
     """
 
     def __init__(

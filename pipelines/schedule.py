@@ -13,6 +13,10 @@ from hcl.data.checks import image_problem
 from hcl.data.samples import Dataset
 
 Columns = tuple[list[np.ndarray], ...]
+
+
+class DecodeError(RuntimeError):
+    """An image could not be decoded; the message names it."""
 Load = Callable[[np.ndarray], Columns]
 Outputs = tuple[torch.Tensor, ...]
 
@@ -57,7 +61,7 @@ class ScheduledPipeline:
         """(indices, outputs) of every batch of sample indices, in order; batches may differ in size.
 
         `load` gives a batch's columns; what it raises reaches the caller. An image that cannot be decoded is
-        a RuntimeError that names it. Whatever ends a run early, an error or a caller who stops asking, costs
+        a DecodeError that names it. Whatever ends a run early, an error or a caller who stops asking, costs
         the next run a new build.
         """
         if any(len(indices) == 0 for indices in batches):
@@ -107,7 +111,7 @@ class ScheduledPipeline:
         try:
             return tuple(_to_torch(output.as_tensor(), self._device) for output in pipeline.run())
         except RuntimeError as error:
-            raise RuntimeError(self._blame(indices)) from error
+            raise DecodeError(self._blame(indices)) from error
 
     def _blame(self, indices: np.ndarray) -> str:
         samples = [self._dataset.samples[index] for index in indices]

@@ -62,7 +62,7 @@ class TrainingViews:
         """The views of every batch of sample indices, in order; batches may differ in size.
 
         `epoch_draw` says which draws: the same number gives the same views again. `views` picks among 1 and
-        2. Raises ValueError for another view or an empty batch, RuntimeError naming the file that cannot be
+        2. Raises ValueError for another view or an empty batch, DecodeError naming the file that cannot be
         decoded.
         """
         if not views or not set(views) <= {1, 2}:

@@ -9,6 +9,7 @@ import torch
 from hcl.data.dataset import DataConfig, open_dataset
 from pipelines import schedule
 from pipelines.draws import ViewsConfig
+from pipelines.schedule import DecodeError
 from pipelines.training_views import TrainingViews
 
 CONFIG = ViewsConfig(size=16, color_probability=0, blur_probability=0)
@@ -83,7 +84,7 @@ def test_what_cannot_be_decoded_is_named_and_the_rest_goes_on(images, tmp_path, 
     views = TrainingViews(with_image(images, 3, path), CONFIG, seed=7)
     batches = views.batches(0, [np.array([i, i + 1]) for i in (0, 2, 4)])
     assert next(batches).views[0].shape == (2, 3, 16, 16)
-    with pytest.raises(RuntimeError, match=r"these images:\n.*bad\.png [^\n]*\(3\.png\)$"):
+    with pytest.raises(DecodeError, match=r"these images:\n.*bad\.png [^\n]*\(3\.png\)$"):
         next(batches)
     (good,) = views.batches(0, [np.array([0, 1])])
     assert good.views[0].isfinite().all()
