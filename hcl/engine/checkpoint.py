@@ -1,27 +1,20 @@
 """Checkpoints: written whole or not at all, read without executing anything."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hcl.files import written_whole
 from hcl.models.weights import CheckpointError, read_checkpoint
 
 FORMAT = 1
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Write ``state`` under a temporary name, flush it to the disk, then rename it to ``path``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write ``state`` to ``path``, whole or not at all."""
+    with written_whole(path) as file:
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hcl.evaluation.files import written_whole
 from hcl.evaluation.tokens import TokenExtractor
+from hcl.files import written_whole
 
 
 class LinearClassifier:

@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hcl.evaluation.files import written_whole
 from hcl.evaluation.protocol import ProtocolConfig
+from hcl.files import written_whole
 
 LIBRARIES = ("torch", "torchmetrics", "numpy", "scipy")
 COLUMNS = {

@@ -7,9 +7,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from hcl.evaluation.files import written_whole
 from hcl.evaluation.metrics import Scores, summary
 from hcl.evaluation.report import print_report, write_metrics
+from hcl.files import written_whole
 
 
 def scores(*rows: tuple[int, int, int]) -> Scores:
