@@ -12,6 +12,11 @@ class StopRequest:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
 
+    @property
+    def name(self) -> str:
+        """Of the signal received, such as SIGTERM."""
+        return self.received.name if self.received else "nothing"
+
     def __bool__(self) -> bool:
         return self.received is not None
 

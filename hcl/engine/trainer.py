@@ -30,6 +30,10 @@ from hcl.precision import mixed
 from pipelines.training_views import TrainingViews
 
 
+class Stopped(Exception):  # noqa: N818 - it ends a run early, but it is no error
+    """A signal asked the run to end."""
+
+
 class Trainer:
     """Trains HCL as one configuration says, from the start or from where a run was interrupted.
 
@@ -42,6 +46,7 @@ class Trainer:
         self.world = world
         self.folder = Path(config.output)
         self.epoch = self.step = 0
+        self.stop = StopRequest()
         dataset = open_dataset(config.data)
         self.batches = Batches(
             len(dataset.samples), config.batch_size, config.accumulation, config.seed, world
@@ -100,15 +105,20 @@ class Trainer:
             NonFiniteLossError: a loss became NaN or infinite.
         """
         self._start(resume)
-        with stop_on_signal() as stop:
-            self.log = RunLog(self.folder, enabled=self.world.is_main, step=self.global_step)
+        self.log = RunLog(self.folder, enabled=self.world.is_main, step=self.global_step)
+        self.log.say(
+            f"{self.batches.images} images, {self.batches.steps_per_epoch} steps an epoch, "
+            f"{self.world.size} x {self.world.device}, from epoch {self.epoch + 1}, step {self.step + 1}"
+        )
+        with stop_on_signal() as self.stop:
             try:
                 while self.epoch < self.config.epochs:
                     if self.step == 0 and self.clustering.due(self.epoch):
                         self._cluster()
-                    if not self._train_epoch(stop):
-                        self.log.say(f"stopped by {stop.received}; continue with --resume")
-                        return False
+                    self._train_epoch()
+            except Stopped:
+                self.log.say(f"stopped by {self.stop.name}; the same command with --resume continues")
+                return False
             finally:
                 self.log.close()
         return True
@@ -136,6 +146,8 @@ class Trainer:
             for batch in stream:
                 with mixed(self.world.device, self.config.precision):
                     targets = momentum_targets(self.model, batch.views[0], self.config.clustering.keep_mass)
+                if self.stop and self.world.size == 1:
+                    raise Stopped
                 yield sample_tokens(
                     targets,
                     batch.indices,
@@ -145,8 +157,8 @@ class Trainer:
                 )
                 bar.update(len(batch.indices) * self.world.size)
 
-    def _train_epoch(self, stop: StopRequest) -> bool:
-        """Steps to the end of the epoch; False if a stop was asked for before it."""
+    def _train_epoch(self) -> None:
+        """Take the steps to the end of the epoch, then save."""
         self.losses.restart_clock()
         with self._progress(
             self.batches.steps_per_epoch, f"epoch {self.epoch + 1}/{self.config.epochs}", self.step
@@ -158,9 +170,9 @@ class Trainer:
                 bar.update(self.config.batch_size)
                 if self.step % self.config.log_every == 0:
                     bar.set_postfix(self._record_losses())
-                if self._interrupted(stop):
+                if self._interrupted():
                     self._save()
-                    return False
+                    raise Stopped
                 every = self.config.checkpoint_every
                 if every and self.step % every == 0 and self.step < self.batches.steps_per_epoch:
                     self._save()
@@ -168,7 +180,6 @@ class Trainer:
         self.epoch, self.step = self.epoch + 1, 0
         self.schedule.step()
         self._save()
-        return True
 
     def _steps(self) -> Iterator[tuple[np.ndarray, list[tuple[Tensor, Tensor]]]]:
         """The rest of the epoch: for each step, this rank's image indices and micro-batches of two views."""
@@ -185,11 +196,11 @@ class Trainer:
                 )
                 group = []
 
-    def _interrupted(self, stop: StopRequest) -> bool:
+    def _interrupted(self) -> bool:
         """Whether to stop now; several ranks agree on it when they record their losses."""
         if self.world.size == 1:
-            return bool(stop)
-        return self.step % self.config.log_every == 0 and self.world.any(bool(stop))
+            return bool(self.stop)
+        return self.step % self.config.log_every == 0 and self.world.any(bool(self.stop))
 
     def _record_losses(self) -> dict[str, float]:
         figures = self.losses.take()

@@ -1,6 +1,7 @@
 """A run that was ended early and continued is, bit for bit, the run that was not."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import train
+from hcl.engine import trainer
 from hcl.engine.checkpoint import load_checkpoint, save_checkpoint
 from tests.engine.support import arguments
 
@@ -80,6 +82,18 @@ def test_sigterm_saves_and_exits(tiny_settings):
     assert run_with_signal(tiny_settings, signal.SIGTERM, step=5) == 143
     saved = without_paths(tiny_settings["output"])
     assert (saved["epoch"], saved["step"]) == (1, 2)
+
+
+def test_sigterm_in_the_bank_pass_ends_the_run_before_its_first_step(tiny_settings, monkeypatch):
+    original = trainer.sample_tokens
+
+    def sample_and_signal(*positional, **named):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*positional, **named)
+
+    monkeypatch.setattr(trainer, "sample_tokens", sample_and_signal)
+    assert train.main(arguments(tiny_settings)) == 143
+    assert losses(tiny_settings["output"]) == []
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tiny_settings, capsys):
