@@ -5,7 +5,7 @@ EXTRA ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 STAMP := .venv/installed-$(EXTRA)
 BIN := .venv/bin
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test check kernels clean
 
 setup: $(STAMP)
 
@@ -25,6 +25,9 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+kernels: setup
+	$(BIN)/python -m benchmarks.compile_report
 
 clean:
 	rm -rf .venv build *.egg-info

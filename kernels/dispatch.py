@@ -39,7 +39,9 @@ def choose(impl: str, tensor: Tensor, available: bool) -> Literal["torch", "trit
 
 def _require_triton(tensor: Tensor, available: bool) -> None:
     if not available:
-        raise NotImplementedError("impl='triton': this operation has no Triton form; use 'auto' or 'torch'")
+        raise NotImplementedError(
+            "impl='triton': this operation has no Triton form for these dtypes; use 'auto' or 'torch'"
+        )
     if not TRITON_INSTALLED:
         raise ModuleNotFoundError("impl='triton' needs the package triton; install it or use 'auto'")
     if not (tensor.is_cuda or TRITON_INTERPRETED):

@@ -1,4 +1,4 @@
-"""What every test may use: golden vectors, and a skip for tests that need a GPU."""
+"""What every test may use: golden vectors, Triton without a GPU, and a skip for tests that need one."""
 
 import os
 from collections.abc import Callable
@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+# Before any kernel is imported: without a GPU, Triton's kernels run in its interpreter.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 GOLDEN = Path(os.environ.get("HCL_GOLDEN", Path(__file__).parent / "golden"))
 

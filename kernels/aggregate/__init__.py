@@ -1,6 +1,7 @@
 """Multi-level token aggregation: every level's tokens brought to the finest grid (HCL, sections 1 and 2)."""
 
 from collections.abc import Sequence
+from types import ModuleType
 
 from torch import Tensor
 
@@ -41,8 +42,8 @@ def aggregate_tokens(
     width = _check_levels(sequences, grids)
     _check_shape("norm_weight", norm_weight, (width,))
     _check_shape("norm_bias", norm_bias, (width,))
-    choose(impl, sequences[0], available=False)
-    return reference.aggregate_tokens(sequences, grids, norm_weight, norm_bias, eps)
+    chosen = _implementation(impl, sequences[0])
+    return chosen.aggregate_tokens(sequences, grids, norm_weight, norm_bias, eps)
 
 
 def fuse_tokens(
@@ -82,8 +83,17 @@ def fuse_tokens(
     _check_shape("weight", weight, (weight.shape[0], (len(grids) + 1) * width))
     for name, vector in (("bias", bias), ("norm_weight", norm_weight), ("norm_bias", norm_bias)):
         _check_shape(name, vector, (weight.shape[0],))
-    choose(impl, sequences[0], available=False)
-    return reference.fuse_tokens(sequences, grids, weight, bias, norm_weight, norm_bias, eps)
+    chosen = _implementation(impl, sequences[0])
+    return chosen.fuse_tokens(sequences, grids, weight, bias, norm_weight, norm_bias, eps)
+
+
+def _implementation(impl: str, tokens: Tensor) -> ModuleType:
+    if choose(impl, tokens, available=True) == "torch":
+        return reference
+    # Here, so that the package imports where Triton is not installed.
+    from kernels.aggregate import triton
+
+    return triton
 
 
 def _check_levels(sequences: Sequence[Tensor], grids: Sequence[Grid]) -> int:

@@ -6,6 +6,7 @@ from torch import Tensor
 from kernels.dispatch import choose
 from kernels.fba import reference
 from kernels.fba.reference import FBAOutput
+from kernels.precision import compute_dtype
 
 __all__ = ["FBAOutput", "fba_contrastive"]
 
@@ -45,7 +46,11 @@ def fba_contrastive(
             positive.
     """
     _check(q, k, foreground, centroids_fg, centroids_bg, temperature)
-    choose(impl, q, available=False)
+    in_float32 = compute_dtype(q, k, centroids_fg, centroids_bg) == torch.float32
+    if choose(impl, q, available=in_float32) == "triton":
+        from kernels.fba import triton
+
+        return FBAOutput(*triton.fba_contrastive(q, k, foreground, centroids_fg, centroids_bg, temperature))
     return reference.fba_contrastive(q, k, foreground, centroids_fg, centroids_bg, temperature)
 
 

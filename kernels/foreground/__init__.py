@@ -7,6 +7,8 @@ from kernels.foreground import reference
 
 __all__ = ["foreground_mask"]
 
+MAX_TRITON_CELLS = 4096
+
 
 def foreground_mask(
     cls_attention: Tensor, keep_mass: float, *, min_size: int = 3, impl: str = "auto"
@@ -38,5 +40,15 @@ def foreground_mask(
         raise ValueError(f"keep_mass must lie in (0, 1], got {keep_mass}")
     if min_size not in (1, 2, 3):
         raise ValueError(f"min_size must be 1, 2 or 3, got {min_size}")
-    choose(impl, cls_attention, available=False)
-    return reference.foreground_mask(cls_attention, keep_mass, min_size)
+    cells = cls_attention.shape[2] * cls_attention.shape[3]
+    if impl == "triton" and cells > MAX_TRITON_CELLS:
+        grid = "x".join(map(str, cls_attention.shape[2:]))
+        raise ValueError(
+            f"impl='triton' takes up to {MAX_TRITON_CELLS} cells, got {grid}; use 'auto' or 'torch'"
+        )
+    if choose(impl, cls_attention, available=cells <= MAX_TRITON_CELLS) == "torch":
+        return reference.foreground_mask(cls_attention, keep_mass, min_size)
+    # Here, so that the package imports where Triton is not installed.
+    from kernels.foreground import triton
+
+    return triton.foreground_mask(cls_attention, keep_mass, min_size)

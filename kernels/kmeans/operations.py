@@ -6,6 +6,7 @@ from torch import Tensor
 from kernels.dispatch import choose
 from kernels.kmeans import reference
 from kernels.kmeans.reference import LloydStep
+from kernels.precision import compute_dtype
 
 
 @torch.no_grad()
@@ -26,7 +27,10 @@ def nearest_centroid(x: Tensor, centroids: Tensor, *, impl: str = "auto") -> Ten
         ValueError: shapes that disagree, integers, or no centroid.
     """
     check_rows(x, centroids)
-    choose(impl, x, available=False)
+    if choose(impl, x, available=_in_float32(x, centroids)) == "triton":
+        from kernels.kmeans import triton
+
+        return triton.nearest_centroid(x, centroids)
     return reference.nearest_centroid(x, centroids)
 
 
@@ -60,7 +64,10 @@ def cluster_sums(
         )
     if clusters < 1:
         raise ValueError(f"clusters must be at least 1, got {clusters}")
-    choose(impl, x, available=False)
+    if choose(impl, x, available=_in_float32(x)) == "triton":
+        from kernels.kmeans import triton
+
+        return triton.cluster_sums(x, assignment, clusters)
     return reference.cluster_sums(x, assignment, clusters)
 
 
@@ -83,8 +90,16 @@ def lloyd_step(x: Tensor, centroids: Tensor, *, impl: str = "auto") -> LloydStep
         ValueError: shapes that disagree, integers, or no centroid.
     """
     check_rows(x, centroids)
-    choose(impl, x, available=False)
+    if choose(impl, x, available=_in_float32(x, centroids)) == "triton":
+        from kernels.kmeans import triton
+
+        return LloydStep(*triton.lloyd_step(x, centroids))
     return reference.lloyd_step(x, centroids)
+
+
+def _in_float32(*tensors: Tensor) -> bool:
+    """Tell whether the arithmetic shall be in float32, which is what the Triton forms do."""
+    return compute_dtype(*tensors) == torch.float32
 
 
 def check_rows(x: Tensor, centroids: Tensor) -> None:

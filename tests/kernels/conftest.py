@@ -42,3 +42,18 @@ class Shards:
 def shards() -> type[Shards]:
     """`shards(world).run(function)` calls function(rank, reduce, gather) once a rank."""
     return Shards
+
+
+@pytest.fixture
+def nan_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that torch hands out unwritten holds NaN (all bits set where there is no NaN)."""
+
+    def poisoned(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def allocated(*args: Any, **kwargs: Any) -> Tensor:
+            tensor = allocate(*args, **kwargs)
+            return tensor.fill_(torch.nan if tensor.is_floating_point() else -1)
+
+        return allocated
+
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
+        monkeypatch.setattr(owner, name, poisoned(getattr(owner, name)))

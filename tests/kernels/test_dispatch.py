@@ -27,12 +27,18 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-def test_every_operation_refuses_what_it_cannot_run(call):
+def test_every_operation_refuses_what_it_cannot_run(call, monkeypatch):
+    monkeypatch.setattr(dispatch, "TRITON_INTERPRETED", False)
     with pytest.raises(ValueError, match="'cuda'"):
         call("cuda")
-    with pytest.raises(NotImplementedError, match="no Triton form"):
+    with pytest.raises(ValueError, match="needs CUDA tensors"):
         call("triton")
     call("torch")
+
+
+def test_triton_without_such_a_form_is_named():
+    with pytest.raises(NotImplementedError, match="no Triton form"):
+        choose("triton", X, available=False)
 
 
 def test_auto_is_torch_on_the_cpu():

@@ -1,0 +1,156 @@
+"""Compile every Triton kernel for GPUs that need not be there: `python -m benchmarks.compile_report`.
+
+Prints registers, spills and shared memory of every kernel at every configuration that its launcher can choose
+for the documented sizes, against what a block of each GPU has. The exit status is 1 where shared memory
+overflows, where a kernel spills on an NVIDIA GPU, or where it stores nothing. The whole report takes minutes;
+the tests run `--largest`, one case of every kernel on all targets.
+"""
+
+import argparse
+import importlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from rich.console import Console
+from rich.table import Table
+
+from kernels.configurations import CompileCase
+
+MODULES = tuple(f"kernels.{name}.triton" for name in ("aggregate", "fba", "foreground", "kmeans"))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A GPU architecture and the shared memory in bytes that one block may take."""
+
+    backend: str
+    arch: int | str
+    warp_size: int
+    shared_limit: int
+
+
+TARGETS = {
+    "sm_80": Target("cuda", 80, 32, 163 * 1024),
+    "sm_90": Target("cuda", 90, 32, 227 * 1024),
+    "sm_100": Target("cuda", 100, 32, 227 * 1024),
+    "gfx942": Target("hip", "gfx942", 64, 64 * 1024),
+}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Registers and spills of a thread, shared memory in bytes of a block.
+
+    Spills are bytes of local memory on NVIDIA GPUs, and spilled vector registers on AMD's. A kernel without
+    stores does nothing: the compiler can fail without a word, and what it leaves would fit any GPU.
+    """
+
+    registers: int
+    spills: int
+    shared: int
+    stores: bool = True
+
+
+def compile_cases(pattern: str = "") -> list[CompileCase]:
+    """The cases of all kernel modules whose names match the regular expression."""
+    cases = [case for module in MODULES for case in importlib.import_module(module).compile_cases()]
+    return [case for case in cases if re.search(pattern, case.name)]
+
+
+def largest(cases: Sequence[CompileCase]) -> list[CompileCase]:
+    """One case a kernel: the one that its module lists last, the largest."""
+    return list({case.fn: case for case in cases}.values())
+
+
+def compile_usage(case: CompileCase, target: Target) -> Usage:
+    """Compile one case and read its resources."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    attrs = {path: [list(pair) for pair in pairs] for path, pairs in case.attrs.items()}
+    compiled = triton.compile(
+        ASTSource(case.fn, case.types, dict(case.constexprs), attrs),
+        target=GPUTarget(target.backend, target.arch, target.warp_size),
+        options={"num_warps": case.num_warps, "num_stages": case.num_stages},
+    )
+    nvidia = target.backend == "cuda"
+    assembly = compiled.asm["ptx" if nvidia else "amdgcn"]
+    registers, spills = _nvidia_usage(compiled.asm["cubin"]) if nvidia else _amd_usage(assembly)
+    stores = re.search(r"st\.global|(global|buffer|flat)_store", assembly) is not None
+    return Usage(registers, spills, compiled.metadata.shared, stores)
+
+
+def _nvidia_usage(cubin: bytes) -> tuple[int, int]:
+    from triton import knobs
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text)
+    assert found, text
+    return int(found[1]), int(found[2]) + int(found[3])
+
+
+def _amd_usage(assembly: str) -> tuple[int, int]:
+    counts = [re.search(rf"\.{name}:\s+(\d+)", assembly) for name in ("vgpr_count", "vgpr_spill_count")]
+    registers, spills = (int(found[1]) for found in counts if found)
+    return registers, spills
+
+
+def fits(usage: Usage, target: Target) -> bool:
+    """Whether it does anything, the shared memory is there, and nothing spills where that is asked."""
+    spills = target.backend == "cuda" and usage.spills > 0
+    return usage.stores and usage.shared <= target.shared_limit and not spills
+
+
+def report(cases: Sequence[CompileCase], targets: Sequence[str]) -> Iterator[tuple[str, str, Usage, bool]]:
+    """Name, target, resources and whether they suffice, of every case on every target."""
+    for case, name in product(cases, targets):
+        usage = compile_usage(case, TARGETS[name])
+        yield case.name, name, usage, fits(usage, TARGETS[name])
+
+
+def as_table(rows: Sequence[tuple[str, str, Usage, bool]]) -> Table:
+    """The report, a line for each case and target."""
+    table = Table("kernel", "target", box=None, pad_edge=False)
+    for heading in ("registers", "spills", "shared (B)", "limit (B)", ""):
+        table.add_column(heading, justify="right")
+    for case, name, usage, fit in rows:
+        numbers = (usage.registers, usage.spills, usage.shared, TARGETS[name].shared_limit)
+        table.add_row(case, name, *map(str, numbers), "" if fit else "DOES NOT FIT")
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compile_report", description=__doc__)
+    parser.add_argument("--kernel", default="", help="only cases whose name matches this regular expression")
+    parser.add_argument(
+        "--target", choices=TARGETS, action="append", help="only this target; may be repeated"
+    )
+    parser.add_argument("--largest", action="store_true", help="only the largest case of each kernel")
+    options = parser.parse_args(arguments)
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        parser.error("TRITON_INTERPRET=1 is set: interpreted kernels cannot be compiled; unset it")
+    cases = compile_cases(options.kernel)
+    if not cases:
+        parser.error(f"no kernel's name matches {options.kernel!r}")
+    cases = largest(cases) if options.largest else cases
+    rows = list(report(cases, options.target or list(TARGETS)))
+    Console(width=None if sys.stdout.isatty() else 120).print(as_table(rows))
+    misfits = sum(not fit for *_, fit in rows)
+    print(f"{len(cases)} kernels, {len(rows)} compiled, {misfits} do not fit")
+    return int(misfits > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""What the benchmarks share: `pytest benchmarks/bench_*.py --benchmark-only`.
+
+Without a GPU the same files run at toy sizes, Triton in its interpreter: an exercise, of which no rows are
+kept.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+from benchmarks.harness import Run, measure, write_rows
+
+
+@pytest.fixture
+def record(benchmark: Any) -> Callable[..., None]:
+    """`record(name, impl, shape, setup, bytes_moved, flops)` measures, and on a GPU writes the row."""
+
+    def recorded(
+        name: str, impl: str, shape: str, setup: Callable[[], Run], bytes_moved: int, flops: int = 0
+    ) -> None:
+        row = measure(name, impl, shape, setup, bytes_moved, flops)
+        benchmark.extra_info.update(impl=impl, shape=shape, roofline_share=row.roofline_share)
+        benchmark.pedantic(_waited_for(setup()), rounds=3, warmup_rounds=1)
+        if torch.cuda.is_available():
+            write_rows([row])
+
+    return recorded
+
+
+def _waited_for(run: Run) -> Run:
+    def waited() -> None:
+        run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return waited

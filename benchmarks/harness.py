@@ -1,0 +1,203 @@
+"""How every kernel is measured: one row a shape and implementation, against what the same device can do.
+
+A GPU is timed by CUDA events, its cache flushed before each call; a CPU by the clock. The ceilings, a large
+copy and a large matrix product, are measured in the same process: no datasheet is needed.
+"""
+
+import csv
+import os
+import platform
+import re
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+QUANTILES = ("ms_20", "ms_50", "ms_80")
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    Attributes:
+        name: what was computed.
+        impl: by which implementation.
+        shape: of the inputs, for people.
+        device, torch, triton: what it ran on.
+        ms_20, ms_50, ms_80: quantiles of the time of a call.
+        peak_mib: the most memory a call holds beyond its inputs; None on a CPU, which does not count it.
+        bytes_moved: the fewest bytes that must be read and written.
+        flops: floating-point operations of matrix products.
+        copy_gb_s: measured rate of a copy, read and written bytes together.
+        matrix_tflop_s: measured rate of a matrix product, bfloat16 on a GPU and float32 on a CPU.
+        roofline_share: the time that bytes and flops take at these rates, over the median time.
+    """
+
+    name: str
+    impl: str
+    shape: str
+    device: str
+    torch: str
+    triton: str
+    ms_20: float
+    ms_50: float
+    ms_80: float
+    peak_mib: float | None
+    bytes_moved: int
+    flops: int
+    copy_gb_s: float
+    matrix_tflop_s: float
+    roofline_share: float
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What the device can do, in bytes and floating-point operations a second."""
+
+    copy: float
+    matrix: float
+
+
+def measure(
+    name: str, impl: str, shape: str, setup: Callable[[], Run], bytes_moved: int, flops: int = 0
+) -> Row:
+    """Measure the time and memory of what `setup` returns.
+
+    Args:
+        name: what is computed.
+        impl: the implementation.
+        shape: the inputs' shape, for people.
+        setup: makes the inputs and returns the call to be measured.
+        bytes_moved: the fewest bytes that the call must read and write.
+        flops: the floating-point operations of its matrix products.
+    """
+    run = setup()
+    milliseconds = np.quantile(times(run), (0.2, 0.5, 0.8)) * 1e3
+    limits = ceilings()
+    floor = max(bytes_moved / limits.copy, flops / limits.matrix) * 1e3
+    return Row(
+        name=name,
+        impl=impl,
+        shape=shape,
+        device=device_name(),
+        torch=torch.__version__,
+        triton=_version("triton"),
+        ms_20=float(milliseconds[0]),
+        ms_50=float(milliseconds[1]),
+        ms_80=float(milliseconds[2]),
+        peak_mib=peak_memory(run),
+        bytes_moved=bytes_moved,
+        flops=flops,
+        copy_gb_s=limits.copy / 1e9,
+        matrix_tflop_s=limits.matrix / 1e12,
+        roofline_share=floor / float(milliseconds[1]),
+    )
+
+
+def times(run: Run) -> list[float]:
+    """Seconds of each of many calls, after warm-up."""
+    return _times_on_gpu(run) if torch.cuda.is_available() else _times_on_cpu(run)
+
+
+def _times_on_gpu(run: Run, warm_up: int = 10, calls: int = 50) -> list[float]:
+    for _ in range(warm_up):
+        run()
+    flush = torch.empty(256 * 2**20, dtype=torch.uint8, device="cuda")
+    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(calls)]
+    for start, end in events:
+        flush.zero_()
+        start.record()
+        run()
+        end.record()
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) / 1e3 for start, end in events]
+
+
+def _times_on_cpu(run: Run, calls: int = 5) -> list[float]:
+    run()
+    marks = [time.perf_counter()]
+    for _ in range(calls):
+        run()
+        marks.append(time.perf_counter())
+    return np.diff(marks).tolist()
+
+
+def peak_memory(run: Run) -> float | None:
+    """MiB that one call holds at most beyond what is held before it; None on a CPU."""
+    if not torch.cuda.is_available():
+        return None
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+@cache
+def ceilings() -> Ceilings:
+    """The device's rates of copying and of multiplying matrices, measured once a process."""
+    gpu = torch.cuda.is_available()
+    device, dtype, side = ("cuda", torch.bfloat16, 8192) if gpu else ("cpu", torch.float32, 256)
+    source = torch.randn(2**28 if gpu else 2**20, device=device)
+    target = torch.empty_like(source)
+    copy = 2 * source.nbytes / np.median(times(lambda: target.copy_(source)))
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
+    matrix = 2 * side**3 / np.median(times(lambda: a @ b))
+    return Ceilings(float(copy), float(matrix))
+
+
+def device_name() -> str:
+    """The GPU's name, or the processor's kind."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}"
+
+
+def write_rows(rows: Sequence[Row], folder: Path = RESULTS) -> Path:
+    """Append rows to <folder>/<device>.csv, whole or not at all; returns the file."""
+    slug = re.sub(r"[^a-z0-9]+", "-", rows[0].device.lower()).strip("-")
+    path = folder / f"{slug}.csv"
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = path.read_text() if path.exists() else ",".join(field.name for field in fields(Row)) + "\n"
+    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".part", newline="", delete=False) as file:
+        file.write(earlier)
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        writer.writerows(asdict(row) for row in rows)
+    os.replace(file.name, path)
+    return path
+
+
+def plot(table: Path, picture: Path) -> None:
+    """Draw the newest median times of a results file, with 20 % and 80 % quantiles as whiskers."""
+    from matplotlib.figure import Figure
+
+    with table.open(newline="") as file:
+        rows = {(row["name"], row["shape"], row["impl"]): row for row in csv.DictReader(file)}
+    labels = list(dict.fromkeys(f"{name}\n{shape}" for name, shape, _ in rows))
+    impls = list(dict.fromkeys(impl for *_, impl in rows))
+    figure = Figure(figsize=(8, 1 + 0.6 * len(labels)), layout="constrained")
+    axes = figure.subplots()
+    for i, impl in enumerate(impls):
+        own = {f"{name}\n{shape}": row for (name, shape, other), row in rows.items() if other == impl}
+        at = [labels.index(label) + 0.8 * (i + 0.5) / len(impls) - 0.4 for label in own]
+        low, middle, high = (np.array([float(row[key]) for row in own.values()]) for key in QUANTILES)
+        axes.barh(at, middle, 0.8 / len(impls), label=impl, xerr=(middle - low, high - middle))
+    axes.set(yticks=range(len(labels)), yticklabels=labels, xscale="log", xlabel="milliseconds")
+    axes.invert_yaxis()
+    axes.legend()
+    figure.savefig(picture)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,252 @@
+"""The contrastive loss in Triton: tiles, launchers and registration; the kernels are in `triton_kernels`.
+
+Tokens are first partitioned by bank on the device, so that every tile is of one bank: a tile of consecutive
+tokens is several rows of a map, nearly always has both kinds, and would then meet both banks.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from kernels.configurations import CompileCase
+from kernels.fba.triton_kernels import fba_bwd_kernel, fba_fwd_kernel
+from kernels.tl_utils import DOT_PRECISION, POINTERS, TL_DTYPES
+
+LOG2_E = math.log2(math.e)
+# The widest tokens of 16-bit numbers that stay on the chip while their bank passes by.
+RESIDENT_WIDTH = 256
+# Every bank begins at a multiple of this, and so a multiple of any tile's tokens.
+PARTITION_BLOCK = 128
+
+
+class Tiles(NamedTuple):
+    """Tokens, centroids and columns of a tile, warps, depth of the pipeline, columns of a gradient tile."""
+
+    tokens: int
+    clusters: int
+    columns: int
+    warps: int
+    stages: int
+    gradient_columns: int = 0
+
+
+def forward_tiles(width: int, dtype: torch.dtype) -> Tiles:
+    """Choose the forward kernel's tiles by the tokens' width and the products' dtype."""
+    padded = _padded(width)
+    if dtype == torch.float32:
+        return Tiles(64, 64, 16, 8, 3)
+    return Tiles(128, 64, padded if padded <= RESIDENT_WIDTH else 64, 8, 2)
+
+
+def backward_tiles(width: int, dtype: torch.dtype) -> Tiles:
+    """Choose the backward kernel's tiles; the gradient tile takes registers that the forward kernel has."""
+    padded = _padded(width)
+    if dtype == torch.float32:
+        # Of 128 columns of the gradient Triton 3.7 makes an empty kernel for sm_100; masks take registers.
+        return Tiles(64, 32, 16, 8, 2, min(padded, 64 if width % 64 == 0 else 32))
+    if padded <= RESIDENT_WIDTH:
+        return Tiles(64, 64, padded, 8, 2, padded)
+    return Tiles(128, 64, 64, 8, 2, 128)
+
+
+def _padded(width: int) -> int:
+    return max(triton.next_power_of_2(width), 16)
+
+
+@torch.library.custom_op("hcl_kernels::fba_forward", mutates_args=())
+def fba_forward(
+    q: Tensor,
+    k: Tensor,
+    tokens: Tensor,
+    count_fg: Tensor,
+    centroids: Tensor,
+    squares: Tensor,
+    scales: Tensor,
+    clusters_fg: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the forward kernel. Summed losses (2,) float32, assignment (M,) int64, log-sum-exp (M,) float32."""
+    dtype = _dot_dtype(q, k, centroids)
+    tile = forward_tiles(q.shape[1], dtype)
+    programs = len(tokens) // tile.tokens
+    losses = torch.empty(programs, 2, dtype=torch.float32, device=q.device)
+    assignment = torch.empty(len(q), dtype=torch.int64, device=q.device)
+    lse = torch.empty(len(q), dtype=torch.float32, device=q.device)
+    fba_fwd_kernel[(programs,)](
+        q.contiguous(),
+        k.contiguous(),
+        tokens,
+        count_fg,
+        centroids,
+        squares,
+        scales,
+        losses,
+        assignment,
+        lse,
+        len(q),
+        clusters_fg,
+        len(centroids),
+        **_constants(tile, q.shape[1], dtype),
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    return losses.sum(dim=0), assignment, lse
+
+
+@fba_forward.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    tokens: Tensor,
+    count_fg: Tensor,
+    centroids: Tensor,
+    squares: Tensor,
+    scales: Tensor,
+    clusters_fg: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    sums = q.new_empty(2, dtype=torch.float32)
+    return sums, q.new_empty(len(q), dtype=torch.int64), q.new_empty(len(q), dtype=torch.float32)
+
+
+@torch.library.custom_op("hcl_kernels::fba_backward", mutates_args=())
+def fba_backward(
+    grad_losses: Tensor,
+    q: Tensor,
+    tokens: Tensor,
+    count_fg: Tensor,
+    centroids: Tensor,
+    scales: Tensor,
+    assignment: Tensor,
+    lse: Tensor,
+    clusters_fg: int,
+) -> Tensor:
+    """Run the backward kernel, which computes the softmax anew. dL/dq (M, C) of q's dtype."""
+    width = q.shape[1]
+    dtype = _dot_dtype(q, centroids)
+    tile = backward_tiles(width, dtype)
+    grad_q = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    fba_bwd_kernel[(len(tokens) // tile.tokens, triton.cdiv(width, tile.gradient_columns))](
+        grad_losses.contiguous(),
+        q.contiguous(),
+        tokens,
+        count_fg,
+        centroids,
+        scales,
+        assignment,
+        lse,
+        grad_q,
+        len(q),
+        clusters_fg,
+        len(centroids),
+        **_constants(tile, width, dtype),
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    return grad_q
+
+
+@fba_backward.register_fake
+def _(
+    grad_losses: Tensor,
+    q: Tensor,
+    tokens: Tensor,
+    count_fg: Tensor,
+    centroids: Tensor,
+    scales: Tensor,
+    assignment: Tensor,
+    lse: Tensor,
+    clusters_fg: int,
+) -> Tensor:
+    return q.new_empty(q.shape)
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    q, _, tokens, count_fg, centroids, _, scales, ctx.clusters_fg = inputs
+    ctx.save_for_backward(q, tokens, count_fg, centroids, scales, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
+
+
+def _gradient(ctx: Any, grad_losses: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    grad_q = fba_backward(grad_losses, *ctx.saved_tensors, ctx.clusters_fg)
+    return grad_q, *(None,) * 7
+
+
+fba_forward.register_autograd(_gradient, setup_context=_save_for_backward)
+
+
+def fba_contrastive(
+    q: Tensor,
+    k: Tensor,
+    foreground: Tensor,
+    centroids_fg: Tensor,
+    centroids_bg: Tensor,
+    temperature: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Compute the losses, the counts (foreground first) and the assignment, as the reference does."""
+    centroids = torch.cat([centroids_fg, centroids_bg]).detach()
+    # In float64, because an error here is one of all logits of a centroid, which no sum averages out.
+    lengths = torch.linalg.vector_norm(centroids, dim=1, dtype=torch.float64)
+    squares = lengths.square().float()
+    scales = torch.where(lengths > 0, (LOG2_E / temperature) / lengths.clamp(min=1e-12), 0).float()
+    count_fg = foreground.sum()
+    tokens = partition(foreground, count_fg, PARTITION_BLOCK)
+    clusters_fg = len(centroids_fg)
+    sums, assignment, _ = fba_forward(q, k, tokens, count_fg, centroids, squares, scales, clusters_fg)
+    count_bg = len(q) - count_fg
+    loss_fg, loss_bg = sums / torch.stack([count_fg, count_bg]).clamp(min=1)
+    return loss_fg, loss_bg, count_fg, count_bg, assignment
+
+
+def partition(foreground: Tensor, count_fg: Tensor, block: int) -> Tensor:
+    """List the foreground's tokens, then the background's, in order; each begins a new block.
+
+    Returns:
+        The tokens' indices, padded with M to a number of blocks that does not depend on the data.
+    """
+    index = torch.arange(len(foreground), device=foreground.device)
+    rank_fg = foreground.cumsum(dim=0)
+    begin_bg = (count_fg + block - 1) // block * block
+    slot = torch.where(foreground, rank_fg - 1, begin_bg + index - rank_fg)
+    blocks = (len(foreground) + block - 1) // block + 1
+    return index.new_full((blocks * block,), len(foreground)).scatter(0, slot, index)
+
+
+def _dot_dtype(*tensors: Tensor) -> torch.dtype:
+    return functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+
+
+def _constants(tile: Tiles, width: int, dtype: torch.dtype) -> dict[str, object]:
+    constants = {
+        "C": width,
+        "BLOCK_M": tile.tokens,
+        "BLOCK_K": tile.clusters,
+        "BLOCK_C": tile.columns,
+        "DTYPE": TL_DTYPES[dtype],
+        "PRECISION": DOT_PRECISION,
+    }
+    return constants | ({"BLOCK_G": tile.gradient_columns} if tile.gradient_columns else {})
+
+
+def compile_cases() -> list[CompileCase]:
+    """List both kernels at every configuration that the documented sizes choose."""
+    kernels = ((fba_fwd_kernel, forward_tiles), (fba_bwd_kernel, backward_tiles))
+    return [
+        _case(kernel, choose(width, dtype), width, dtype)
+        for kernel, choose in kernels
+        for dtype in POINTERS
+        for width in (100, 256, 384, 768, 1024)
+    ]
+
+
+def _case(kernel: Any, tile: Tiles, width: int, dtype: torch.dtype) -> CompileCase:
+    constants = _constants(tile, width, dtype)
+    kinds = dict.fromkeys(("q_ptr", "k_ptr", "c_ptr", "grad_q_ptr"), POINTERS[dtype])
+    kinds |= dict.fromkeys(("square_ptr", "scale_ptr", "loss_ptr", "lse_ptr", "grad_loss_ptr"), "*fp32")
+    kinds |= dict.fromkeys(("token_ptr", "count_fg_ptr", "assignment_ptr"), "*i64")
+    kinds |= dict.fromkeys(("M", "K_fg", "K"), "i32") | dict.fromkeys(constants, "constexpr")
+    signature = {name: kinds[name] for name in kernel.arg_names}
+    name = f"{kernel.__name__} C={width} {POINTERS[dtype][1:]}"
+    return CompileCase(name, kernel, signature, constants, tile.warps, tile.stages)

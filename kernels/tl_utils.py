@@ -1,0 +1,53 @@
+"""What several kernels share: device functions, and torch's dtypes in Triton's words.
+
+In kernels: `i_` index, `o_` offsets, `m_` mask, `b_` block of values, `_ptr` pointer.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from kernels.dispatch import TRITON_INTERPRETED
+
+TL_DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
+
+# float32 operands as three bfloat16 each, which is all of their 24 bits; what is left out of a product is
+# below 2^-24 of it. So an assignment is as right as by "ieee", at the rate of the matrix units of NVIDIA and
+# AMD alike ("tf32x3" keeps 22 bits and is NVIDIA's). The interpreter, always in float32, knows not this name.
+DOT_PRECISION = "ieee" if TRITON_INTERPRETED else "bf16x6"
+
+
+@triton.jit
+def load_rows(ptr, o_rows, m_rows, start, WIDTH: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr):
+    """Load BLOCK columns from `start` on of rows WIDTH wide, 0 where there are none. (rows, BLOCK)."""
+    o_columns = start + tl.arange(0, BLOCK)
+    mask = m_rows[:, None]
+    # A mask over columns is left out where it would only forbid wide loads.
+    if WIDTH % BLOCK != 0:
+        mask = mask & (o_columns < WIDTH)[None, :]
+    # 64 bits: rows x WIDTH may exceed 2^31.
+    pointers = ptr + o_rows.to(tl.int64)[:, None] * WIDTH + o_columns[None, :]
+    return tl.load(pointers, mask=mask, other=0.0).to(DTYPE)
+
+
+@triton.jit
+def similarity(
+    a_ptr,
+    o_a,
+    m_a,
+    b_ptr,
+    o_b,
+    m_b,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Multiply rows of a with rows of b, BLOCK columns at a time. (rows of a, rows of b) float32."""
+    products = tl.zeros((o_a.shape[0], o_b.shape[0]), dtype=tl.float32)
+    for start in range(0, WIDTH, BLOCK):
+        b_a = load_rows(a_ptr, o_a, m_a, start, WIDTH, BLOCK, DTYPE)
+        b_b = load_rows(b_ptr, o_b, m_b, start, WIDTH, BLOCK, DTYPE)
+        products = tl.dot(b_a, b_b.T, products, input_precision=PRECISION)
+    return products
