@@ -17,6 +17,8 @@ Columns = tuple[list[np.ndarray], ...]
 
 class DecodeError(RuntimeError):
     """An image could not be decoded; the message names it."""
+
+
 Load = Callable[[np.ndarray], Columns]
 Outputs = tuple[torch.Tensor, ...]
 

@@ -82,6 +82,7 @@ def print_summary(rows: list[tuple[str, dict]]) -> None:
         table.add_row(name, *(f"{100 * result['mean'][score]:.1f}" for score in ("miou", "pixel_accuracy")))
     console = Console()
     console.print(table)
+    console.print("The tiny backbone has random weights: this shows the program at work, no more.")
     console.print(f"pictures: {RUN / 'overview.png'} and {RUN / 'losses.png'}")
 
 
