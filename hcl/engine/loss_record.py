@@ -61,5 +61,5 @@ class LossRecord:
         figures = ", ".join(f"{name} {value}" for name, value in zip(Losses._fields, row, strict=True))
         raise NonFiniteLossError(
             f"the loss of step {step} is not finite ({figures}); images of the step on this rank: {names}. "
-            "The last checkpoint was saved before it."
+            "A checkpoint in the output folder is from before it."
         )
