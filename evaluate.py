@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from hcl.command_line import BAD_INPUT, preset_first
-from hcl.engine.distributed import choose_device
+from hcl.distributed import choose_device
 from hcl.evaluation import linear_probe, overclustering
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.report import complete, print_report, write_metrics

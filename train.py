@@ -5,8 +5,8 @@ import sys
 from jsonargparse import ArgumentParser
 
 from hcl.command_line import BAD_INPUT, preset_first
+from hcl.distributed import connect
 from hcl.engine.config import TrainConfig
-from hcl.engine.distributed import connect
 from hcl.engine.trainer import Trainer
 
 

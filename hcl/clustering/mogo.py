@@ -55,7 +55,7 @@ class ClusteringConfig:
 
 
 class Ranks(Protocol):
-    """The collectives that clustering needs, as `hcl.engine.distributed.World` has them."""
+    """The collectives that clustering needs, as `hcl.distributed.World` has them."""
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum over ranks."""

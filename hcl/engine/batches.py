@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hcl.engine.distributed import World
+from hcl.distributed import World
 from hcl.randomness import generator
 
 

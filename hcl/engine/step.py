@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hcl.clustering.mogo import MoGoClustering
 from hcl.clustering.targets import Targets, momentum_targets
-from hcl.engine.distributed import World
+from hcl.distributed import World
 from hcl.models.hcl import HCL
 from hcl.models.pm_vit import LevelTokens
 from hcl.precision import Precision, mixed

@@ -15,10 +15,10 @@ from hcl.clustering.bank import sample_tokens
 from hcl.clustering.mogo import MoGoClustering
 from hcl.clustering.targets import momentum_targets
 from hcl.data.dataset import check_images, open_dataset
+from hcl.distributed import World
 from hcl.engine.batches import Batches
 from hcl.engine.checkpoint import changed_settings, load_checkpoint, save_checkpoint
 from hcl.engine.config import MAY_CHANGE_ON_RESUME, TrainConfig
-from hcl.engine.distributed import World
 from hcl.engine.interruption import StopRequest, stop_on_signal
 from hcl.engine.loss_record import LossRecord
 from hcl.engine.run_log import RunLog

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
-from hcl.engine.distributed import World
+from hcl.distributed import World
 
 ALONE = World(0, 1, torch.device("cpu"))
 

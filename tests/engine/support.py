@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from hcl.engine.distributed import World
+from hcl.distributed import World
 from hcl.engine.step import TrainingStep
 from hcl.models.hcl import HCL
 from hcl.models.pm_vit import PMViT

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from hcl.distributed import World
 from hcl.engine.batches import Batches
-from hcl.engine.distributed import World
 
 
 def batches(images=23, batch_size=8, accumulation=1, rank=0, size=1):
