@@ -40,8 +40,8 @@ def open_coco(root: Path, split: str, group: Group = "all") -> Dataset:
     """The images of one of the three lists, or with `train2017` or `val2017` every image of that folder.
 
     `group` keeps the 27 coarse classes, or only the 12 of things or the 15 of stuff (counted from 0), and
-    ignores the rest. Raises FileNotFoundError for a list or folder that is not there, ValueError for an
-    unknown split.
+    ignores the rest; the things are the objects. Raises FileNotFoundError for a list or folder that is not
+    there, ValueError for an unknown split.
     """
     split = split.removesuffix(".txt")
     if split in _IMAGES_OF:
@@ -53,7 +53,13 @@ def open_coco(root: Path, split: str, group: Group = "all") -> Dataset:
     else:
         known = ", ".join([*_IMAGES_OF, "train2017", "val2017"])
         raise ValueError(f"COCO-Stuff has no split {split!r}; it has {known}")
-    return Dataset(f"coco-{split}", samples, class_names_of(group), label_map=label_map_of(group))
+    return Dataset(
+        f"coco-{split}",
+        samples,
+        class_names_of(group),
+        label_map=label_map_of(group),
+        object_classes=() if group == "stuff" else tuple(range(THINGS)),
+    )
 
 
 def class_names_of(group: Group) -> tuple[str, ...]:

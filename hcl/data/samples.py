@@ -25,7 +25,8 @@ class Dataset:
 
     `label_map` translates the 256 values a mask can hold into class ids, or into `ignore_index`; a value that
     stands for nothing is left at or above `len(class_names)`, so that reading it is an error. None: masks
-    hold class ids.
+    hold class ids. `object_classes` are the classes that are objects, what a foreground map should find; none
+    where the data set has none or does not say.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     ignore_index: int = IGNORE
     label_map: np.ndarray | None = None
+    object_classes: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)

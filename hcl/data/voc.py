@@ -34,15 +34,17 @@ def open_voc(
 ) -> Dataset:
     """The images of `ImageSets/Segmentation/{split}.txt`: a line is an id, or an image path and a mask path.
 
-    `trainaug` and `train_aug` are two names of one split. Raises FileNotFoundError or ValueError as
-    `read_split` does, and ValueError for a line in neither form or a path outside the root.
+    `trainaug` and `train_aug` are two names of one split. Every class but the first, background, is an
+    object. Raises FileNotFoundError or ValueError as `read_split` does, and ValueError for a line in neither
+    form or a path outside the root.
     """
     split = split.removesuffix(".txt")
     names = (split, *(other for other in AUGMENTED if split in AUGMENTED and other != split))
     lines = read_split(root / "ImageSets" / "Segmentation", names)
     masks = "SegmentationClassAug" if split in AUGMENTED else "SegmentationClass"
     samples = [_sample(root, fields, masks, origin) for fields, origin in lines]
-    return Dataset(f"{name}-{split}", samples, class_names)
+    objects = tuple(range(1, len(class_names)))
+    return Dataset(f"{name}-{split}", samples, class_names, object_classes=objects)
 
 
 def _sample(root: Path, fields: list[str], masks: str, origin: str) -> Sample:

@@ -69,3 +69,9 @@ def test_a_value_that_is_no_fine_id_names_the_file(one_sample):
     dataset, sample = one_sample([[0, 182], [200, 255]])
     with pytest.raises(ValueError, match=r"a\.png.*\[182, 200\]"):
         read_label(sample, dataset)
+
+
+@pytest.mark.parametrize(("group", "objects"), [("all", 12), ("things", 12), ("stuff", 0)])
+def test_things_are_the_objects(one_sample, group, objects):
+    dataset, _ = one_sample([[0]], group)
+    assert dataset.object_classes == tuple(range(objects))

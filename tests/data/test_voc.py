@@ -77,3 +77,9 @@ def test_palette_is_the_one_of_vocs_masks():
         (0, 64, 128),
         (224, 224, 192),
     ]
+
+
+def test_every_class_but_the_background_is_an_object(tmp_path, write_split):
+    write_split(tmp_path / LISTS / "val.txt", "a")
+    assert open_voc(tmp_path, "val").object_classes == tuple(range(1, 21))
+    assert open_voc(tmp_path, "val", "scenes", ("background", "car")).object_classes == (1,)
