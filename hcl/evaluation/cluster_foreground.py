@@ -1,6 +1,6 @@
 """Cluster-based foreground extraction: a cluster is foreground as a whole or not at all (HCL, section 7).
 
-Attention maps are noisy one by one; a cluster that lies inside them in most images still is part of an object.
+Attention maps are noisy one by one; a cluster that lies inside them in most images is part of an object.
 After Leopart: Ziegler and Asano, "Self-Supervised Learning of Object Parts for Semantic Segmentation", 2022.
 
 Sums are taken over images, so that those of several processes may be added up before they are used.
@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from hcl.evaluation.counting import IMAGES_AT_A_TIME, counts_per_image
+from hcl.evaluation.counting import IMAGES_AT_A_TIME, check_ids, counts_per_image
 
 STEP = 0.05
 """The published threshold is rounded to a multiple of it."""
@@ -175,6 +175,7 @@ def _joint_counts(
     if cluster_maps.shape != kinds_of_cells.shape:
         shapes = tuple(cluster_maps.shape), tuple(kinds_of_cells.shape)
         raise ValueError(f"cluster maps and masks differ in shape: {shapes[0]} and {shapes[1]}")
+    check_ids(cluster_maps, clusters)
     parts = zip(cluster_maps.split(IMAGES_AT_A_TIME), kinds_of_cells.split(IMAGES_AT_A_TIME), strict=True)
     for maps, kind in parts:
         counts = counts_per_image(maps.long() * kinds + kind, clusters * kinds)

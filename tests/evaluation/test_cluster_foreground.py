@@ -51,7 +51,7 @@ def test_shards_add_up_to_the_whole(maps):
 
 
 def test_bad_maps_are_refused(maps):
-    with pytest.raises(ValueError, match="ids from 0 to 23 where only 0 to 21 can be"):
+    with pytest.raises(ValueError, match="ids from 0 to 11, but there are only 0 to 10"):
         precision_sums(*maps, 11)
     with pytest.raises(ValueError, match=r"\(6, 25, 25\) and \(6, 25\)"):
         precision_sums(maps[0], maps[1][0:, 0], 12)

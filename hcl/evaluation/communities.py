@@ -1,0 +1,79 @@
+"""Communities of clusters that lie beside each other (HCL, section 7, step 5)."""
+
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+
+def edges(cooccurrence: Tensor, threshold: float = 0.03) -> list[tuple[int, int, float]]:
+    """The undirected graph of a co-occurrence matrix (HCL, section 7, step 4).
+
+    Args:
+        cooccurrence: (ids, ids), P, as `hcl.evaluation.cooccurrence` gives it.
+        threshold: both P_ij and P_ji must reach it.
+
+    Returns:
+        i, j and weight min(P_ij, P_ji) of each edge, i < j, in order.
+    """
+    weights = torch.minimum(cooccurrence, cooccurrence.T).triu(diagonal=1).cpu()
+    first, second = ((weights >= threshold) & (weights > 0)).nonzero(as_tuple=True)
+    values = weights[first, second]
+    return list(zip(first.tolist(), second.tolist(), values.tolist(), strict=True))
+
+
+def communities(
+    cooccurrence: Tensor,
+    *,
+    threshold: float = 0.03,
+    seed: int = 1,
+    markov_time: float = 1.0,
+    preferred_modules: int = 20,
+) -> Tensor:
+    """Gather ids into communities by Infomap: undirected, two levels, one trial.
+
+    Rosvall and Bergstrom, "Maps of random walks on complex networks reveal community structure", 2008.
+
+    Args:
+        cooccurrence: (ids, ids) float, any device.
+        threshold: of the edges, see `edges`.
+        seed: of Infomap, at least 1; the published seeds are 1 to 10.
+        markov_time: of the random walk; longer ones give fewer communities.
+        preferred_modules: how many communities Infomap is told to prefer.
+
+    Returns:
+        (ids,) int64, on the matrix's device: Infomap's modules from 0 on. Ids without an edge share one
+        more community, the last, as in Leopart's program, which leaves all of them with one id.
+
+    Raises:
+        ModuleNotFoundError: Infomap is not installed.
+    """
+    found = torch.full((len(cooccurrence),), -1, dtype=torch.int64)
+    links = edges(cooccurrence, threshold)
+    if links:
+        infomap = _infomap()
+        network = infomap.Network()
+        network.add_links(links)
+        options = infomap.Options(
+            two_level=True,
+            flow_model="undirected",
+            seed=seed,
+            markov_time=markov_time,
+            preferred_number_of_modules=preferred_modules,
+            silent=True,
+        )
+        modules = infomap.run(network, options=options).modules()
+        found[list(modules)] = torch.tensor(list(modules.values())) - 1
+    found[found < 0] = found.max() + 1
+    return found.to(cooccurrence.device)
+
+
+def _infomap() -> ModuleType:
+    try:
+        import infomap
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError(
+            "community detection needs the package infomap: pip install 'hcl-segmentation[evaluation]'",
+            name="infomap",
+        ) from missing
+    return infomap
