@@ -1,0 +1,98 @@
+"""What tokens are labelled as, and which of them a memory keeps: the training side of dense retrieval.
+
+Balazevic et al., "Towards In-context Scene Understanding", 2023, as the open evaluation of Pariza, Salehi and
+Asano, "Hummingbird Evaluation for vision encoders", 2024, runs it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hcl.evaluation.counting import counts_per_image
+from hcl.randomness import generator
+
+IMAGES_AT_A_TIME = 16
+
+
+def token_label_distributions(
+    labels: Tensor, grid: tuple[int, int], classes: int, ignore_index: int = 255
+) -> tuple[Tensor, Tensor]:
+    """Share of each class among the labelled pixels of every token's patch.
+
+    Args:
+        labels: (n, H, W) uint8 class ids or ``ignore_index``; the grid divides H and W.
+        grid: (h, w) tokens.
+        classes: how many there are.
+        ignore_index: of pixels that do not count, at least ``classes``.
+
+    Returns:
+        (n, h * w, classes) float32, each row of sum 1, or 0 where no pixel of the patch is labelled; and
+        (n, h * w) bool, true where one is.
+
+    Raises:
+        ValueError: the grid does not divide the labels, or a label is no class.
+    """
+    height, width = labels.shape[1:]
+    if height % grid[0] or width % grid[1]:
+        raise ValueError(
+            f"labels of {height}x{width} pixels do not divide into {grid[0]}x{grid[1]} patches: bring them "
+            "to the size of the images that the tokens come from"
+        )
+    unknown = labels[(labels >= classes) & (labels != ignore_index)].unique()
+    if len(unknown):
+        raise ValueError(f"labels {unknown.tolist()} in a data set of {classes} classes")
+    rows = torch.arange(height, device=labels.device) // (height // grid[0])
+    columns = torch.arange(width, device=labels.device) // (width // grid[1])
+    tokens, values = grid[0] * grid[1], classes + 1
+    places = (rows[:, None] * grid[1] + columns) * values
+    parts = [torch.zeros(0, tokens, classes, device=labels.device)]
+    for part in labels.split(IMAGES_AT_A_TIME):
+        counts = counts_per_image(places + part.long().clamp(max=classes), tokens * values)
+        labelled = counts.view(-1, tokens, values)[..., :classes].float()
+        parts.append(labelled / labelled.sum(dim=2, keepdim=True).clamp(min=1))
+    distributions = torch.cat(parts)
+    return distributions, distributions.sum(dim=2) > 0
+
+
+def memory_shares(memory_size: int, images: int) -> np.ndarray:
+    """How many tokens each image may give to a memory of ``memory_size``, (images,), as even as can be."""
+    ends = np.arange(images + 1) * memory_size // images
+    return np.diff(ends)
+
+
+def sample_tokens(
+    distributions: Tensor,
+    labelled: Tensor,
+    images: Sequence[int] | np.ndarray,
+    shares: np.ndarray,
+    *,
+    seed: int,
+) -> Tensor:
+    """Choose the tokens of some images that enter the memory, rare classes first.
+
+    A token's score is the number of tokens of its image that hold a class, summed over the classes that it
+    holds itself, times a number drawn from U(0, 1); those of lowest score are chosen. Only tokens with a
+    labelled pixel can be. The draw depends on the seed and the image alone.
+
+    Args:
+        distributions, labelled: (n, N, classes) and (n, N) from `token_label_distributions`.
+        images: (n,) indices of the images in the data set.
+        shares: of every image of the data set, from `memory_shares`.
+        seed: of the draw.
+
+    Returns:
+        (n, N) bool, true on as many tokens of each image as its share, or on all that are labelled.
+    """
+    present = distributions > 0
+    frequency = present.sum(dim=1, keepdim=True)
+    draws = np.array(
+        [generator(seed, "retrieval memory", int(image)).random(labelled.shape[1]) for image in images]
+    )
+    uniform = torch.from_numpy(draws.reshape(labelled.shape)).to(labelled.device)
+    score = (present * frequency).sum(dim=2) * uniform
+    score[~labelled] = torch.inf
+    place = score.argsort(dim=1, stable=True).argsort(dim=1)
+    share = torch.as_tensor(shares[np.asarray(images)], device=labelled.device)
+    return (place < share[:, None]) & labelled
