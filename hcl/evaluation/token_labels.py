@@ -40,20 +40,23 @@ def token_label_distributions(
             f"labels of {height}x{width} pixels do not divide into {grid[0]}x{grid[1]} patches: bring them "
             "to the size of the images that the tokens come from"
         )
-    unknown = labels[(labels >= classes) & (labels != ignore_index)].unique()
-    if len(unknown):
-        raise ValueError(f"labels {unknown.tolist()} in a data set of {classes} classes")
     rows = torch.arange(height, device=labels.device) // (height // grid[0])
     columns = torch.arange(width, device=labels.device) // (width // grid[1])
     tokens, values = grid[0] * grid[1], classes + 1
     places = (rows[:, None] * grid[1] + columns) * values
-    parts = [torch.zeros(0, tokens, classes, device=labels.device)]
-    for part in labels.split(IMAGES_AT_A_TIME):
+    distributions = torch.empty(len(labels), tokens, classes, device=labels.device)
+    for part, out in zip(labels.split(IMAGES_AT_A_TIME), distributions.split(IMAGES_AT_A_TIME), strict=True):
+        _refuse_unknown(part, classes, ignore_index)
         counts = counts_per_image(places + part.long().clamp(max=classes), tokens * values)
         labelled = counts.view(-1, tokens, values)[..., :classes].float()
-        parts.append(labelled / labelled.sum(dim=2, keepdim=True).clamp(min=1))
-    distributions = torch.cat(parts)
+        torch.div(labelled, labelled.sum(dim=2, keepdim=True).clamp(min=1), out=out)
     return distributions, distributions.sum(dim=2) > 0
+
+
+def _refuse_unknown(labels: Tensor, classes: int, ignore_index: int) -> None:
+    unknown = labels[(labels >= classes) & (labels != ignore_index)].unique()
+    if len(unknown):
+        raise ValueError(f"labels {unknown.tolist()} in a data set of {classes} classes")
 
 
 def memory_shares(memory_size: int, images: int) -> np.ndarray:
@@ -78,21 +81,30 @@ def sample_tokens(
 
     Args:
         distributions, labelled: (n, N, classes) and (n, N) from `token_label_distributions`.
-        images: (n,) indices of the images in the data set.
+        images: (n,) indices of the images in the data set, on the CPU.
         shares: of every image of the data set, from `memory_shares`.
         seed: of the draw.
 
     Returns:
         (n, N) bool, true on as many tokens of each image as its share, or on all that are labelled.
     """
+    chosen = torch.empty_like(labelled)
+    batches = zip(
+        *(x.split(IMAGES_AT_A_TIME) for x in (distributions, labelled, chosen, torch.as_tensor(images))),
+        strict=True,
+    )
+    for distribution, known, out, part in batches:
+        score = _scores(distribution, part.tolist(), seed).masked_fill(~known, torch.inf)
+        place = score.argsort(dim=1, stable=True).argsort(dim=1)
+        share = torch.from_numpy(shares[part.numpy()]).to(known.device)
+        torch.logical_and(place < share[:, None], known, out=out)
+    return chosen
+
+
+def _scores(distributions: Tensor, images: list[int], seed: int) -> Tensor:
     present = distributions > 0
     frequency = present.sum(dim=1, keepdim=True)
-    draws = np.array(
-        [generator(seed, "retrieval memory", int(image)).random(labelled.shape[1]) for image in images]
-    )
-    uniform = torch.from_numpy(draws.reshape(labelled.shape)).to(labelled.device)
-    score = (present * frequency).sum(dim=2) * uniform
-    score[~labelled] = torch.inf
-    place = score.argsort(dim=1, stable=True).argsort(dim=1)
-    share = torch.as_tensor(shares[np.asarray(images)], device=labelled.device)
-    return (place < share[:, None]) & labelled
+    tokens = distributions.shape[1]
+    draws = [generator(seed, "retrieval memory", image).random(tokens) for image in images]
+    uniform = torch.from_numpy(np.array(draws).reshape(len(images), tokens)).to(distributions.device)
+    return (present * frequency).sum(dim=2) * uniform
