@@ -22,7 +22,7 @@ from rich.table import Table
 
 from kernels.configurations import CompileCase
 
-MODULES = tuple(f"kernels.{name}.triton" for name in ("aggregate", "fba", "foreground", "kmeans"))
+MODULES = tuple(f"kernels.{name}.triton" for name in ("aggregate", "crf", "fba", "foreground", "kmeans"))
 
 
 @dataclass(frozen=True)

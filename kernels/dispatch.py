@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-from typing import Literal
 
 from torch import Tensor
 
@@ -11,30 +10,31 @@ TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def choose(impl: str, tensor: Tensor, available: bool) -> Literal["torch", "triton"]:
+def choose(impl: str, tensor: Tensor, available: bool, elsewhere: str = "torch") -> str:
     """Name the implementation that shall run on `tensor`.
 
-    "auto" is Triton on CUDA tensors where the operation has such a form, and torch elsewhere. A named
+    "auto" is Triton on CUDA tensors where the operation has such a form, and `elsewhere` otherwise. A named
     implementation that cannot run is an error, never a silent fallback.
 
     Args:
-        impl: "auto", "torch" or "triton".
+        impl: "auto", "torch", "triton" or the name that `elsewhere` has.
         tensor: any of the operation's inputs; its device decides.
         available: whether the operation has a Triton form.
+        elsewhere: what "auto" is where it is not Triton, if not torch.
 
     Raises:
-        ValueError: `impl` is none of the three, or "triton" cannot run on the tensor's device.
+        ValueError: `impl` is none of these, or "triton" cannot run on the tensor's device.
         NotImplementedError: "triton" was asked of an operation without such a form.
         ModuleNotFoundError: "triton" was asked for and is not installed.
     """
-    if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"impl must be one of {IMPLEMENTATIONS}, got {impl!r}")
+    names = tuple(dict.fromkeys((*IMPLEMENTATIONS, elsewhere)))
+    if impl not in names:
+        raise ValueError(f"impl must be one of {names}, got {impl!r}")
     if impl == "auto":
-        return "triton" if available and TRITON_INSTALLED and tensor.is_cuda else "torch"
+        return "triton" if available and TRITON_INSTALLED and tensor.is_cuda else elsewhere
     if impl == "triton":
         _require_triton(tensor, available)
-        return "triton"
-    return "torch"
+    return impl
 
 
 def _require_triton(tensor: Tensor, available: bool) -> None:

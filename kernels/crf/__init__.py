@@ -1,0 +1,121 @@
+"""Dense conditional random field (HCL, section 7; Krähenbühl and Koltun, NeurIPS 2011)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from kernels.crf import pydensecrf, reference
+from kernels.crf.energy import Pairwise
+from kernels.dispatch import choose
+
+__all__ = ["dense_crf"]
+
+MAX_TORCH_PIXELS = 10_000
+MAX_SIDE = 2**16
+
+
+def dense_crf(
+    probabilities: Tensor,
+    images: Tensor,
+    *,
+    iterations: int = 10,
+    gaussian_sxy: float = 1.0,
+    gaussian_compat: float = 3.0,
+    bilateral_sxy: float = 67.0,
+    bilateral_srgb: float = 3.0,
+    bilateral_compat: float = 4.0,
+    tolerance: float = 1e-3,
+    workers: int | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """Make class probabilities follow the edges of the image (HCL, section 7).
+
+    Mean field of a fully connected CRF with Potts compatibility. A pixel pays -log p for its class, with p at
+    least 1e-5, and is drawn to the classes of all pixels by two kernels: a Gaussian one of positions and a
+    bilateral one of positions and colours, both symmetrically normalised by their row sums. No gradient.
+
+    "torch" and "triton" take the kernels as they are; "pydensecrf" approximates them, and published numbers
+    come from it. In "triton" nothing leaves the device, and the same input gives the same bits.
+
+    Args:
+        probabilities: (B, C, H, W) floating point, a softmax over the classes.
+        images: (B, 3, H, W) uint8, red first, on the same device.
+        iterations: how often messages are sent; 0 gives the probabilities back.
+        gaussian_sxy: bandwidth of the Gaussian kernel, in pixels.
+        gaussian_compat: its weight.
+        bilateral_sxy: bandwidth of the bilateral kernel in position, in pixels.
+        bilateral_srgb: its bandwidth in colour, in steps of 1 / 255.
+        bilateral_compat: its weight.
+        tolerance: of "triton": tiles of pixels are left out of each other's sums where no weight between
+            them reaches this much, of at most 1. 0 leaves out none. Other implementations do not look at it.
+        workers: of "pydensecrf": the number of processes, by default one for every processor; 1 computes in
+            this process. They stay for the next call. A script that is run directly calls this below
+            `if __name__ == "__main__":`, because workers import it.
+        impl: "auto", "torch" (up to 10,000 pixels), "triton" or "pydensecrf" (copies to the host). "auto" is
+            Triton on CUDA tensors and pydensecrf elsewhere.
+
+    Returns:
+        The marginals, (B, C, H, W) float32.
+
+    Raises:
+        ValueError: shapes, dtypes or devices disagree, a parameter is out of range, or the image is too large
+            for "torch".
+        ModuleNotFoundError: the implementation's package is not installed.
+        RuntimeError: a worker process died.
+    """
+    pairwise = Pairwise(gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat)
+    _check_inputs(probabilities, images)
+    _check_parameters(iterations, pairwise, tolerance, workers)
+    chosen = choose(impl, probabilities, available=True, elsewhere="pydensecrf")
+    if len(images) == 0:
+        return probabilities.new_empty(probabilities.shape, dtype=torch.float32)
+    if chosen == "torch":
+        _check_size(images)
+        return reference.dense_crf(probabilities, images, iterations, pairwise)
+    if chosen == "pydensecrf":
+        return pydensecrf.dense_crf(probabilities, images, iterations, pairwise, workers)
+    from kernels.crf import triton
+
+    return triton.dense_crf(probabilities, images, iterations, pairwise, tolerance)
+
+
+def _check_inputs(probabilities: Tensor, images: Tensor) -> None:
+    shape = tuple(probabilities.shape)
+    if probabilities.ndim != 4 or 0 in shape[1:] or not probabilities.is_floating_point():
+        raise ValueError(
+            f"probabilities: expected floating-point (B, C, H, W), got {probabilities.dtype} of shape {shape}"
+        )
+    expected = (shape[0], 3, *shape[2:])
+    if images.shape != expected or images.dtype != torch.uint8:
+        raise ValueError(
+            f"images: expected uint8 of shape {expected}, got {images.dtype} of shape {tuple(images.shape)}"
+        )
+    if images.device != probabilities.device:
+        raise ValueError(
+            f"images are on {images.device}, probabilities on {probabilities.device}; move one of them"
+        )
+    if max(shape[2:]) >= MAX_SIDE:
+        raise ValueError(f"images: sides must be below {MAX_SIDE} pixels, got {shape[2]}x{shape[3]}")
+
+
+def _check_parameters(iterations: int, pairwise: Pairwise, tolerance: float, workers: int | None) -> None:
+    if iterations < 0:
+        raise ValueError(f"iterations must not be negative, got {iterations}")
+    for name, value in pairwise._asdict().items():
+        if not math.isfinite(value) or value < 0 or (value == 0 and not name.endswith("compat")):
+            bound = "at least 0" if name.endswith("compat") else "positive"
+            raise ValueError(f"{name} must be finite and {bound}, got {value}")
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance must lie in [0, 1), got {tolerance}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1 or None, got {workers}")
+
+
+def _check_size(images: Tensor) -> None:
+    height, width = images.shape[2:]
+    if height * width > MAX_TORCH_PIXELS:
+        raise ValueError(
+            f"impl='torch' compares every pixel with every pixel and takes up to {MAX_TORCH_PIXELS} of them, "
+            f"got {height}x{width}; use 'pydensecrf', or 'triton' on CUDA tensors"
+        )

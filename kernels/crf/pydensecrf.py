@@ -1,0 +1,90 @@
+"""The dense CRF by the library pydensecrf, one image a task in worker processes.
+
+The library filters by a permutohedral lattice, which approximates the kernels. Workers are started when they
+are first needed, as fresh interpreters (a fork would copy the locks of other threads), and kept. They end
+with the program, however it ends.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+from importlib.util import find_spec
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.crf.energy import Pairwise, unary_energy
+
+
+def dense_crf(
+    probabilities: Tensor, images: Tensor, iterations: int, pairwise: Pairwise, workers: int | None
+) -> Tensor:
+    """Marginals by the library, of all images side by side; with one worker, in this process."""
+    if find_spec("pydensecrf") is None:
+        raise ModuleNotFoundError(
+            "impl='pydensecrf' needs that library: install the extra 'evaluation' (a C++ compiler builds it) "
+            "or use another impl"
+        )
+    unaries = unary_energy(probabilities.detach().cpu().float()).numpy()
+    # Blue first, as the published program has it: the lattice does not treat its axes alike.
+    pictures = images.cpu().permute(0, 2, 3, 1).flip(3).contiguous().numpy()
+    arguments = (unaries, pictures, repeat(iterations), repeat(pairwise))
+    workers = workers or os.cpu_count() or 1
+    results = map(_marginals, *arguments) if workers == 1 else _in_workers(workers, arguments)
+    marginals = np.empty(unaries.shape, dtype=np.float32)
+    for marginal, result in zip(marginals, results, strict=True):
+        marginal[:] = result
+    return torch.from_numpy(marginals).to(probabilities.device)
+
+
+def _marginals(unary: np.ndarray, picture: np.ndarray, iterations: int, pairwise: Pairwise) -> np.ndarray:
+    """One image: unary (C, H, W) float32 and picture (H, W, 3) uint8 to marginals (C, H, W)."""
+    from pydensecrf.densecrf import DenseCRF2D
+
+    classes, height, width = unary.shape
+    crf = DenseCRF2D(width, height, classes)
+    crf.setUnaryEnergy(np.ascontiguousarray(unary).reshape(classes, -1))
+    crf.addPairwiseGaussian(sxy=pairwise.gaussian_sxy, compat=pairwise.gaussian_compat)
+    crf.addPairwiseBilateral(
+        sxy=pairwise.bilateral_sxy,
+        srgb=pairwise.bilateral_srgb,
+        rgbim=picture,
+        compat=pairwise.bilateral_compat,
+    )
+    return np.array(crf.inference(iterations), dtype=np.float32).reshape(unary.shape)
+
+
+def _in_workers(workers: int, arguments: tuple[Any, ...]) -> Iterator[np.ndarray]:
+    try:
+        yield from _pool(workers).map(_marginals, *arguments)
+    except BrokenProcessPool as error:
+        _pool.cache_clear()
+        raise RuntimeError(
+            f"one of {workers} pydensecrf workers died: for want of memory (try fewer), or since the script "
+            "has no `if __name__ == '__main__':`"
+        ) from error
+
+
+@lru_cache(maxsize=1)
+def _pool(workers: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_the_program)
+
+
+def _end_with_the_program() -> None:
+    """Let a worker exit where the program was killed and could not tell it to."""
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
+
+
+def _exit_after_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
