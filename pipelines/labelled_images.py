@@ -38,7 +38,7 @@ class LabelledBatch(NamedTuple):
 
 
 class EvaluationImages:
-    """Every image of this rank once, in order; may be iterated again and again.
+    """Every chosen image once, in order; may be iterated again and again.
 
     Args:
         dataset: with masks, or without (then `labels` is None).
@@ -48,8 +48,7 @@ class EvaluationImages:
         batch_size: images a batch; the last may be smaller.
         device: where the batches lie; on a CUDA device images are decoded there.
         threads: CPU threads of the pipeline, and as many that read masks.
-        rank: takes the samples rank, rank + world, ...
-        world: number of ranks.
+        indices: of the samples to show, in this order; by default all of them in theirs.
 
     Iterating raises ValueError for a mask that does not fit its image or holds no class (`read_label`),
     DecodeError naming the image that cannot be decoded.
@@ -64,15 +63,14 @@ class EvaluationImages:
         batch_size: int = 16,
         device: torch.device | str = "cpu",
         threads: int = 2,
-        rank: int = 0,
-        world: int = 1,
+        indices: Sequence[int] | np.ndarray | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self._dataset, self._threads = dataset, threads
         self._square = _Square(size, mode, torch.device(device))
-        mine = np.arange(rank, len(dataset), world)
-        self._batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+        chosen = np.arange(len(dataset)) if indices is None else np.asarray(indices, dtype=np.int64)
+        self._batches = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
         columns = [PATH, LABEL] if dataset.labelled else [PATH]
         self._pipeline = ScheduledPipeline(
             self._graph, columns, dataset, device=self._square.device, threads=threads

@@ -44,20 +44,18 @@ def test_shorter_crop_takes_the_centre_of_image_and_mask(labelled, shape):
     np.testing.assert_allclose(grey_of(batch.images)[0], 40.0 * expected, atol=1e-2)
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_the_ranks_share_every_image_out_once(labelled, world):
+def test_chosen_images_come_in_the_order_given(labelled):
     dataset = labelled(*(blocks(30, 30, seed=i) for i in range(7)))
-    seen = []
-    for rank in range(world):
-        images = EvaluationImages(dataset, size=16, batch_size=2, rank=rank, world=world)
-        batches = list(images)
-        assert len(batches) == len(images)
-        seen += [index for batch in batches for index in batch.indices]
-    assert sorted(seen) == list(range(7))
+    images = EvaluationImages(dataset, size=16, batch_size=2, indices=[5, 0, 3])
+    batches = list(images)
+    assert len(batches) == len(images) == 2
+    assert [index for batch in batches for index in batch.indices] == [5, 0, 3]
+    everything = torch.cat([batch.images for batch in EvaluationImages(dataset, size=16)])
+    assert torch.equal(torch.cat([batch.images for batch in batches]), everything[[5, 0, 3]])
 
 
-def test_a_rank_without_images_has_no_batch(labelled):
-    assert list(EvaluationImages(labelled(blocks(30, 30)), size=16, rank=1, world=2)) == []
+def test_no_chosen_image_is_no_batch(labelled):
+    assert list(EvaluationImages(labelled(blocks(30, 30)), size=16, indices=[])) == []
 
 
 def test_images_come_again_in_the_same_order(labelled):
