@@ -7,12 +7,14 @@ from kernels.kmeans.lloyd import KMeans, kmeans
 from kernels.kmeans.momentum import MomentumUpdate, momentum_centroid_update
 from kernels.kmeans.operations import cluster_sums, lloyd_step, nearest_centroid
 from kernels.kmeans.reference import LloydStep
+from kernels.kmeans.seeding import initial_centroids
 
 __all__ = [
     "KMeans",
     "LloydStep",
     "MomentumUpdate",
     "cluster_sums",
+    "initial_centroids",
     "kmeans",
     "lloyd_step",
     "momentum_centroid_update",

@@ -7,7 +7,17 @@ INITIALISATIONS = ("random", "k-means++")
 
 
 def initial_centroids(x: Tensor, clusters: int, init: str, generator: torch.Generator) -> Tensor:
-    """Draw (K, D) rows of x; the CPU generator makes the draw the same on every device."""
+    """Draw the first centroids; the CPU generator makes the draw the same on every device.
+
+    Args:
+        x: (N, D) floating point, N >= clusters.
+        clusters: K.
+        init: "random" (K distinct rows) or "k-means++".
+        generator: of the draw, on the CPU.
+
+    Returns:
+        (K, D) rows of x.
+    """
     if init == "random":
         return x[torch.randperm(len(x), generator=generator)[:clusters].to(x.device)]
     return _plus_plus(x, clusters, generator)
