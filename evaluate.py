@@ -1,67 +1,153 @@
-"""Score tokens on labelled images: ``python evaluate.py overcluster --help``, ``... linear-probe --help``."""
+"""Score tokens on labelled images: ``python evaluate.py --help`` lists the protocols."""
 
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from hcl.command_line import BAD_INPUT, preset_first
-from hcl.distributed import choose_device
-from hcl.evaluation import linear_probe, overclustering
+from hcl.command_line import BAD_INPUT, add_settings, preset_first
+from hcl.distributed import World, connect
+from hcl.evaluation import (
+    baseline,
+    foreground,
+    fully_unsupervised,
+    linear,
+    linear_probe,
+    overclustering,
+    retrieval,
+)
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.report import complete, print_report, write_metrics
 
-PROTOCOLS: dict[str, tuple[type[ProtocolConfig], Callable[..., dict[str, Any]], str]] = {
-    "overcluster": (
-        overclustering.OverclusteringConfig,
-        overclustering.run,
-        "k-means of all tokens, each cluster standing for one class",
-    ),
-    "linear-probe": (
+
+class Protocol(NamedTuple):
+    """A subcommand: its settings, what it runs, and what it does in a line."""
+
+    config_class: type[ProtocolConfig]
+    run: Callable[[Any, World], dict[str, Any]]
+    summary: str
+
+
+PROTOCOLS = {
+    "linear-probe": Protocol(
         linear_probe.LinearProbeConfig,
         linear_probe.run,
         "train a 1x1 convolution on frozen tokens and score its predictions",
     ),
+    "linear": Protocol(
+        linear.LinearConfig,
+        linear.run,
+        "score the predictions of a given linear classifier",
+    ),
+    "overcluster": Protocol(
+        overclustering.OverclusteringConfig,
+        overclustering.run,
+        "k-means of all tokens, each cluster standing for one class",
+    ),
+    "cluster": Protocol(
+        overclustering.ClassClusteringConfig,
+        overclustering.run,
+        "k-means with as many clusters as classes, matched one to one",
+    ),
+    "fully-unsupervised": Protocol(
+        fully_unsupervised.FullyUnsupervisedConfig,
+        fully_unsupervised.run,
+        "find the foreground's clusters and join them to communities",
+    ),
+    "foreground": Protocol(
+        foreground.ForegroundConfig,
+        foreground.run,
+        "score the foreground map of the backbone's attention",
+    ),
+    "retrieval": Protocol(
+        retrieval.RetrievalConfig,
+        retrieval.run,
+        "label tokens by their nearest neighbours among labelled ones",
+    ),
 }
+WITHOUT_BASELINE = frozenset({"linear", "foreground"})
+"""A given classifier fits one kind of tokens, and the foreground map is the same for all."""
 
 
 def build_parser() -> ArgumentParser:
     """The command line: one subcommand a protocol, with the fields of its configuration."""
     parser = ArgumentParser(prog="evaluate.py", description="Score tokens on labelled images.")
-    commands = parser.add_subcommands(dest="protocol")
-    for name, (config_class, _, summary) in PROTOCOLS.items():
-        command = ArgumentParser(
-            description=f"{summary[0].upper()}{summary[1:]}; writes OUTPUT/metrics.json."
-        )
-        command.add_argument("--config", action="config", help="preset or saved configuration, a YAML file")
-        command.add_class_arguments(config_class)
-        commands.add_subcommand(name, command, help=summary)
+    commands = parser.add_subcommands(dest="command")
+    for name, protocol in PROTOCOLS.items():
+        commands.add_subcommand(name, _settings_of(protocol), help=protocol.summary)
+    before = ArgumentParser(
+        description="Run a protocol on the backbone's own tokens, on PM-ViT's concatenated levels, on an "
+        "untrained head and, with --checkpoint, on that head; writes OUTPUT/metrics.json."
+    )
+    commands.add_subcommand("baseline", before, help="any of these on what a head starts from, too")
+    choices = before.add_subcommands(dest="command")
+    for name, protocol in PROTOCOLS.items():
+        if name not in WITHOUT_BASELINE:
+            choices.add_subcommand(name, _settings_of(protocol), help=protocol.summary)
     return parser
+
+
+def _settings_of(protocol: Protocol) -> ArgumentParser:
+    summary = protocol.summary
+    parser = ArgumentParser(description=f"{summary[0].upper()}{summary[1:]}; writes OUTPUT/metrics.json.")
+    parser.add_argument("--config", action="config", help="preset or saved configuration, a YAML file")
+    add_settings(parser, protocol.config_class)
+    return parser
+
+
+class Task(NamedTuple):
+    """What a command line asks for."""
+
+    name: str
+    run: Callable[[Any, World], dict[str, Any]]
+    config: ProtocolConfig
+
+
+def parse(arguments: list[str]) -> Task:
+    """The protocol and the settings of a command line.
+
+    Raises:
+        ValueError: a setting is out of range.
+        SystemExit: an option is unknown, or help was asked for.
+    """
+    parser = build_parser()
+    parsed = parser.instantiate(parser.parse_args(preset_first(arguments)))
+    names = [parsed.command]
+    settings = parsed[parsed.command]
+    if names[0] == "baseline":
+        names.append(settings.command)
+        settings = settings[settings.command]
+    protocol = PROTOCOLS[names[-1]]
+    settings.pop("config")
+    run = partial(baseline.run, protocol.run) if names[0] == "baseline" else protocol.run
+    return Task(" ".join(names), run, protocol.config_class(**vars(settings)))
+
+
+def score(task: Task, world: World) -> None:
+    """Run a protocol on all ranks; the main one writes the report and prints it."""
+    started = time.perf_counter()
+    results = task.run(task.config, world)
+    report = complete(results, task.name, task.config, world, time.perf_counter() - started)
+    if world.is_main:
+        path = write_metrics(report, Path(task.config.output))
+        print_report(report, Console())
+        print(f"written to {path}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a protocol as the arguments say; returns the exit status: 0 done, 2 bad input."""
-    parser = build_parser()
     try:
-        arguments = preset_first(sys.argv[1:] if arguments is None else arguments)
-        chosen = parser.instantiate(parser.parse_args(arguments))
-        config_class, run, _ = PROTOCOLS[chosen.protocol]
-        settings = chosen[chosen.protocol]
-        settings.pop("config")
-        config = config_class(**vars(settings))
-        device, started = choose_device(config.device), time.perf_counter()
-        results = run(config, device)
-        report = complete(results, chosen.protocol, config, device, time.perf_counter() - started)
-        path = write_metrics(report, Path(config.output))
+        task = parse(sys.argv[1:] if arguments is None else arguments)
+        with connect(task.config.device) as world:
+            score(task, world)
     except BAD_INPUT as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
-    print_report(report, Console())
-    print(f"written to {path}")
     return 0
 
 

@@ -4,7 +4,7 @@ import sys
 
 from jsonargparse import ArgumentParser
 
-from hcl.command_line import BAD_INPUT, preset_first
+from hcl.command_line import BAD_INPUT, add_settings, preset_first
 from hcl.distributed import connect
 from hcl.engine.config import TrainConfig
 from hcl.engine.trainer import Trainer
@@ -19,7 +19,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in --output where there is one"
     )
-    parser.add_class_arguments(TrainConfig)
+    add_settings(parser, TrainConfig)
     return parser
 
 

@@ -1,7 +1,9 @@
 """What the project's commands share."""
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, takewhile
+
+from jsonargparse import ArgumentParser
 
 from pipelines.schedule import DecodeError
 
@@ -12,7 +14,7 @@ BAD_INPUT = (ValueError, OSError, FloatingPointError, DecodeError)
 def preset_first(arguments: Sequence[str]) -> list[str]:
     """The arguments with every ``--config FILE`` before the other options, so that these override it.
 
-    A leading subcommand stays in front.
+    Leading subcommands stay in front.
     """
     presets: list[str] = []
     rest: list[str] = []
@@ -24,5 +26,13 @@ def preset_first(arguments: Sequence[str]) -> list[str]:
             presets.append(argument)
         else:
             rest.append(argument)
-    subcommand = rest[:1] if rest and not rest[0].startswith("-") else []
-    return [*subcommand, *presets, *rest[len(subcommand) :]]
+    subcommands = list(takewhile(lambda argument: not argument.startswith("-"), rest))
+    return [*subcommands, *presets, *rest[len(subcommands) :]]
+
+
+def add_settings(parser: ArgumentParser, config_class: type) -> None:
+    """Add the fields of a configuration dataclass; for a switch, ``--name`` alone means ``--name true``."""
+    parser.add_class_arguments(config_class)
+    for action in parser._actions:
+        if getattr(action, "_typehint", None) is bool:
+            action.nargs, action.const = "?", True

@@ -31,6 +31,14 @@ class World:
         dist.all_reduce(total)
         return total
 
+    def of_main(self, tensor: Tensor) -> Tensor:
+        """The main rank's tensor, on every rank; the argument is left as it was."""
+        if self.size == 1:
+            return tensor
+        copy = tensor.detach().clone(memory_format=torch.contiguous_format)
+        dist.broadcast(copy, src=0)
+        return copy
+
     def gather(self, rows: Tensor) -> Tensor:
         """The rows (n, ...) of all ranks in rank order, n the same on each; nobody waits for the device."""
         if self.size == 1:

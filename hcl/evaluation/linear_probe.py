@@ -1,7 +1,7 @@
 """Linear classifier: one 1x1 convolution trained on frozen tokens (HCL, section 7)."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,51 +9,42 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from hcl.data.dataset import Dataset
-from hcl.evaluation.linear_classifier import LinearClassifier
-from hcl.evaluation.metrics import Scores, SegmentationScores, summary
-from hcl.evaluation.protocol import ImageMode, ProtocolConfig, open_extractor, open_labelled
+from hcl.distributed import World
+from hcl.evaluation.linear import LinearScoringConfig, report
+from hcl.evaluation.linear_classifier import logits_of, save_classifier, untrained_classifier
+from hcl.evaluation.progress import progress
+from hcl.evaluation.protocol import open_extractor, open_labelled
+from hcl.evaluation.tokens import TokenExtractor
 from hcl.randomness import generator
 from pipelines.draws import ProbeConfig
-from pipelines.labelled_images import EvaluationImages, LabelledBatch, ProbeViews
+from pipelines.labelled_images import LabelledBatch, ProbeViews
 
 
-class Protocol(NamedTuple):
-    """What differs between the kinds of data.
-
-    Attributes:
-        train_split: trained on.
-        size, mode: how images and labels of the scored split are brought to size x size pixels.
-        milestones: epochs from which the learning rate is a tenth of what it was.
-    """
+class Schedule(NamedTuple):
+    """What training is on, and the epochs from which the learning rate is a tenth of what it was."""
 
     train_split: str
-    size: int
-    mode: ImageMode
     milestones: tuple[int, ...]
 
 
-PUBLISHED = {
-    "voc": Protocol("trainaug", 448, "resize", (4,)),
-    "coco": Protocol("Coco164kFull_Stuff_Coarse", 320, "shorter-crop", (1, 4)),
-    "scenes": Protocol("train", 448, "resize", (4,)),
+SCHEDULES = {
+    "voc": Schedule("trainaug", (4,)),
+    "coco": Schedule("Coco164kFull_Stuff_Coarse", (1, 4)),
+    "scenes": Schedule("train", (4,)),
 }
 
 
 @dataclass(kw_only=True)
-class LinearProbeConfig(ProtocolConfig):
+class LinearProbeConfig(LinearScoringConfig):
     """Linear classifier: a 1x1 convolution trained on frozen tokens, scored on another split.
 
     Args:
         train_split: split to train on; by default trainaug for voc, the 49,629 images of
             Coco164kFull_Stuff_Coarse for coco.
-        size: side in pixels that images and labels of the scored split are brought to; by default 448, for
-            coco 320.
-        mode: "resize" to size x size, or "shorter-crop": the shorter side to size, then the centre; by
-            default resize, for coco shorter-crop. Training views begin with it too.
-        crop_size: side in pixels of a training view.
+        crop_size: side in pixels of a training view; by default that of a scored image.
         views: how training views are drawn.
         epochs: passes over the training split.
         lr: learning rate of SGD.
@@ -64,9 +55,7 @@ class LinearProbeConfig(ProtocolConfig):
     """
 
     train_split: str | None = None
-    size: int | None = None
-    mode: ImageMode | None = None
-    crop_size: int = 448
+    crop_size: int | None = None
     views: ProbeConfig = field(default_factory=ProbeConfig)
     epochs: int = 10
     lr: float = 0.1
@@ -76,72 +65,72 @@ class LinearProbeConfig(ProtocolConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("size", "crop_size", "epochs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        self.require_at_least(1, "crop_size", "epochs")
         if self.lr <= 0:
             raise ValueError(f"lr is {self.lr}; it must be above 0")
-        if self.data.kind not in PUBLISHED:
-            raise ValueError(
-                f"data of kind {self.data.kind!r} has no labels; choose one of {', '.join(PUBLISHED)}"
-            )
 
     @property
-    def protocol(self) -> Protocol:
-        """The published protocol of the data's kind, but for what is set otherwise."""
-        published = PUBLISHED[self.data.kind]
+    def schedule(self) -> Schedule:
+        """The published schedule of the data's kind, but for what is set otherwise."""
+        published = SCHEDULES[self.data.kind]
         milestones = published.milestones if self.milestones is None else tuple(self.milestones)
-        return Protocol(
-            self.train_split or published.train_split,
-            self.size or published.size,
-            self.mode or published.mode,
-            milestones,
-        )
+        return Schedule(self.train_split or published.train_split, milestones)
+
+    @property
+    def view_size(self) -> int:
+        """Side in pixels of a training view."""
+        return self.crop_size or self.frame.size
 
 
-def run(config: LinearProbeConfig, device: torch.device) -> dict[str, Any]:
+class Probe(NamedTuple):
+    """What is trained, and on what it stands."""
+
+    classifier: nn.Conv2d
+    extractor: TokenExtractor
+    optimizer: torch.optim.Optimizer
+    world: World
+
+
+def run(config: LinearProbeConfig, world: World) -> dict[str, Any]:
     """Train a linear classifier on the configuration's tokens, save it and score it.
 
     Returns:
-        What `hcl.evaluation.report` takes: facts of the run, and under ``results`` its one entry.
+        What `hcl.evaluation.report` takes: facts of the run, and under ``results`` an entry without a CRF
+        and, where asked for, one with it.
 
     Raises:
         ValueError: a setting, file or label is not right.
         FileNotFoundError: data or weights are missing.
         FloatingPointError: the loss became NaN or infinite.
     """
-    protocol = config.protocol
     validation = open_labelled(config.data)
-    training = open_labelled(replace(config.data, split=protocol.train_split))
-    extractor = open_extractor(config, device)
-    extractor.grid(config.crop_size)
-    grid = extractor.grid(protocol.size)
-    classifier = LinearClassifier(extractor, len(training.class_names), seed=config.seed)
-    losses = train(classifier, training, config)
-    classifier.save(Path(config.output) / "linear_classifier.pth.tar")
-    images = EvaluationImages(
-        validation,
-        size=protocol.size,
-        mode=protocol.mode,
-        batch_size=config.batch_size,
-        device=device,
-        threads=config.threads,
-    )
-    scores = score(classifier, images, validation)
+    training = open_labelled(replace(config.data, split=config.schedule.train_split))
+    extractor = open_extractor(config, world)
+    extractor.grid(config.view_size)
+    classifier = untrained_classifier(extractor.channels, len(training.class_names), seed=config.seed)
+    classifier.to(world.device)
+    losses = train(classifier, extractor, training, config, world)
+    path = Path(config.output) / "linear_classifier.pth.tar"
+    if world.is_main:
+        save_classifier(classifier, path)
+    use = f"training the classifier, on {training.name}"
     return {
-        "data": {"name": validation.name, "images": len(validation), "classes": list(validation.class_names)},
+        **report(classifier, extractor, validation, config, world, labels_used_for=use),
+        "classifier": str(path),
         "training_data": {"name": training.name, "images": len(training)},
-        "protocol_of_kind": protocol._asdict(),
-        "label_resolution": f"{protocol.size}x{protocol.size}",
-        "tokens": {"source": config.token_source, "channels": extractor.channels, "grid": list(grid)},
+        "training": {"milestones": list(config.schedule.milestones), "view_size": config.view_size},
         "training_loss": losses,
-        "results": [summary([scores], validation.class_names)],
     }
 
 
-def train(classifier: LinearClassifier, dataset: Dataset, config: LinearProbeConfig) -> list[float]:
-    """Train the classifier in place.
+def train(
+    classifier: nn.Conv2d,
+    extractor: TokenExtractor,
+    dataset: Dataset,
+    config: LinearProbeConfig,
+    world: World,
+) -> list[float]:
+    """Train the classifier in place, each rank on its share of every batch.
 
     Returns:
         The mean loss of each epoch.
@@ -152,71 +141,87 @@ def train(classifier: LinearClassifier, dataset: Dataset, config: LinearProbeCon
     views = ProbeViews(
         dataset,
         config.views,
-        size=config.crop_size,
-        mode=config.protocol.mode,
+        size=config.view_size,
+        mode=config.frame.mode,
         seed=config.seed,
-        device=classifier.extractor.device,
+        device=world.device,
         threads=config.threads,
     )
     optimizer = torch.optim.SGD(
-        classifier.convolution.parameters(),
-        config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
+        classifier.parameters(), config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, config.protocol.milestones, gamma=0.1)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, config.schedule.milestones, gamma=0.1)
+    probe = Probe(classifier, extractor, optimizer, world)
     means = []
     for epoch in range(config.epochs):
-        means.append(_train_epoch(classifier, optimizer, views, epoch, config))
+        means.append(_train_epoch(probe, views, epoch, config))
         schedule.step()
     return means
 
 
-def _train_epoch(
-    classifier: LinearClassifier,
-    optimizer: torch.optim.Optimizer,
-    views: ProbeViews,
-    epoch: int,
-    config: LinearProbeConfig,
-) -> float:
+def _train_epoch(probe: Probe, views: ProbeViews, epoch: int, config: LinearProbeConfig) -> float:
     dataset, losses = views.dataset, []
     batches = _batches(len(dataset), epoch, config.batch_size, config.seed)
+    mine = [batch[probe.world.slice(len(batch))] for batch in batches]
+    stream = views.batches(epoch, [part for part in mine if len(part)])
     title = f"epoch {epoch + 1}/{config.epochs}"
-    with tqdm(views.batches(epoch, batches), title, len(batches), unit="batch", disable=None) as bar:
-        for batch in bar:
-            loss = step(classifier, optimizer, batch, dataset.ignore_index)
-            _refuse_non_finite(loss, epoch, batch, dataset)
+    with progress(probe.world, title, "batch", total=len(batches)) as bar:
+        for part, whole in zip(mine, batches, strict=True):
+            loss = step(probe, next(stream) if len(part) else None, dataset.ignore_index)
+            _refuse_non_finite(loss, epoch, whole, dataset)
             losses.append(loss)
+            bar.update()
             bar.set_postfix(loss=f"{loss:.4f}")
+    _finish(stream)
     return float(np.mean(losses))
 
 
-def step(
-    classifier: LinearClassifier, optimizer: torch.optim.Optimizer, batch: LabelledBatch, ignore_index: int
-) -> float:
-    """One step of SGD on one batch; returns the loss before it, the mean over the labelled pixels."""
+def step(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> float:
+    """One step of SGD on one batch over all ranks.
+
+    Args:
+        probe: what is trained.
+        batch: this rank's part; None where it has none.
+        ignore_index: label of pixels that do not count.
+
+    Returns:
+        The loss before the step, the mean over the labelled pixels of all ranks.
+    """
+    probe.optimizer.zero_grad(set_to_none=True)
+    summed, pixels = _backward(probe, batch, ignore_index)
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in probe.classifier.parameters()]
+    message = torch.cat(
+        [summed[None], pixels[None], *(gradient.flatten().double() for gradient in gradients)]
+    )
+    summed, pixels, *_ = message = probe.world.sum(message)
+    # A batch may hold ignored pixels only, of which the mean would be NaN.
+    mean = message[2:] / pixels.clamp(min=1)
+    sizes = [gradient.numel() for gradient in gradients]
+    for parameter, part in zip(probe.classifier.parameters(), mean.split(sizes), strict=True):
+        parameter.grad = part.view_as(parameter).to(parameter.dtype)
+    probe.optimizer.step()
+    return float(summed / pixels.clamp(min=1))
+
+
+def _backward(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """This rank's summed loss and labelled pixels, float64; the sum's gradient is left in the classifier."""
+    if batch is None:
+        nothing = torch.zeros((), dtype=torch.float64, device=probe.world.device)
+        return nothing, nothing
     assert batch.labels is not None
     labels = batch.labels.long()
-    summed = F.cross_entropy(classifier(batch.images), labels, ignore_index=ignore_index, reduction="sum")
-    # A batch may hold ignored pixels only, of which the mean would be NaN.
-    loss = summed / (labels != ignore_index).sum().clamp(min=1)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    return loss.item()
+    size = labels.shape[-1]
+    # Tokens made in inference mode cannot be kept for backward; a copy made outside of it can.
+    tokens = probe.extractor(batch.images).tokens.clone()
+    logits = logits_of(probe.classifier, tokens, probe.extractor.grid(size), size)
+    summed = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
+    summed.backward()
+    return summed.detach().double(), (labels != ignore_index).sum().double()
 
 
-@torch.no_grad()
-def score(classifier: LinearClassifier, images: Iterable[LabelledBatch], dataset: Dataset) -> Scores:
-    """The scores of the classifier's predictions on a labelled data set."""
-    metric = SegmentationScores(len(dataset.class_names), ignore_index=dataset.ignore_index)
-    metric.to(classifier.extractor.device)
-    with tqdm(total=len(dataset), desc="score", unit="image", disable=None) as bar:
-        for batch in images:
-            assert batch.labels is not None
-            metric.update(classifier(batch.images).argmax(dim=1), batch.labels)
-            bar.update(len(batch.indices))
-    return metric.compute()
+def _finish(stream: Iterator[LabelledBatch]) -> None:
+    """Let the pipeline come to rest, so that the next epoch need not build it again."""
+    assert next(stream, None) is None
 
 
 def _batches(images: int, epoch: int, batch_size: int, seed: int) -> list[np.ndarray]:
@@ -224,9 +229,9 @@ def _batches(images: int, epoch: int, batch_size: int, seed: int) -> list[np.nda
     return [order[i : i + batch_size] for i in range(0, images, batch_size)]
 
 
-def _refuse_non_finite(loss: float, epoch: int, batch: LabelledBatch, dataset: Dataset) -> None:
+def _refuse_non_finite(loss: float, epoch: int, indices: np.ndarray, dataset: Dataset) -> None:
     if not math.isfinite(loss):
-        names = ", ".join(str(dataset.samples[index].image) for index in batch.indices)
+        names = ", ".join(str(dataset.samples[index].image) for index in indices)
         raise FloatingPointError(
             f"the loss of the linear classifier is {loss} in epoch {epoch + 1}: lower --lr, or see whether "
             f"the tokens of these images are finite: {names}"

@@ -1,6 +1,6 @@
 """Segmentation scores, all of them read off one confusion matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -155,10 +155,27 @@ class ClusteringScores(ConfusionMatrix):
         return Scores.of(merged.index_add_(0, self.match(self.confusion), self.confusion))
 
 
+def over_seeds(numbers: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Mean and standard deviation of every number over the runs of one protocol.
+
+    Args:
+        numbers: by name, one mapping a seed, in the order of the seeds 0, 1, ...
+
+    Returns:
+        JSON-ready: ``mean`` and ``std`` (of the population) by name, ``seeds`` with the numbers of each.
+    """
+    table = torch.tensor([list(row.values()) for row in numbers], dtype=torch.float64)
+    return {
+        "mean": dict(zip(numbers[0], table.mean(dim=0).tolist(), strict=True)),
+        "std": dict(zip(numbers[0], table.std(dim=0, correction=0).tolist(), strict=True)),
+        "seeds": [{"seed": seed, **row} for seed, row in enumerate(numbers)],
+    }
+
+
 def summary(
     scores: Sequence[Scores], class_names: Sequence[str], names: Sequence[str] = SEGMENTATION_SCORES
 ) -> dict[str, Any]:
-    """Mean and standard deviation of every score over the runs of one protocol.
+    """Every score over the runs of one protocol, and the IoU of each class.
 
     Args:
         scores: one a seed, in the order of the seeds 0, 1, ...
@@ -166,18 +183,13 @@ def summary(
         names: of the scores to give.
 
     Returns:
-        JSON-ready: ``mean`` and ``std`` (of the population) by name of the score, ``class_iou`` by name of
-        the class (mean over the seeds), ``absent_classes`` that occur neither in labels nor in predictions,
-        ``seeds`` with the scores of each.
+        What `over_seeds` gives of the scores, ``class_iou`` by name of the class (mean over the seeds), and
+        ``absent_classes`` that occur neither in labels nor in predictions.
     """
-    numbers = [score.numbers(names) for score in scores]
-    table = torch.tensor([list(row.values()) for row in numbers], dtype=torch.float64)
     class_iou = torch.stack([score.class_iou for score in scores]).mean(dim=0)
     present = torch.stack([score.present for score in scores]).any(dim=0)
     return {
-        "mean": dict(zip(names, table.mean(dim=0).tolist(), strict=True)),
-        "std": dict(zip(names, table.std(dim=0, correction=0).tolist(), strict=True)),
+        **over_seeds([score.numbers(names) for score in scores]),
         "class_iou": dict(zip(class_names, class_iou.tolist(), strict=True)),
         "absent_classes": [name for name, is_there in zip(class_names, present, strict=True) if not is_there],
-        "seeds": [{"seed": seed, **row} for seed, row in enumerate(numbers)],
     }

@@ -1,6 +1,6 @@
 """Standardisation and PCA of more tokens than should be copied: two passes, chunk by chunk."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,33 +29,55 @@ class PCA(NamedTuple):
         return projected
 
 
-def fit_pca(tokens: Tensor, dimensions: int, device: torch.device) -> PCA:
+def fit_pca(
+    parts: Sequence[Tensor],
+    dimensions: int,
+    device: torch.device,
+    *,
+    reduce: Callable[[Tensor], Tensor] = lambda total: total,
+) -> PCA:
     """Main axes of the rows after standardising each channel (mean 0, standard deviation 1).
 
     The covariance of standardised channels is their correlation: it follows from sums and products of the raw
     rows, accumulated in float64, so that the standardised rows never exist.
 
     Args:
-        tokens: (n, D) of any float dtype and device.
-        dimensions: axes to keep; at most min(n, D) can be had.
+        parts: this rank's rows, each (n, D) of any float dtype and device.
+        dimensions: axes to keep; at most min(rows of all ranks, D) can be had.
         device: where to compute.
+        reduce: sums a tensor over the ranks.
     """
-    rows, channels = tokens.shape
-    total = torch.zeros(channels, dtype=torch.float64, device=device)
+    channels = parts[0].shape[1]
+    sums = torch.zeros(channels + 1, dtype=torch.float64, device=device)
     products = torch.zeros(channels, channels, dtype=torch.float64, device=device)
-    # Shifted by one row, the products do not cancel where a channel's mean is large beside its deviation.
-    shift = tokens[0].to(device, torch.float64)
-    for _, chunk in _chunks(tokens, device):
+    shift = _some_row(parts, device, reduce)
+    for chunk in (chunk for part in parts for _, chunk in _chunks(part, device)):
         shifted = chunk.double() - shift
-        total += shifted.sum(dim=0)
+        sums[:-1] += shifted.sum(dim=0)
+        sums[-1] += len(chunk)
         products.addmm_(shifted.T, shifted)
-    mean = total / rows
+    sums, products = reduce(sums), reduce(products)
+    rows = sums[-1]
+    mean = sums[:-1] / rows
     covariance = products / rows - mean.outer(mean)
     deviation = covariance.diagonal().clamp(min=0).sqrt()
     deviation = deviation.where(deviation > 0, 1)
     _, vectors = torch.linalg.eigh(covariance / deviation.outer(deviation))
-    axes = vectors.flip(1)[:, : min(dimensions, rows, channels)]
+    axes = vectors.flip(1)[:, : min(dimensions, int(rows), channels)]
     return PCA((mean + shift).float(), (axes / deviation[:, None]).float())
+
+
+def _some_row(parts: Sequence[Tensor], device: torch.device, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+    """A row to shift all others by, the same on every rank: the mean of the ranks' first ones.
+
+    Shifted, the products do not cancel where a channel's mean is large beside its deviation.
+    """
+    first = torch.zeros(parts[0].shape[1] + 1, dtype=torch.float64, device=device)
+    for part in parts:
+        if len(part):
+            first[:-1], first[-1] = part[0].to(device, torch.float64), 1
+    first = reduce(first)
+    return first[:-1] / first[-1]
 
 
 def _chunks(tokens: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:

@@ -1,18 +1,32 @@
 """What every protocol is told, and what it opens before it begins."""
 
 from dataclasses import dataclass, field
-from typing import Literal
-
-import torch
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from hcl.data.checks import check_images
 from hcl.data.dataset import DataConfig, Dataset, open_dataset
+from hcl.distributed import World
 from hcl.evaluation.tokens import Branch, TokenExtractor, TokenKind, open_head
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.seg_head import SegHeadConfig
 from hcl.precision import Precision
 
 ImageMode = Literal["resize", "shorter-crop"]
+
+
+class Frame(NamedTuple):
+    """How images and labels are brought to size x size pixels."""
+
+    size: int
+    mode: ImageMode
+
+
+FRAMES = {
+    "voc": Frame(448, "resize"),
+    "coco": Frame(320, "shorter-crop"),
+    "scenes": Frame(448, "resize"),
+}
+"""The published frame of each kind of labelled data (HCL, section 7)."""
 
 
 @dataclass(kw_only=True)
@@ -30,12 +44,21 @@ class ProtocolConfig:
             trained, "online".
         head: shape of an untrained head; of a checkpoint's head only the number of attention heads is taken
             from here.
+        size: side in pixels that images and labels are brought to; by default the published one of the
+            protocol and the kind of data.
+        mode: "resize" to size x size, or "shorter-crop": the shorter side to size, then the centre; by
+            default as published.
         batch_size: images at a time.
         threads: of the data pipeline.
         device: where to compute; auto takes a CUDA GPU if there is one.
-        precision: of the backbone and the head; bf16 is for GPUs.
+        precision: of the backbone and the head; bf16 pays on GPUs, and on CPUs with bf16 instructions.
         seed: of an untrained head, and of what the protocol draws.
+        token_cache: folder in which tokens are kept, so that another protocol on the same head starts at
+            once; by default "tokens" in the folder HCL_CACHE. Ranks must share it.
+        keep_tokens: whether tokens stay there; without, they lie in the output folder until the end.
     """
+
+    published: ClassVar[dict[str, Frame]] = FRAMES
 
     data: DataConfig
     output: str = "runs/evaluation"
@@ -44,23 +67,43 @@ class ProtocolConfig:
     checkpoint: str | None = None
     branch: Branch = "momentum"
     head: SegHeadConfig = field(default_factory=SegHeadConfig)
+    size: int | None = None
+    mode: ImageMode | None = None
     batch_size: int = 16
     threads: int = 2
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "fp32"
     seed: int = 0
+    token_cache: str | None = None
+    keep_tokens: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must not be negative")
+        self.require_at_least(1, "size", "batch_size", "threads")
+        self.require_at_least(0, "seed")
         if self.checkpoint is not None and self.tokens != "head":
             raise ValueError(
                 f"checkpoint {self.checkpoint} holds a head, which tokens={self.tokens!r} does without: "
                 "leave out one of the two"
             )
+        if self.data.kind not in self.published:
+            raise ValueError(
+                f"data of kind {self.data.kind!r} has no labels to score against; "
+                f"choose one of {', '.join(self.published)}"
+            )
+
+    def require_at_least(self, least: int, *names: str) -> None:
+        """Raise a ValueError that names the first of these settings that is given and too small."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < least:
+                bound = "must not be negative" if least == 0 else f"must be at least {least}"
+                raise ValueError(f"{name} is {value}; it {bound}")
+
+    @property
+    def frame(self) -> Frame:
+        """The published frame, but for what is set otherwise."""
+        published = self.published[self.data.kind]
+        return Frame(self.size or published.size, self.mode or published.mode)
 
     @property
     def token_source(self) -> str:
@@ -90,12 +133,49 @@ def open_labelled(config: DataConfig) -> Dataset:
     return dataset
 
 
-def open_extractor(config: ProtocolConfig, device: torch.device) -> TokenExtractor:
-    """The token extractor that the configuration describes, its weights loaded."""
+def open_extractor(config: ProtocolConfig, world: World) -> TokenExtractor:
+    """The token extractor that the configuration describes, its weights loaded.
+
+    Raises:
+        ValueError: the head does not fit the backbone, or patches do not tile the configuration's frame.
+        FileNotFoundError, CheckpointError, DownloadError: weights are missing or of another model.
+    """
     backbone = build_backbone(config.backbone)
     head = None
     if config.tokens == "head":
         head = open_head(
             backbone, config.head, checkpoint=config.checkpoint, branch=config.branch, seed=config.seed
         )
-    return TokenExtractor(backbone, config.tokens, head, device=device, precision=config.precision)
+    extractor = TokenExtractor(backbone, config.tokens, head, device=world.device, precision=config.precision)
+    extractor.grid(config.frame.size)
+    return extractor
+
+
+def facts(
+    config: ProtocolConfig,
+    dataset: Dataset,
+    extractor: TokenExtractor,
+    *,
+    label_resolution: int,
+    labels_used_for: str,
+    crf: str = "off",
+) -> dict[str, Any]:
+    """What every report says of the data, the tokens and the comparison, JSON-ready.
+
+    Args:
+        config: of the protocol.
+        dataset: that is scored.
+        extractor: of its tokens.
+        label_resolution: side in pixels or cells at which predictions and labels are compared.
+        labels_used_for: besides scoring.
+        crf: its settings in words, or "off".
+    """
+    grid = list(extractor.grid(config.frame.size))
+    return {
+        "data": {"name": dataset.name, "images": len(dataset), "classes": list(dataset.class_names)},
+        "frame": config.frame._asdict(),
+        "tokens": {"source": config.token_source, "channels": extractor.channels, "grid": grid},
+        "label_resolution": f"{label_resolution}x{label_resolution}",
+        "labels_used_for": labels_used_for,
+        "crf": crf,
+    }

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from hcl.distributed import World
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.files import written_whole
 
@@ -22,19 +23,23 @@ COLUMNS = {
     "miou_present": "mIoU, present",
     "pixel_accuracy": "pixel accuracy",
     "published_accuracy": "published accuracy",
+    "jaccard": "Jaccard index",
+    "image_jaccard": "mean over images",
+    "leopart_jaccard": "unlabelled as objects",
 }
 
 
 def complete(
-    results: dict[str, Any], protocol: str, config: ProtocolConfig, device: torch.device, seconds: float
+    results: dict[str, Any], protocol: str, config: ProtocolConfig, world: World, seconds: float
 ) -> dict[str, Any]:
     """The results of a protocol together with all that is needed to get them again.
 
     Args:
-        results: as `overclustering.run` and `linear_probe.run` return them.
+        results: as the protocols' ``run`` functions return them: the facts of `protocol.facts`, and under
+            ``results`` an entry for each row of the table.
         protocol: its name on the command line.
         config: its settings.
-        device: that it ran on.
+        world: the ranks that it ran on.
         seconds: that it took, from the opening of the data to the last score.
     """
     return {
@@ -43,7 +48,8 @@ def complete(
         "seed": config.seed,
         "settings": asdict(config),
         "command": shlex.join(sys.argv),
-        "device": _describe(device),
+        "device": _describe(world.device),
+        "ranks": world.size,
         "seconds": round(seconds, 1),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
     }
@@ -62,35 +68,36 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     data, tokens = report["data"], report["tokens"]
     console.print(f"{report['protocol']} of {data['name']} ({data['images']} images)", style="bold")
     console.print(f"tokens: {tokens['source']}, {tokens['channels']} channels, grid {_times(tokens['grid'])}")
-    console.print(f"labels compared at {report['label_resolution']}")
+    console.print(f"labels compared at {report['label_resolution']}, CRF {report['crf']}")
+    console.print(f"labels used for: {report['labels_used_for']}")
     console.print(_score_table(report["results"]))
-    console.print(_class_table(report["results"]))
+    with_classes = [result for result in report["results"] if "class_iou" in result]
+    if with_classes:
+        console.print(_class_table(with_classes))
 
 
 def _score_table(results: list[dict[str, Any]]) -> Table:
-    names = list(results[0]["mean"])
+    names = list(dict.fromkeys(name for result in results for name in result["mean"]))
     table = Table("", *(COLUMNS[name] for name in names))
     for result in results:
-        table.add_row(_title(result), *(_per_cent(result, name) for name in names))
+        table.add_row(result["name"], *(_per_cent(result, name) for name in names))
     return table
 
 
 def _class_table(results: list[dict[str, Any]]) -> Table:
-    table = Table("IoU", *map(_title, results))
+    table = Table("IoU", *(result["name"] for result in results))
     for name in results[0]["class_iou"]:
-        cells = (
-            "absent" if name in result["absent_classes"] else f"{100 * result['class_iou'][name]:.2f}"
-            for result in results
-        )
-        table.add_row(name, *cells)
+        table.add_row(name, *(_class_cell(result, name) for result in results))
     return table
 
 
-def _title(result: dict[str, Any]) -> str:
-    return f"K = {result['clusters']}" if "clusters" in result else "linear classifier"
+def _class_cell(result: dict[str, Any], name: str) -> str:
+    return "absent" if name in result["absent_classes"] else f"{100 * result['class_iou'][name]:.2f}"
 
 
 def _per_cent(result: dict[str, Any], name: str) -> str:
+    if name not in result["mean"]:
+        return ""
     mean = f"{100 * result['mean'][name]:.2f}"
     return f"{mean} ± {100 * result['std'][name]:.2f}" if len(result["seeds"]) > 1 else mean
 

@@ -1,6 +1,6 @@
 """Tokens of images: the SegHead's component tokens, PM-ViT's concatenated levels, or the backbone's own."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,17 @@ from hcl.precision import Precision, mixed
 
 TokenKind = Literal["head", "pmvit", "backbone"]
 Branch = Literal["momentum", "online"]
+
+
+class ImageTokens(NamedTuple):
+    """What the frozen model says of a batch of images.
+
+    tokens (B, h·w, C) float32; attention (B, heads, h, w) float32: what [CLS] attends to in the last block at
+    the finest level.
+    """
+
+    tokens: Tensor
+    attention: Tensor
 
 
 class TokenExtractor:
@@ -27,6 +38,7 @@ class TokenExtractor:
 
     Attributes:
         channels: of a token.
+        attention_heads: of the backbone.
     """
 
     def __init__(
@@ -48,6 +60,7 @@ class TokenExtractor:
         self.kind = kind
         self.precision = precision
         self.channels = self._channels()
+        self.attention_heads = backbone.vit.config.heads
 
     def _channels(self) -> int:
         width = self.backbone.embed_dim
@@ -77,11 +90,11 @@ class TokenExtractor:
         return size // patch, size // patch
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) to tokens (B, N, C), float32, on the extractor's device."""
+    def __call__(self, images: Tensor) -> ImageTokens:
+        """Normalised images (B, 3, H, W) to tokens and attention, on the extractor's device."""
         with mixed(self.device, self.precision):
             levels = self.backbone(images.to(self.device))
-            return self._tokens(levels).float()
+            return ImageTokens(self._tokens(levels).float(), levels.cls_attention.float())
 
     def _tokens(self, levels: LevelTokens) -> Tensor:
         if self.kind == "pmvit":

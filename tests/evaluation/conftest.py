@@ -13,6 +13,25 @@ from hcl.models.pm_vit import PMViT
 from hcl.models.seg_head import SegHeadConfig
 
 SMALL_HEAD = SegHeadConfig(width=24, hidden=8, projection_dim=4, heads=12)
+QUICK = {
+    "overcluster": ["--label_resolution=16", "--seeds=2", "--restarts=1", "--iterations=5"],
+    "cluster": ["--label_resolution=16", "--seeds=2", "--restarts=2", "--iterations=5"],
+    "linear-probe": ["--epochs=3", "--milestones=[2]"],
+    "linear": [],
+    "foreground": ["--label_resolution=16"],
+    "retrieval": ["--neighbours=3", "--memory_size=20"],
+    "fully-unsupervised": [
+        *("--label_resolution=16", "--extraction_clusters=8", "--community_clusters=5", "--seeds=2"),
+        *("--restarts=1", "--iterations=5"),
+    ],
+}
+"""Settings with which each protocol takes a second on the scenes."""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch) -> None:
+    """Tokens of one test are not another's, nor the user's."""
+    monkeypatch.setenv("HCL_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")

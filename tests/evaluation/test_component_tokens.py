@@ -15,12 +15,12 @@ def test_head_tokens_are_component_tokens(backbone, extractor, images):
     with torch.no_grad():
         expected = extractor.head.tokens_from_concatenated(backbone.concatenated(backbone(images)))
     assert extractor.channels == 24
-    torch.testing.assert_close(extractor(images).clone(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(extractor(images).tokens.clone(), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_pmvit_tokens_are_the_concatenated_levels(backbone, images):
     extractor = TokenExtractor(backbone, "pmvit", device=CPU)
-    tokens = extractor(images)
+    tokens = extractor(images).tokens
     assert tokens.shape == (2, 16, extractor.channels)
     assert torch.equal(tokens, backbone.concatenated(backbone(images)))
 
@@ -29,7 +29,7 @@ def test_backbone_tokens_are_the_normalised_patches_of_level_0(backbone, images)
     extractor = TokenExtractor(backbone, "backbone", device=CPU)
     finest = backbone.normalised(backbone(images)).sequences[0]
     assert extractor.channels == backbone.embed_dim
-    torch.testing.assert_close(extractor(images).clone(), finest[:, 1:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(extractor(images).tokens.clone(), finest[:, 1:], atol=1e-5, rtol=1e-5)
 
 
 def test_an_untrained_head_depends_on_its_seed_alone(backbone):

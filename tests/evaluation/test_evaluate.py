@@ -1,19 +1,25 @@
-"""The command line: both protocols from images to metrics.json, presets, and what is refused."""
+"""The command line: every protocol from images to metrics.json, presets, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
+from torch import nn
 
 import evaluate
 from hcl.data.scenes import CLASS_NAMES
+from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from hcl.evaluation.tokens import untrained_head
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.weights import load_linear_classifier
+from tests.evaluation.conftest import QUICK, SMALL_HEAD
 
-OVERCLUSTER = ("--label_resolution", "16", "--seeds", "2", "--restarts", "1", "--iterations", "5")
+OVERCLUSTER = QUICK["overcluster"]
 
 
 def metrics(folder: Path) -> dict:
@@ -67,22 +73,115 @@ def test_a_checkpoint_is_scored(command, tmp_path, backbone):
 
 
 def test_a_linear_probe_is_trained_saved_and_scored(command, tmp_path, capsys):
-    arguments = [*command, "--crop_size", "64", "--epochs", "3", "--milestones", "[2]"]
-    assert evaluate.main(["linear-probe", *arguments]) == 0
+    assert evaluate.main(["linear-probe", *command, *QUICK["linear-probe"]]) == 0
     report = metrics(tmp_path / "out")
     assert report["training_data"] == {"name": "scenes-train", "images": 4}
     assert len(report["training_loss"]) == 3
-    assert set(report["results"][0]["mean"]) == {"miou", "miou_present", "pixel_accuracy"}
     assert report["training_loss"][-1] < report["training_loss"][0]
-    assert report["protocol_of_kind"]["milestones"] == [2]
-    assert report["results"][0]["mean"]["pixel_accuracy"] > 0.3
-    assert load_linear_classifier(tmp_path / "out" / "linear_classifier.pth.tar").weight.shape == (
-        6,
-        24,
-        1,
-        1,
-    )
+    assert report["training"] == {"milestones": [2], "view_size": 64}
+    assert report["labels_used_for"] == "training the classifier, on scenes-train"
+    (result,) = report["results"]
+    assert set(result["mean"]) == {"miou", "miou_present", "pixel_accuracy"}
+    assert result["mean"]["pixel_accuracy"] > 0.3
+    path = tmp_path / "out" / "linear_classifier.pth.tar"
+    assert load_linear_classifier(path).weight.shape == (6, 24, 1, 1)
     assert "linear classifier" in capsys.readouterr().out
+    again = ["linear", *command, "--classifier", str(path), "--output", str(tmp_path / "again")]
+    assert evaluate.main(again) == 0
+    assert metrics(tmp_path / "again")["results"] == [result]
+
+
+def test_the_crf_is_scored_beside_the_plain_predictions(command, tmp_path, capsys):
+    save_classifier(untrained_classifier(24, 6, seed=0), tmp_path / "classifier.pth.tar")
+    arguments = ["linear", *command, "--classifier", str(tmp_path / "classifier.pth.tar"), "--crf"]
+    assert evaluate.main([*arguments, "--crf_settings.iterations", "2"]) == 0
+    report = metrics(tmp_path / "out")
+    assert [result["name"] for result in report["results"]] == [
+        "linear classifier",
+        "linear classifier, CRF",
+    ]
+    assert "2 iterations" in report["crf"]
+    assert "CRF dense CRF, 2 iterations" in capsys.readouterr().out
+
+
+def test_published_files_give_the_numbers_of_this_projects_own(command, tmp_path, backbone):
+    """A head and a classifier saved as the published program saves them, DistributedDataParallel and all."""
+    heads = [untrained_head(backbone, SMALL_HEAD, seed).state_dict() for seed in (1, 2)]
+    classifier = untrained_classifier(24, 6, seed=0)
+    nn.init.normal_(classifier.weight, generator=torch.Generator().manual_seed(3))
+    both = {"momentum_seg_head": heads[0], "online_seg_head": heads[1]}
+    torch.save({"format": 1, **both}, tmp_path / "own.pt")
+    save_classifier(classifier, tmp_path / "own_classifier.pth.tar")
+    centroids = {f"centroids_{side}": torch.zeros(5, 4) for side in ("foreground", "background")}
+    wrapped = {name: {f"module.{key}": value for key, value in state.items()} for name, state in both.items()}
+    torch.save(
+        {"epoch": 10, "arch": "vit_small", "optimizer": {}, **wrapped, **centroids}, tmp_path / "hcl.pth.tar"
+    )
+    state = {f"module.{key}": value for key, value in classifier.state_dict().items()}
+    torch.save({"epoch": 10, "linear_classifier": state}, tmp_path / "classifier.pth.tar")
+    for branch in ("momentum", "online"):
+        results = []
+        for head, linear in (("own.pt", "own_classifier.pth.tar"), ("hcl.pth.tar", "classifier.pth.tar")):
+            files = ["--checkpoint", str(tmp_path / head), "--classifier", str(tmp_path / linear)]
+            assert evaluate.main(["linear", *command, *files, "--branch", branch]) == 0
+            results.append(metrics(tmp_path / "out")["results"])
+        assert results[0] == results[1]
+
+
+def test_clusters_are_matched_with_classes_one_to_one(command, tmp_path):
+    assert evaluate.main(["cluster", *command, *QUICK["cluster"]]) == 0
+    report = metrics(tmp_path / "out")
+    assert report["results"][0]["clusters"] == len(CLASS_NAMES)
+    assert report["settings"]["matching"] == "hungarian"
+
+
+def test_foreground_maps_are_scored(command, tmp_path, capsys):
+    assert evaluate.main(["foreground", *command, "--keep_mass", "[0.5, 0.9]"]) == 0
+    report = metrics(tmp_path / "out")
+    assert [result["name"] for result in report["results"]] == ["attention, θ = 0.5", "attention, θ = 0.9"]
+    assert all(0 < result["mean"]["jaccard"] < 1 for result in report["results"])
+    assert "Jaccard index" in capsys.readouterr().out
+
+
+def test_labels_are_retrieved(command, tmp_path):
+    assert evaluate.main(["retrieval", *command, *QUICK["retrieval"]]) == 0
+    report = metrics(tmp_path / "out")
+    assert report["memory_tokens"] == 20
+    assert 0 < report["results"][0]["mean"]["miou"] < 1
+
+
+def test_a_memory_may_hold_every_training_token(command, tmp_path):
+    assert evaluate.main(["retrieval", *command]) == 0
+    assert metrics(tmp_path / "out")["memory_tokens"] == 4 * 16
+
+
+def test_communities_are_found_by_both_thresholds(command, tmp_path):
+    assert evaluate.main(["fully-unsupervised", *command, *QUICK["fully-unsupervised"]]) == 0
+    report = metrics(tmp_path / "out")
+    reads = {r["name"].split(" threshold")[0]: r.get("threshold_reads_labels") for r in report["results"]}
+    assert reads == {
+        "foreground: attention": None,
+        "foreground: published": True,
+        "communities: published": True,
+        "foreground: otsu": False,
+        "communities: otsu": False,
+    }
+    assert "the published threshold, on scenes-train" in report["labels_used_for"]
+    assert len(report["results"][2]["communities"]) == 2
+
+
+def test_a_baseline_scores_what_a_head_starts_from(command, tmp_path, backbone):
+    torch.save({"momentum_seg_head": untrained_head(backbone, SMALL_HEAD, 1).state_dict()}, tmp_path / "h.pt")
+    arguments = [*command, *OVERCLUSTER, "--clusters", "6", "--checkpoint", str(tmp_path / "h.pt")]
+    assert evaluate.main(["baseline", "overcluster", *arguments]) == 0
+    report = metrics(tmp_path / "out")
+    assert report["protocol"] == "baseline overcluster"
+    names = ["backbone", "z", "untrained head", "trained head"]
+    assert [result["name"] for result in report["results"]] == [f"{name}: K = 6" for name in names]
+    assert [tokens["channels"] for tokens in report["all_tokens"].values()] == [96, 384, 24, 24]
+    assert evaluate.main(["overcluster", *arguments]) == 0
+    alone = metrics(tmp_path / "out")["results"][0]
+    assert report["results"][3]["mean"] == alone["mean"]
 
 
 def test_a_preset_gives_settings_that_arguments_override(command, tmp_path, scenes):
@@ -113,6 +212,7 @@ def test_a_preset_gives_settings_that_arguments_override(command, tmp_path, scen
         (["--size", "70"], "size 70 must be a multiple of the patch size 16"),
         (["--data.split", "test"], "no split"),
         (["--checkpoint", "missing.pt"], "there is no checkpoint file missing.pt"),
+        (["--data.kind", "folder", "--data.split", ""], "no labels to score against"),
     ],
 )
 def test_bad_input_is_told_in_one_line(command, tmp_path, capsys, arguments, message):
@@ -123,20 +223,44 @@ def test_bad_input_is_told_in_one_line(command, tmp_path, capsys, arguments, mes
     assert not (tmp_path / "out").exists()
 
 
-def test_images_without_labels_are_refused(scenes, capsys):
-    arguments = [
-        "--data.kind",
-        "folder",
-        "--data.root",
-        str(scenes / "JPEGImages"),
-        "--backbone.name",
-        "tiny",
-    ]
-    assert evaluate.main(["overcluster", *arguments]) == 2
-    assert "no labels to score against" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("channels", "classes", "message"),
+    [(25, 6, "tokens of 25 channels, but these have 24"), (24, 21, "21 classes apart, but scenes-val has 6")],
+)
+def test_a_classifier_that_does_not_fit_is_refused(command, tmp_path, capsys, channels, classes, message):
+    path = tmp_path / "classifier.pth.tar"
+    save_classifier(untrained_classifier(channels, classes, seed=0), path)
+    assert evaluate.main(["linear", *command, "--classifier", str(path)]) == 2
+    assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("protocol", ["overcluster", "linear-probe"])
+@pytest.mark.parametrize("protocol", ["cluster", "linear-probe", "retrieval"])
+def test_labels_outside_the_classes_are_refused(command, scenes, tmp_path, capsys, protocol):
+    own = tmp_path / "scenes"
+    shutil.copytree(scenes, own)
+    mask = next((own / "SegmentationClass").glob("val_*.png"))
+    with Image.open(mask) as image:
+        values = np.array(image)
+    values[5, 5] = 77
+    Image.fromarray(values).save(mask)
+    assert evaluate.main([protocol, *command, *QUICK[protocol], "--data.root", str(own)]) == 2
+    error = capsys.readouterr().err
+    assert mask.name in error
+    assert "77" in error
+
+
+def test_more_neighbours_than_the_memory_holds_are_refused(command, capsys):
+    assert evaluate.main(["retrieval", *command, "--memory_size", "20"]) == 2
+    assert "30 neighbours of a memory of 20 tokens" in capsys.readouterr().err
+
+
+def test_more_clusters_than_foreground_are_refused(command, capsys):
+    arguments = [*command, *QUICK["fully-unsupervised"], "--community_clusters", "5000"]
+    assert evaluate.main(["fully-unsupervised", *arguments]) == 2
+    assert "cannot form 5000 clusters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("protocol", sorted(evaluate.PROTOCOLS))
 def test_help_explains_every_setting(protocol, capsys):
     with pytest.raises(SystemExit, match="0"):
         evaluate.main([protocol, "--help"])

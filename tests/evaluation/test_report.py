@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from hcl.evaluation.metrics import Scores, summary
+from hcl.evaluation.metrics import Scores, over_seeds, summary
 from hcl.evaluation.report import print_report, write_metrics
 from hcl.files import written_whole
 
@@ -22,6 +22,8 @@ def report(*results: dict) -> dict:
         "data": {"name": "voc-val", "images": 3},
         "tokens": {"source": "somewhere", "channels": 4, "grid": [2, 2]},
         "label_resolution": "100x100",
+        "labels_used_for": "matching",
+        "crf": "off",
         "results": list(results),
     }
 
@@ -50,11 +52,23 @@ def test_numbers_that_json_does_not_know_are_refused(tmp_path):
 def test_the_table_shows_mean_deviation_and_absent_classes():
     runs = [scores((1, 1, 0), (0, 1, 0), (0, 0, 0)), scores((2, 0, 0), (0, 0, 1), (0, 0, 0))]
     console = Console(record=True, width=120, file=io.StringIO())
-    print_report(report({"clusters": 500, **summary(runs, ("sky", "sea", "sun"))}), console)
+    print_report(report({"name": "K = 500", **summary(runs, ("sky", "sea", "sun"))}), console)
     text = console.export_text()
-    assert "labels compared at 100x100" in text
+    assert "labels compared at 100x100, CRF off" in text
+    assert "labels used for: matching" in text
     assert "25.00 ± 8.33" in text
     rows = {line.split()[1]: line.split()[3] for line in text.splitlines() if "s" in line and "│" in line}
     assert rows["sky"] == "75.00"
     assert rows["sea"] == "0.00"
     assert rows["sun"] == "absent"
+
+
+def test_rows_of_different_scores_share_a_table():
+    console = Console(record=True, width=120, file=io.StringIO())
+    jaccard = {"name": "attention", **over_seeds([{"jaccard": 0.5}])}
+    communities = {"name": "communities", **summary([scores((1, 1, 0), (1, 0, 1))], ("a", "b"))}
+    print_report(report(jaccard, communities), console)
+    lines = console.export_text().splitlines()
+    (attention,) = (line for line in lines if line.startswith("│ attention"))
+    assert attention.split() == ["│", "attention", "│", "50.00", "│", "│", "│", "│"]
+    assert sum("attention" in line for line in lines) == 1

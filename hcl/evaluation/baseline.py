@@ -1,0 +1,53 @@
+"""A protocol on everything that a head starts from, beside the head itself: every number has its "before"."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hcl.distributed import World
+from hcl.evaluation.protocol import ProtocolConfig
+
+
+def run(
+    protocol: Callable[[Any, World], dict[str, Any]], config: ProtocolConfig, world: World
+) -> dict[str, Any]:
+    """Run a protocol on the backbone's own tokens, on PM-ViT's z, on an untrained head and on the given head.
+
+    Args:
+        protocol: its ``run`` function.
+        config: its settings; without a checkpoint there is no given head.
+        world: the ranks.
+
+    Returns:
+        What `hcl.evaluation.report` takes: under ``results`` every entry of the protocol for each kind of
+        tokens.
+    """
+    reports = {name: protocol(variant, world) for name, variant in variants(config).items()}
+    results = [
+        {**result, "name": f"{name}: {result['name']}"}
+        for name, report in reports.items()
+        for result in report["results"]
+    ]
+    last = list(reports.values())[-1]
+    return {
+        **last,
+        "all_tokens": {name: report["tokens"] for name, report in reports.items()},
+        "results": results,
+    }
+
+
+def variants(config: ProtocolConfig) -> dict[str, ProtocolConfig]:
+    """The configuration for each kind of tokens, by its name; each has an output folder of its own."""
+    without = replace(config, checkpoint=None)
+    chosen = {
+        "backbone": replace(without, tokens="backbone"),
+        "z": replace(without, tokens="pmvit"),
+        "untrained head": replace(without, tokens="head"),
+    }
+    if config.checkpoint is not None:
+        chosen["trained head"] = config
+    return {
+        name: replace(variant, output=str(Path(config.output) / name.replace(" ", "-")))
+        for name, variant in chosen.items()
+    }

@@ -1,0 +1,109 @@
+"""Clusters of tokens: standardisation, PCA and k-means, shared out over the ranks (HCL, section 7)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hcl.distributed import World
+from hcl.evaluation.pca import PCA, fit_pca
+from kernels.kmeans import KMeans, initial_centroids, kmeans
+
+
+@dataclass(kw_only=True)
+class KMeansConfig:
+    """Settings of k-means on tokens.
+
+    Args:
+        dimensions: of the tokens after standardisation and PCA.
+        iterations: at most.
+        restarts: for each seed; the one of lowest inertia counts.
+        init: how the first centroids are chosen.
+    """
+
+    dimensions: int = 100
+    iterations: int = 100
+    restarts: int = 5
+    init: Literal["random", "k-means++"] = "random"
+
+    def __post_init__(self) -> None:
+        for name in ("dimensions", "iterations", "restarts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+def principal_components(sets: Sequence[Tensor], dimensions: int, world: World) -> Tensor:
+    """Standardised tokens on the main axes of all of them together, on this rank's device.
+
+    Args:
+        sets: the tokens of one or more data sets, each (images, N, C) of any float dtype, all on every rank.
+        dimensions: axes to keep; fewer where there are fewer.
+        world: the ranks; each sums up its share of the images.
+
+    Returns:
+        (images of all sets, N, dimensions) float32, the same on every rank.
+    """
+    mine = [tokens[world.slice(len(tokens))].flatten(0, 1) for tokens in sets]
+    fitted = fit_pca(mine, dimensions, world.device, reduce=world.sum)
+    # An axis may point either way, and machines may differ in which.
+    pca = PCA(world.of_main(fitted.mean), world.of_main(fitted.axes))
+    projected = [pca.project(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]) for tokens in sets]
+    return torch.cat(projected)
+
+
+def cluster(
+    rows: Tensor,
+    share: slice,
+    clusters: int,
+    config: KMeansConfig,
+    *,
+    seed: int,
+    world: World,
+    spherical: bool = False,
+) -> KMeans:
+    """k-means of rows that every rank has, of which each rank assigns and sums its share.
+
+    Args:
+        rows: (n, d), all of them on every rank.
+        share: this rank's; the shares of all ranks in order are the whole.
+        clusters: K.
+        config: its settings.
+        seed: of the draw of the first centroids.
+        world: the ranks.
+        spherical: cluster by cosine.
+
+    Returns:
+        The run of lowest inertia; its assignment is of this rank's share alone.
+
+    Raises:
+        ValueError: there are fewer rows than clusters.
+    """
+    if clusters > len(rows):
+        raise ValueError(f"cannot form {clusters} clusters of {len(rows)} tokens")
+    mine = rows[share]
+    generator = torch.Generator().manual_seed(seed)
+
+    def run() -> KMeans:
+        start = world.of_main(initial_centroids(rows, clusters, config.init, generator))
+        return kmeans(
+            mine, clusters, iterations=config.iterations, init=start, spherical=spherical, reduce=world.sum
+        )
+
+    return min((run() for _ in range(config.restarts)), key=lambda result: result.inertia)
+
+
+def rows_of(images: slice, cells: int) -> slice:
+    """The rows of some consecutive images, where each image has so many."""
+    return slice(images.start * cells, images.stop * cells)
+
+
+def require_enough(clusters: int, images: int, grid: tuple[int, int], name: str) -> None:
+    """Raise a ValueError where a data set has fewer tokens than clusters."""
+    available = images * grid[0] * grid[1]
+    if clusters > available:
+        raise ValueError(
+            f"{clusters} clusters, but the {images} images of {name} have only {available} tokens: "
+            "lower --clusters"
+        )

@@ -1,0 +1,59 @@
+"""What tokens were made from, as one short name: the same name, the same tokens."""
+
+import hashlib
+import json
+
+import torch
+from torch import nn
+
+from hcl.data.dataset import Dataset
+from hcl.evaluation.protocol import Frame
+from hcl.evaluation.tokens import TokenExtractor
+
+FORMAT = 1
+"""Counts up whenever tokens are computed or stored otherwise than before."""
+
+
+def fingerprint(dataset: Dataset, extractor: TokenExtractor, frame: Frame) -> str:
+    """The name of the tokens and labels of a data set's images at a frame: 32 hexadecimal digits.
+
+    It follows from the weights, the levels, the kind of token, the precision and the kind of device, and from
+    path, size and time of last change of every image and mask.
+
+    Raises:
+        FileNotFoundError: an image or a mask is missing.
+    """
+    backbone, head = extractor.backbone, extractor.head
+    made_from = {
+        "format": FORMAT,
+        "files": _digest_of_files(dataset),
+        "label_map": None if dataset.label_map is None else dataset.label_map.tolist(),
+        "frame": frame._asdict(),
+        "kind": extractor.kind,
+        "precision": extractor.precision,
+        "device": extractor.device.type,
+        "patch_sizes": list(backbone.patch_sizes),
+        "vit": repr(backbone.vit.config),
+        "backbone": digest_of_weights(backbone),
+        "head": head and [repr(head.config), digest_of_weights(head)],
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def digest_of_weights(module: nn.Module) -> str:
+    """SHA-256 of a module's state: names, dtypes, shapes and values."""
+    total = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def _digest_of_files(dataset: Dataset) -> str:
+    total = hashlib.sha256()
+    for sample in dataset.samples:
+        for path in (sample.image, sample.label):
+            assert path is not None
+            status = path.stat()
+            total.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return total.hexdigest()

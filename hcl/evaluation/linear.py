@@ -1,0 +1,100 @@
+"""A given linear classifier, this project's or a published one, scored on frozen tokens (HCL, section 7)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from hcl.data.dataset import Dataset
+from hcl.distributed import World
+from hcl.evaluation.crf import CRFConfig
+from hcl.evaluation.linear_scores import score
+from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
+from hcl.evaluation.token_store import stored_tokens
+from hcl.evaluation.tokens import TokenExtractor
+from hcl.models.weights import load_linear_classifier
+
+
+@dataclass(kw_only=True)
+class LinearScoringConfig(ProtocolConfig):
+    """What scoring a linear classifier is told.
+
+    Args:
+        crf: whether to score the predictions refined by a dense CRF too.
+        crf_settings: of that CRF.
+    """
+
+    crf: bool = False
+    crf_settings: CRFConfig = field(default_factory=CRFConfig)
+
+
+@dataclass(kw_only=True)
+class LinearConfig(LinearScoringConfig):
+    """Score a linear classifier that was trained before.
+
+    Args:
+        classifier: file with it: linear_classifier.pth.tar of `linear-probe`, or a published one.
+    """
+
+    classifier: str
+
+
+def run(config: LinearConfig, world: World) -> dict[str, Any]:
+    """Score the classifier on the configuration's tokens.
+
+    Returns:
+        What `hcl.evaluation.report` takes.
+
+    Raises:
+        ValueError: the classifier does not fit the tokens or the classes, or a file or label is not right.
+        FileNotFoundError: data, weights or the classifier are missing.
+    """
+    classifier = load_linear_classifier(config.classifier)
+    dataset = open_labelled(config.data)
+    extractor = open_extractor(config, world)
+    _refuse_misfit(classifier, extractor, dataset, config.classifier)
+    classifier.to(world.device)
+    use = f"nothing in this run ({config.classifier} was trained on labels before)"
+    return {
+        **report(classifier, extractor, dataset, config, world, labels_used_for=use),
+        "classifier": config.classifier,
+    }
+
+
+def report(
+    classifier: nn.Conv2d,
+    extractor: TokenExtractor,
+    dataset: Dataset,
+    config: LinearScoringConfig,
+    world: World,
+    *,
+    labels_used_for: str,
+) -> dict[str, Any]:
+    """Facts and scores of a classifier."""
+    crf = config.crf_settings if config.crf else None
+    with stored_tokens(config, dataset, extractor, world) as store:
+        results = score(classifier, store, dataset, config, crf, world)
+    return {
+        **facts(
+            config,
+            dataset,
+            extractor,
+            label_resolution=config.frame.size,
+            labels_used_for=labels_used_for,
+            crf=str(crf) if crf else "off",
+        ),
+        "results": results,
+    }
+
+
+def _refuse_misfit(classifier: nn.Conv2d, extractor: TokenExtractor, dataset: Dataset, path: str) -> None:
+    if classifier.in_channels != extractor.channels:
+        raise ValueError(
+            f"{path} classifies tokens of {classifier.in_channels} channels, but these have "
+            f"{extractor.channels}: choose the tokens, the head and the backbone that it was trained on"
+        )
+    if classifier.out_channels != len(dataset.class_names):
+        raise ValueError(
+            f"{path} tells {classifier.out_channels} classes apart, but {dataset.name} has "
+            f"{len(dataset.class_names)}"
+        )

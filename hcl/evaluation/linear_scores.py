@@ -1,0 +1,99 @@
+"""The scores of a linear classifier on stored tokens, without and with a dense CRF (HCL, section 7)."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hcl.data.dataset import Dataset
+from hcl.distributed import World
+from hcl.evaluation.crf import CRFConfig, refine
+from hcl.evaluation.linear_classifier import logits_of
+from hcl.evaluation.metrics import SegmentationScores, summary
+from hcl.evaluation.progress import progress
+from hcl.evaluation.protocol import ProtocolConfig
+from hcl.evaluation.token_store import TokenStore
+from pipelines.labelled_images import EvaluationImages
+from pipelines.normalise import colours
+
+
+class Predicted(NamedTuple):
+    """Logits (B, classes, S, S) of some images, their labels (B, S, S) uint8, their indices in the set."""
+
+    logits: Tensor
+    labels: Tensor
+    indices: np.ndarray
+
+
+@torch.no_grad()
+def score(
+    classifier: nn.Conv2d,
+    store: TokenStore,
+    dataset: Dataset,
+    config: ProtocolConfig,
+    crf: CRFConfig | None,
+    world: World,
+) -> list[dict[str, Any]]:
+    """The entries of ``results``: the scores of the predictions, and with a CRF those of the refined ones.
+
+    Each rank predicts the images of its share.
+    """
+    names = ["linear classifier", *(["linear classifier, CRF"] if crf else [])]
+    metrics = [_metric(dataset, world) for _ in names]
+    mine = np.arange(len(store))[world.slice(len(store))]
+    batches = predictions(classifier, store, mine, config.batch_size, world)
+    with progress(world, "score", "image", total=len(mine)) as bar:
+        for predicted, pictures in _with_pictures(batches, dataset, mine, config, crf, world):
+            metrics[0].update(predicted.logits.argmax(dim=1), predicted.labels)
+            if crf:
+                refined = refine(predicted.logits, pictures, crf)
+                metrics[1].update(refined.argmax(dim=1), predicted.labels)
+            bar.update(len(predicted.indices))
+    return [
+        {"name": name, **summary([metric.compute()], dataset.class_names)}
+        for name, metric in zip(names, metrics, strict=True)
+    ]
+
+
+def predictions(
+    classifier: nn.Conv2d, store: TokenStore, indices: np.ndarray, batch_size: int, world: World
+) -> Iterator[Predicted]:
+    """What the classifier says of the images with these indices, batch by batch, on this rank's device."""
+    size = store.labels.shape[-1]
+    for start in range(0, len(indices), batch_size):
+        rows = indices[start : start + batch_size]
+        tokens = store.tokens[rows].to(world.device).float()
+        logits = logits_of(classifier, tokens, store.grid, size)
+        yield Predicted(logits, store.labels[rows].to(world.device), rows)
+
+
+def _with_pictures(
+    batches: Iterator[Predicted],
+    dataset: Dataset,
+    mine: np.ndarray,
+    config: ProtocolConfig,
+    crf: CRFConfig | None,
+    world: World,
+) -> Iterator[tuple[Predicted, Tensor]]:
+    """Add to every batch its pictures (B, 3, S, S) uint8, where a CRF is to look at them."""
+    if crf is None:
+        yield from ((batch, torch.empty(0)) for batch in batches)
+        return
+    images = EvaluationImages(
+        dataset,
+        size=config.frame.size,
+        mode=config.frame.mode,
+        batch_size=config.batch_size,
+        device=world.device,
+        threads=config.threads,
+        indices=mine,
+    )
+    for batch, labelled in zip(batches, images, strict=True):
+        yield batch, colours(labelled.images)
+
+
+def _metric(dataset: Dataset, world: World) -> SegmentationScores:
+    metric = SegmentationScores(len(dataset.class_names), ignore_index=dataset.ignore_index)
+    return metric.to(world.device)

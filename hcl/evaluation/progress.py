@@ -1,0 +1,22 @@
+"""Progress bars of the protocols: one, whatever the number of ranks, and none in a pipe."""
+
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+from hcl.distributed import World
+
+
+def progress(
+    world: World, title: str, unit: str, *, steps: Iterable | None = None, total: int | None = None
+) -> tqdm:
+    """A bar over ``steps``, or one of ``total`` that is moved by hand; only the main rank shows it.
+
+    Args:
+        world: the ranks.
+        title: what is being done.
+        unit: of what, in the singular.
+        steps: to iterate.
+        total: number of units, where it cannot be asked of ``steps``.
+    """
+    return tqdm(steps, title, total, unit=unit, disable=None if world.is_main else True)

@@ -1,0 +1,123 @@
+"""Dense nearest-neighbour retrieval as a protocol (Hummingbird; facts and departures: `label_retrieval`)."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from hcl.data.dataset import Dataset
+from hcl.distributed import World
+from hcl.evaluation.label_retrieval import Memory, classes_of_pixels, retrieve, unit_length
+from hcl.evaluation.metrics import Scores, SegmentationScores, summary
+from hcl.evaluation.progress import progress
+from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
+from hcl.evaluation.token_labels import memory_shares, sample_tokens, token_label_distributions
+from hcl.evaluation.token_store import TokenStore, stored_tokens
+
+TRAIN_SPLITS = {"voc": "trainaug", "coco": "Coco164kFull_Stuff_Coarse", "scenes": "train"}
+
+
+@dataclass(kw_only=True)
+class RetrievalConfig(ProtocolConfig):
+    """Dense nearest-neighbour retrieval: tokens take over the labels of the nearest labelled ones.
+
+    Args:
+        train_split: whose tokens are remembered; by default trainaug for voc, the 49,629 images of
+            Coco164kFull_Stuff_Coarse for coco.
+        memory_size: tokens that are remembered, evenly from all images; where there are fewer, all.
+        neighbours: k.
+        temperature: of the softmax over the neighbours' similarities.
+    """
+
+    train_split: str | None = None
+    memory_size: int = 10_240_000
+    neighbours: int = 30
+    temperature: float = 0.02
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_at_least(1, "memory_size", "neighbours")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be above 0")
+
+    @property
+    def training_split(self) -> str:
+        """The split whose tokens are remembered."""
+        return self.train_split or TRAIN_SPLITS[self.data.kind]
+
+
+def run(config: RetrievalConfig, world: World) -> dict[str, Any]:
+    """Score the labels that the configuration's tokens retrieve.
+
+    Returns:
+        What `hcl.evaluation.report` takes: one entry under ``results``.
+
+    Raises:
+        ValueError: the memory holds fewer tokens than neighbours, or a setting, file or label is not right.
+        FileNotFoundError: data or weights are missing.
+    """
+    val = open_labelled(config.data)
+    train = open_labelled(replace(config.data, split=config.training_split))
+    extractor = open_extractor(config, world)
+    with stored_tokens(config, train, extractor, world) as store:
+        memory = remember(store, train, config, world)
+    with stored_tokens(config, val, extractor, world) as store:
+        scores = score(store, memory, val, config, world)
+    described = facts(
+        config,
+        val,
+        extractor,
+        label_resolution=config.frame.size,
+        labels_used_for=f"the memory, on {train.name}",
+    )
+    name = f"retrieval, k = {config.neighbours}"
+    return {
+        **described,
+        "training_data": {"name": train.name, "images": len(train)},
+        "memory_tokens": len(memory.tokens),
+        "results": [{"name": name, **summary([scores], val.class_names)}],
+    }
+
+
+def remember(store: TokenStore, dataset: Dataset, config: RetrievalConfig, world: World) -> Memory:
+    """The memory of a training split, whole on every rank's device."""
+    classes = len(dataset.class_names)
+    shares = memory_shares(min(config.memory_size, store.tokens[..., 0].numel()), len(store))
+    tokens, labels = [], []
+    with progress(world, "memory", "image", total=len(store)) as bar:
+        for images in _batches(np.arange(len(store)), config.batch_size):
+            distributions, labelled = token_label_distributions(
+                store.labels[images], store.grid, classes, dataset.ignore_index
+            )
+            kept = sample_tokens(distributions, labelled, images, shares, seed=config.seed)
+            tokens.append(unit_length(store.tokens[images][kept], torch.bfloat16).to(world.device))
+            labels.append(distributions[kept].to(world.device))
+            bar.update(len(images))
+    return Memory(torch.cat(tokens), torch.cat(labels))
+
+
+def score(
+    store: TokenStore, memory: Memory, dataset: Dataset, config: RetrievalConfig, world: World
+) -> Scores:
+    """The scores of all images; each rank retrieves for its share."""
+    metric = SegmentationScores(len(dataset.class_names), ignore_index=dataset.ignore_index)
+    metric.to(world.device)
+    mine = np.arange(len(store))[world.slice(len(store))]
+    with progress(world, "retrieve", "image", total=len(mine)) as bar:
+        for images in _batches(mine, config.batch_size):
+            queries = store.tokens[images].to(world.device)
+            found = retrieve(
+                queries.flatten(0, 1),
+                memory,
+                neighbours=config.neighbours,
+                temperature=config.temperature,
+            ).unflatten(0, queries.shape[:2])
+            classes = classes_of_pixels(found, store.grid, store.labels.shape[-1])
+            metric.update(classes, store.labels[images].to(world.device))
+            bar.update(len(images))
+    return metric.compute()
+
+
+def _batches(images: np.ndarray, size: int) -> list[np.ndarray]:
+    return [images[start : start + size] for start in range(0, len(images), size)]

@@ -1,0 +1,196 @@
+"""Tokens of a whole data set, kept in files: computed once, read by every protocol after (HCL, section 7).
+
+A store is a folder of arrays with a row for each image. Rows are written as they are computed and then marked
+as done, so that work that was cut short goes on where it stopped; ranks write rows of their own into the same
+files.
+"""
+
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from hcl.data.dataset import Dataset
+from hcl.distributed import World
+from hcl.evaluation.fingerprint import fingerprint
+from hcl.evaluation.progress import progress
+from hcl.evaluation.protocol import Frame, ProtocolConfig
+from hcl.evaluation.tokens import TokenExtractor
+from hcl.models.downloads import cache_folder
+from pipelines.labelled_images import EvaluationImages, LabelledBatch
+
+logger = logging.getLogger(__name__)
+
+Layout = dict[str, tuple[np.dtype, tuple[int, ...]]]
+
+
+class TokenStore(NamedTuple):
+    """Every image's tokens, attention and labels in the order of the data set, mapped from files.
+
+    Attributes:
+        tokens: (images, h·w, C) bfloat16, on the CPU.
+        attention: (images, heads, h, w) float32: what [CLS] attends to in the last block.
+        labels: (images, size, size) uint8.
+        grid: (h, w).
+    """
+
+    tokens: Tensor
+    attention: Tensor
+    labels: Tensor
+    grid: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@contextmanager
+def stored_tokens(
+    config: ProtocolConfig, dataset: Dataset, extractor: TokenExtractor, world: World
+) -> Iterator[TokenStore]:
+    """The tokens of a data set: those that are kept already, the rest computed now, each rank its share.
+
+    Every rank must call this. While one program computes tokens, another that wants the same ones waits.
+
+    Raises:
+        OSError: there is not enough room for them.
+        ValueError, DecodeError: an image or a mask cannot be used.
+    """
+    name = fingerprint(dataset, extractor, config.frame)
+    if config.keep_tokens:
+        folder = Path(config.token_cache or cache_folder() / "tokens").expanduser() / name
+    else:
+        folder = Path(config.output) / ".tokens" / name
+    try:
+        yield _filled(folder, config, dataset, extractor, world)
+    finally:
+        # What other ranks have mapped stays readable to them.
+        if not config.keep_tokens and world.is_main:
+            shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def _filled(
+    folder: Path, config: ProtocolConfig, dataset: Dataset, extractor: TokenExtractor, world: World
+) -> TokenStore:
+    grid = extractor.grid(config.frame.size)
+    layout = _layout(len(dataset), grid, extractor, config.frame)
+    with ExitStack() as stack:
+        if world.is_main:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_alone_in(folder))
+            _prepare(folder, layout)
+        world.barrier()
+        arrays = _open(folder, layout, mode="r+")
+        missing = np.flatnonzero(arrays["done"] == 0)
+        world.barrier()
+        batches = EvaluationImages(
+            dataset,
+            size=config.frame.size,
+            mode=config.frame.mode,
+            batch_size=config.batch_size,
+            device=world.device,
+            threads=config.threads,
+            indices=missing[world.rank :: world.size],
+        )
+        with progress(world, f"tokens of {dataset.name}", "image", total=len(missing)) as bar:
+            for batch in batches:
+                _write(arrays, batch, extractor)
+                bar.update(min(len(batch.indices) * world.size, len(missing) - bar.n))
+        world.barrier()
+    arrays = _open(folder, layout, mode="c")
+    tokens, attention, labels = (torch.from_numpy(arrays[name]) for name in ("tokens", "attention", "labels"))
+    return TokenStore(tokens.view(torch.bfloat16), attention, labels, grid)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other programs out of a store; a lock whose holder died is free."""
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.warning("another program is at the tokens in %s: waiting for it", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _layout(images: int, grid: tuple[int, int], extractor: TokenExtractor, frame: Frame) -> Layout:
+    return {
+        "tokens": (np.dtype(np.uint16), (images, grid[0] * grid[1], extractor.channels)),
+        "attention": (np.dtype(np.float32), (images, extractor.attention_heads, *grid)),
+        "labels": (np.dtype(np.uint8), (images, frame.size, frame.size)),
+        "done": (np.dtype(np.uint8), (images,)),
+    }
+
+
+def _write(arrays: dict[str, np.memmap], batch: LabelledBatch, extractor: TokenExtractor) -> None:
+    assert batch.labels is not None
+    tokens, attention = extractor(batch.images)
+    rows = batch.indices
+    arrays["tokens"][rows] = tokens.to("cpu", torch.bfloat16).view(torch.uint16).numpy()
+    arrays["attention"][rows] = attention.cpu().numpy()
+    arrays["labels"][rows] = batch.labels.cpu().numpy()
+    for name in ("tokens", "attention", "labels"):
+        arrays[name].flush()
+    arrays["done"][rows] = 1
+    arrays["done"].flush()
+
+
+def _prepare(folder: Path, layout: Layout) -> None:
+    """Make the folder's arrays, unless they are there."""
+    if folder.is_dir():
+        try:
+            _open(folder, layout, mode="r")
+            return
+        except (OSError, ValueError) as error:
+            logger.warning("the tokens kept in %s are damaged (%s): computing them again", folder, error)
+            shutil.rmtree(folder)
+    draft = folder.with_name(f".{folder.name}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    _refuse_without_room(draft, layout)
+    for name, (dtype, shape) in layout.items():
+        _create(draft / f"{name}.npy", dtype, shape)
+    draft.rename(folder)
+
+
+def _refuse_without_room(folder: Path, layout: Layout) -> None:
+    needed = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in layout.values())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        folder.rmdir()
+        raise OSError(
+            errno.ENOSPC,
+            f"tokens need {needed / 2**30:.1f} GiB, but {folder.parent} has {free / 2**30:.1f} GiB: "
+            "choose another folder by --token_cache",
+        )
+
+
+def _create(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    offset, size = array.offset, array.nbytes
+    del array
+    # Mapped files are sparse at first, and a disk that fills up later would end the process by SIGBUS.
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), offset, max(size, 1))
+
+
+def _open(folder: Path, layout: Layout, *, mode: str) -> dict[str, np.memmap]:
+    """The arrays of a store, checked against their layout; nothing in the files is executed."""
+    arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", mode=mode) for name in layout}
+    for name, (dtype, shape) in layout.items():
+        array = arrays[name]
+        if array.dtype != dtype or array.shape != shape:
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}")
+    return arrays

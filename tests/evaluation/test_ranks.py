@@ -1,0 +1,70 @@
+"""Two ranks give the numbers of one, on a data set of three images."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import evaluate
+from tests.evaluation.conftest import QUICK
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import json, sys
+import evaluate
+from hcl.distributed import connect
+with connect("cpu") as world:
+    for arguments in json.load(open(sys.argv[1])):
+        evaluate.score(evaluate.parse(arguments), world)
+"""
+
+
+def commands(shared: list[str], folder: Path) -> dict[str, list[str]]:
+    settings = {
+        "overcluster": [*QUICK["overcluster"], "--clusters", "6"],
+        "cluster": QUICK["cluster"],
+        "foreground": [],
+        "fully-unsupervised": QUICK["fully-unsupervised"],
+        "retrieval": QUICK["retrieval"],
+        "linear-probe": QUICK["linear-probe"],
+    }
+    return {
+        name: [name, *shared, *own, "--output", str(folder / name), "--token_cache", str(folder / "tokens")]
+        for name, own in settings.items()
+    }
+
+
+def numbers(folder: Path) -> dict[str, float]:
+    """Every score and every IoU of a protocol's results, by name."""
+    results = json.loads((folder / "metrics.json").read_text())["results"]
+    return {
+        f"{result['name']} {kind} {name}": value
+        for result in results
+        for kind in ("mean", "std", "class_iou")
+        for name, value in result.get(kind, {}).items()
+    }
+
+
+def test_two_ranks_give_the_numbers_of_one(command, tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    for arguments in commands(command, alone).values():
+        assert evaluate.main(arguments) == 0
+    (tmp_path / "run.py").write_text(SCRIPT)
+    (tmp_path / "commands.json").write_text(json.dumps(list(commands(command, together).values())))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, str(tmp_path / "run.py"), str(tmp_path / "commands.json")],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    for protocol in commands(command, alone):
+        one, two = numbers(alone / protocol), numbers(together / protocol)
+        assert len(one) > 0
+        assert two == pytest.approx(one, abs=1e-9), protocol
+        assert f"\n{done.stdout}".count(f"\n{protocol} of scenes-val (3 images)") == 1

@@ -1,0 +1,165 @@
+"""Tokens are computed once, go on where they stopped, and never survive what they were made from."""
+
+import multiprocessing
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hcl.data.dataset import DataConfig, open_dataset
+from hcl.distributed import World
+from hcl.evaluation import token_store
+from hcl.evaluation.fingerprint import fingerprint
+from hcl.evaluation.protocol import Frame, ProtocolConfig
+from hcl.evaluation.token_store import TokenStore, stored_tokens
+from hcl.evaluation.tokens import TokenExtractor, untrained_head
+from hcl.models.pm_vit import PMViT
+from pipelines.labelled_images import EvaluationImages
+from tests.evaluation.conftest import SMALL_HEAD
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture
+def config(scenes, tmp_path) -> ProtocolConfig:
+    data = DataConfig("scenes", str(scenes), "val")
+    return ProtocolConfig(
+        data=data, size=64, batch_size=2, output=str(tmp_path / "out"), token_cache=str(tmp_path / "cache")
+    )
+
+
+class Counting:
+    """An extractor that counts the images it is given, and may refuse some."""
+
+    def __init__(self, extractor: TokenExtractor, most: int = 1000) -> None:
+        self.extractor, self.seen, self.most = extractor, 0, most
+
+    def __getattr__(self, name: str):
+        return getattr(self.extractor, name)
+
+    def __call__(self, images: torch.Tensor):
+        if self.seen + len(images) > self.most:
+            raise KeyboardInterrupt
+        self.seen += len(images)
+        return self.extractor(images)
+
+
+def fill(config: ProtocolConfig, extractor, world: World = ALONE) -> TokenStore:
+    with stored_tokens(config, open_dataset(config.data), extractor, world) as store:
+        return TokenStore(store.tokens.clone(), store.attention.clone(), store.labels.clone(), store.grid)
+
+
+def test_tokens_attention_and_labels_lie_in_the_order_of_the_data_set(config, extractor):
+    store = fill(config, extractor)
+    batches = list(EvaluationImages(open_dataset(config.data), size=64, batch_size=3))
+    expected = extractor(batches[0].images)
+    assert store.grid == (4, 4)
+    assert store.tokens.dtype == torch.bfloat16
+    torch.testing.assert_close(store.tokens.float(), expected.tokens, atol=1e-5, rtol=2**-8)
+    torch.testing.assert_close(store.attention, expected.attention, atol=1e-6, rtol=1e-5)
+    assert torch.equal(store.labels, batches[0].labels)
+
+
+def test_a_second_protocol_computes_nothing(config, extractor):
+    first, counting = fill(config, extractor), Counting(extractor, most=0)
+    second = fill(config, counting)
+    assert counting.seen == 0
+    assert all(torch.equal(a, b) for a, b in zip(first[:3], second[:3], strict=True))
+
+
+def test_work_cut_short_goes_on_where_it_stopped(config, extractor):
+    cut = Counting(extractor, most=2)
+    with pytest.raises(KeyboardInterrupt):
+        fill(config, cut)
+    rest = Counting(extractor)
+    store = fill(config, rest)
+    assert (cut.seen, rest.seen) == (2, 1)
+    whole = fill(replace(config, token_cache=config.token_cache + "2"), extractor)
+    assert all(torch.equal(a, b) for a, b in zip(store[:3], whole[:3], strict=True))
+
+
+def test_tokens_that_shall_not_be_kept_leave_nothing(config, extractor):
+    fill(replace(config, keep_tokens=False), extractor)
+    assert not Path(config.token_cache).exists()
+    assert list(Path(config.output).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.write_bytes(b"junk"), lambda path: os.truncate(path, 200)]
+)
+def test_a_damaged_store_is_made_anew(config, extractor, damage, caplog):
+    first = fill(config, extractor)
+    (tokens,) = Path(config.token_cache).glob("*/tokens.npy")
+    damage(tokens)
+    again = fill(config, extractor)
+    assert torch.equal(first.tokens, again.tokens)
+    assert "damaged" in caplog.text
+
+
+def test_a_full_disk_is_told_before_any_work(config, extractor, monkeypatch):
+    usage = token_store.shutil.disk_usage("/")
+    monkeypatch.setattr(token_store.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    counting = Counting(extractor)
+    with pytest.raises(OSError, match="choose another folder by --token_cache"):
+        fill(config, counting)
+    assert counting.seen == 0
+
+
+def test_pickles_in_a_store_are_not_read(config, extractor, tmp_path):
+    fill(config, extractor)
+    (tokens,) = Path(config.token_cache).glob("*/tokens.npy")
+    np.save(tokens, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    assert fill(config, extractor).tokens.dtype == torch.bfloat16
+
+
+def test_the_name_follows_from_everything_that_makes_tokens(config, extractor, backbone, scenes):
+    dataset, frame = open_dataset(config.data), Frame(64, "resize")
+    own = fingerprint(dataset, extractor, frame)
+    assert own == fingerprint(dataset, extractor, frame)
+    others = [
+        fingerprint(open_dataset(replace(config.data, split="train")), extractor, frame),
+        fingerprint(dataset, extractor, Frame(80, "resize")),
+        fingerprint(dataset, extractor, Frame(64, "shorter-crop")),
+    ]
+    device = torch.device("cpu")
+    for kind, head, precision in [
+        ("head", untrained_head(backbone, SMALL_HEAD, seed=4), "fp32"),
+        ("head", extractor.head, "bf16"),
+        ("pmvit", None, "fp32"),
+        ("backbone", None, "fp32"),
+    ]:
+        other = TokenExtractor(backbone, kind, head, device=device, precision=precision)
+        others.append(fingerprint(dataset, other, frame))
+    fewer = TokenExtractor(PMViT(backbone.vit, [16, 32]), "pmvit", device=device)
+    others.append(fingerprint(dataset, fewer, frame))
+    image = dataset.samples[0].image
+    status = image.stat()
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    others.append(fingerprint(dataset, extractor, frame))
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert len({own, *others}) == 1 + len(others)
+    assert own == fingerprint(dataset, extractor, frame)
+
+
+def fill_in_a_process(config: ProtocolConfig, seed: int, counts) -> None:
+    from hcl.models.backbones import BackboneConfig, build_backbone
+
+    backbone = build_backbone(BackboneConfig("tiny"))
+    head = untrained_head(backbone, SMALL_HEAD, seed=seed)
+    counting = Counting(TokenExtractor(backbone, "head", head, device=torch.device("cpu")))
+    fill(config, counting)
+    counts.put(counting.seen)
+
+
+def test_programs_that_want_the_same_tokens_compute_them_once(config):
+    context = multiprocessing.get_context("spawn")
+    counts = context.Queue()
+    programs = [context.Process(target=fill_in_a_process, args=(config, 3, counts)) for _ in range(2)]
+    for program in programs:
+        program.start()
+    for program in programs:
+        program.join(timeout=120)
+    assert sorted(counts.get(timeout=5) for _ in programs) == [0, 3]
