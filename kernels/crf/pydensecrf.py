@@ -7,6 +7,7 @@ with the program, however it ends.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -79,7 +80,8 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _end_with_the_program() -> None:
-    """Let a worker exit where the program was killed and could not tell it to."""
+    """Leave Ctrl-C to the program, and exit where it was killed and could not say so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 

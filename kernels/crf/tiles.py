@@ -3,7 +3,7 @@
 A k-d tree of fixed shape: the pixels of every node are sorted along its widest side and halved, until a node
 is one tile. Only the order of the pixels depends on the image, no shape does, and nothing leaves the device.
 
-B images, N pixels, T tiles, S = T x `block` slots; slots beyond the pixels repeat the last one.
+B images, N pixels, T tiles, S = T x BLOCK slots; slots beyond the pixels repeat the last one.
 """
 
 import math
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kernels.crf.energy import Pairwise
 
+BLOCK = 64
 # exp(-d^2 / 2) is exp2(-(s d)^2) with this s.
 EXP2_SCALE = math.sqrt(0.5 * math.log2(math.e))
 
@@ -46,34 +47,34 @@ class Tiles(NamedTuple):
         return values.gather(2, self.slot[:, None].expand(-1, values.shape[1], -1))
 
 
-def build_tiles(images: Tensor, pairwise: Pairwise, block: int) -> Tiles:
-    """Sort the pixels of images (B, 3, H, W) into tiles of `block`."""
-    coordinates = _coordinates(images, block)
+def build_tiles(images: Tensor, pairwise: Pairwise) -> Tiles:
+    """Sort the pixels of images (B, 3, H, W) into tiles of BLOCK."""
+    coordinates = _coordinates(images)
     position, colour = EXP2_SCALE / pairwise.bilateral_sxy, EXP2_SCALE / pairwise.bilateral_srgb
     scale = coordinates.new_tensor([position] * 2 + [colour] * 3, dtype=torch.float32)[:, None]
-    order = _kd_order(coordinates, scale, block)
+    order = _kd_order(coordinates, scale)
     features = _reordered(coordinates, order) * scale
-    boxes = features.unflatten(2, (-1, block))
+    boxes = features.unflatten(2, (-1, BLOCK))
     slot = order.argsort(dim=1)[:, : images.shape[2] * images.shape[3]]
     return Tiles(order, slot, features, boxes.amin(dim=3), boxes.amax(dim=3))
 
 
-def _coordinates(images: Tensor, block: int) -> Tensor:
+def _coordinates(images: Tensor) -> Tensor:
     """Row, column and colour of every slot. (B, 5, S) int32."""
     batch, _, height, width = images.shape
     rows, columns = (torch.arange(size, dtype=torch.int32, device=images.device) for size in (height, width))
     position = torch.stack([rows[:, None].expand(height, width), columns.expand(height, width)])
     coordinates = torch.cat([position.expand(batch, -1, -1, -1), images.int()], dim=1).flatten(2)
-    beyond = coordinates[..., -1:].expand(-1, -1, -(height * width) % block)
+    beyond = coordinates[..., -1:].expand(-1, -1, -(height * width) % BLOCK)
     return torch.cat([coordinates, beyond], dim=2)
 
 
-def _kd_order(coordinates: Tensor, scale: Tensor, block: int) -> Tensor:
+def _kd_order(coordinates: Tensor, scale: Tensor) -> Tensor:
     """The k-d tree's leaves from left to right. (B, S) int64."""
     batch, dimensions, slots = coordinates.shape
     order = torch.arange(slots, device=coordinates.device).expand(batch, slots)
-    tile = torch.div(order[0], block, rounding_mode="floor")
-    tiles = slots // block
+    tile = torch.div(order[0], BLOCK, rounding_mode="floor")
+    tiles = slots // BLOCK
     for level in range((tiles - 1).bit_length()):
         node = torch.div(tile * 2**level, tiles, rounding_mode="floor")
         current = _reordered(coordinates, order)

@@ -12,11 +12,10 @@ from torch import Tensor
 from kernels.configurations import CompileCase
 from kernels.crf.energy import Pairwise
 from kernels.crf.mean_field import Filter, mean_field
-from kernels.crf.tiles import build_tiles, near_tiles
+from kernels.crf.tiles import BLOCK, build_tiles, near_tiles
 from kernels.dispatch import TRITON_INTERPRETED
 from kernels.precision import without_autocast
 
-BLOCK = 64
 WARPS = 4
 STAGES = 3
 # Messages and weights lie in [0, 1] and are summed in float32, where errors of 2^-11 average out.
@@ -89,7 +88,7 @@ def dense_crf(
 
 def bilateral_filter(images: Tensor, pairwise: Pairwise, tolerance: float) -> Filter:
     """Sort the pixels of images (B, 3, H, W) and give the filter over them."""
-    tiles = build_tiles(images, pairwise, BLOCK)
+    tiles = build_tiles(images, pairwise)
     near, count = near_lists(near_tiles(tiles, tolerance))
 
     def bilateral(values: Tensor) -> Tensor:

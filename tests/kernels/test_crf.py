@@ -111,13 +111,9 @@ def test_images_strides_and_dtypes_do_not_matter():
     expected = dense_crf(probabilities, images, impl="torch", **PARAMETERS)
     permuted = [x.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0) for x in (probabilities, images)]
     assert torch.equal(dense_crf(*permuted, impl="torch", **PARAMETERS), expected)
-    assert torch.equal(
-        dense_crf(probabilities[1:2], images[1:2], impl="torch", **PARAMETERS), expected[1:2]
-    )
+    assert torch.equal(dense_crf(probabilities[1:2], images[1:2], impl="torch", **PARAMETERS), expected[1:2])
     half = dense_crf(probabilities.bfloat16(), images, impl="torch", **PARAMETERS)
-    assert torch.equal(
-        half, dense_crf(probabilities.bfloat16().float(), images, impl="torch", **PARAMETERS)
-    )
+    assert torch.equal(half, dense_crf(probabilities.bfloat16().float(), images, impl="torch", **PARAMETERS))
 
 
 @pytest.mark.parametrize("impl", ["auto", "torch", "triton", "pydensecrf"])

@@ -6,6 +6,7 @@ import torch
 
 from kernels import dispatch
 from kernels.aggregate import aggregate_tokens, fuse_tokens
+from kernels.crf import dense_crf
 from kernels.dispatch import choose
 from kernels.fba import fba_contrastive
 from kernels.foreground import foreground_mask
@@ -13,6 +14,7 @@ from kernels.kmeans import cluster_sums, kmeans, lloyd_step, momentum_centroid_u
 
 X = torch.ones(4, 2)
 TOKENS, D1, D2 = [torch.ones(1, 2, 2)], torch.ones(2), torch.ones(4)
+PROBABILITIES, IMAGES = torch.ones(1, 2, 2, 2), torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
 CALLS = {
     "aggregate_tokens": lambda impl: aggregate_tokens(TOKENS, [(1, 1)], D1, D1, impl=impl),
     "fuse_tokens": lambda impl: fuse_tokens(TOKENS, [(1, 1)], torch.ones(4, 4), D2, D2, D2, impl=impl),
@@ -22,6 +24,7 @@ CALLS = {
     "lloyd_step": lambda impl: lloyd_step(X, X, impl=impl),
     "kmeans": lambda impl: kmeans(X, 2, impl=impl),
     "momentum_centroid_update": lambda impl: momentum_centroid_update(X, X, torch.arange(4), 0.9, impl=impl),
+    "dense_crf": lambda impl: dense_crf(PROBABILITIES, IMAGES, impl=impl),
     "foreground_mask": lambda impl: foreground_mask(torch.ones(1, 1, 2, 2), 0.7, impl=impl),
 }
 
@@ -45,6 +48,14 @@ def test_auto_is_torch_on_the_cpu():
     assert choose("auto", X, available=True) == "torch"
 
 
+def test_an_operation_can_have_another_choice_elsewhere():
+    assert choose("auto", X, available=True, elsewhere="library") == "library"
+    assert choose("library", X, available=True, elsewhere="library") == "library"
+    assert choose("torch", X, available=True, elsewhere="library") == "torch"
+    with pytest.raises(ValueError, match="'library'"):
+        choose("cuda", X, available=True, elsewhere="library")
+
+
 def test_named_triton_is_never_replaced(monkeypatch):
     monkeypatch.setattr(dispatch, "TRITON_INSTALLED", True)
     monkeypatch.setattr(dispatch, "TRITON_INTERPRETED", False)
@@ -62,7 +73,7 @@ def test_triton_missing_is_named(monkeypatch):
 
 def test_kernels_import_neither_triton_nor_the_project():
     code = (
-        "import sys; import kernels.aggregate, kernels.fba, kernels.kmeans, kernels.foreground; "
-        "assert not {'triton', 'hcl', 'pipelines'} & set(sys.modules)"
+        "import sys; import kernels.aggregate, kernels.crf, kernels.fba, kernels.kmeans, kernels.foreground; "
+        "assert not {'triton', 'pydensecrf', 'hcl', 'pipelines'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,12 +2,14 @@ import subprocess
 import sys
 
 
-def test_kernels_run_where_triton_is_not_installed():
+def test_kernels_run_where_neither_triton_nor_pydensecrf_is_installed():
     code = """
 import sys
 sys.modules["triton"] = None
+sys.modules["pydensecrf"] = None
 import torch
 from kernels.aggregate import aggregate_tokens
+from kernels.crf import dense_crf
 from kernels.fba import fba_contrastive
 from kernels.foreground import foreground_mask
 from kernels.kmeans import kmeans
@@ -15,6 +17,8 @@ x = torch.eye(4)
 assert kmeans(x, 2).centroids.shape == (2, 4)
 assert fba_contrastive(x, x, x[0] > 0, x, x, 0.1).assignment.tolist() == [0, 1, 2, 3]
 assert foreground_mask(torch.ones(1, 1, 2, 2), 0.7).shape == (1, 2, 2)
+p = torch.tensor([0.1, 0.9]).view(1, 2, 1, 1)
+assert dense_crf(p, torch.zeros(1, 3, 1, 1, dtype=torch.uint8), impl="torch").argmax(dim=1) == 1
 try:
     kmeans(x, 2, impl="triton")
 except ModuleNotFoundError as error:

@@ -1,0 +1,151 @@
+"""How far the exact dense CRF and pydensecrf agree: `python -m benchmarks.crf_agreement`.
+
+Takes `.npz` files of `probabilities` (B, C, H, W), `images` (B, 3, H, W) uint8 and perhaps `labels` (B, H, W;
+255 is not scored), or generates scenes, and prints JSON: for every tolerance the share of pixels on which the
+labels agree, the share of tile pairs that were skipped, seconds an image, and the mean IoU where labels are
+known.
+
+On a GPU the exact CRF is the Triton kernel. Elsewhere the same tiles are visited in plain torch and float32,
+at full size too: half a minute to two minutes of one core for an image of 448 x 448.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.crf_scenes import Scene, generate_scenes, read_scenes
+from benchmarks.harness import device_name
+from hcl.evaluation.metrics import SegmentationScores
+from kernels.crf import dense_crf
+from kernels.crf.energy import Pairwise
+from kernels.crf.mean_field import Filter, mean_field
+from kernels.crf.tiles import BLOCK, Tiles, build_tiles, near_tiles
+
+PAIRWISE = Pairwise(
+    gaussian_sxy=1.0, gaussian_compat=3.0, bilateral_sxy=67.0, bilateral_srgb=3.0, bilateral_compat=4.0
+)
+ITERATIONS = 10
+
+
+def block_sparse_filter(tiles: Tiles, near: Tensor) -> Filter:
+    """The bilateral filter of one image by products of matrices, tile by tile; near (T, T) bool."""
+    features = tiles.features[0].T.unflatten(0, (-1, BLOCK))
+    neighbours = [row.nonzero().flatten() for row in near]
+
+    def bilateral(values: Tensor) -> Tensor:
+        slots = tiles.gather(values.flatten(2))[0].T.unflatten(0, (-1, BLOCK)).contiguous()
+        sums = slots.new_empty(len(slots), slots.shape[2], BLOCK)
+        for tile, others in enumerate(neighbours):
+            weights = _weights(features[others].flatten(0, 1), features[tile])
+            torch.mm(slots[others].flatten(0, 1).T, weights, out=sums[tile])
+        return tiles.scatter(sums.transpose(0, 1).flatten(1)[None]).view(values.shape)
+
+    return bilateral
+
+
+def _weights(rows: Tensor, columns: Tensor) -> Tensor:
+    """exp2(-distance^2) as one matrix product, around the columns' centre so that it loses no digits."""
+    rows, columns = rows - columns.mean(dim=0), columns - columns.mean(dim=0)
+    ones = rows.new_ones(len(rows), 1)
+    left = torch.cat([2 * rows, -rows.square().sum(dim=1, keepdim=True), -ones], dim=1)
+    right = torch.cat([columns, ones[: len(columns)], columns.square().sum(dim=1, keepdim=True)], dim=1)
+    return (left @ right.T).exp2_()
+
+
+def exact_labels(scene: Scene, tolerance: float, device: torch.device) -> tuple[Tensor, float]:
+    """Labels (H, W) of the exact CRF, and the share of tile pairs skipped."""
+    probabilities, images = scene.probabilities[None].to(device), scene.image[None].to(device)
+    tiles = build_tiles(images, PAIRWISE)
+    near = near_tiles(tiles, tolerance)
+    if device.type == "cuda":
+        marginals = dense_crf(probabilities, images, tolerance=tolerance, impl="triton")
+    else:
+        marginals = mean_field(probabilities, block_sparse_filter(tiles, near[0]), ITERATIONS, PAIRWISE)
+    return marginals[0].argmax(dim=0).cpu(), 1 - near.float().mean().item()
+
+
+class Tally:
+    """What is counted of one way of labelling, over all scenes."""
+
+    def __init__(self, classes: int) -> None:
+        self.scores = SegmentationScores(classes)
+        self.agreement: list[float] = []
+        self.skipped: list[float] = []
+        self.seconds: list[float] = []
+
+    def add(self, labels: Tensor, published: Tensor, scene: Scene, seconds: float, skipped: float) -> None:
+        """Count one scene, labelled in this way and by pydensecrf."""
+        self.agreement.append((labels == published).double().mean().item())
+        self.seconds.append(seconds)
+        self.skipped.append(skipped)
+        if scene.labels is not None:
+            self.scores.update(labels[None], scene.labels[None])
+
+    def numbers(self) -> dict[str, float | None]:
+        """Means over the scenes, the least agreement, and the mean IoU over labelled scenes."""
+        return {
+            "agreement": fmean(self.agreement),
+            "least_agreement": min(self.agreement),
+            "tile_pairs_skipped": fmean(self.skipped),
+            "seconds_per_image": fmean(self.seconds),
+            "miou": self.scores.compute().miou_present if self.scores.update_called else None,
+        }
+
+
+def compare(
+    scenes: Iterable[Scene], tolerances: Sequence[float], device: torch.device
+) -> dict[str, dict[str, float | None]]:
+    """Label every scene by pydensecrf in one process, by the probabilities alone, and exactly."""
+    tallies: dict[str, Tally] = {}
+    for scene in tqdm(scenes, unit="image", disable=None):
+        probabilities, images = scene.probabilities[None], scene.image[None]
+        start = time.perf_counter()
+        published = dense_crf(probabilities, images, impl="pydensecrf", workers=1)[0].argmax(dim=0)
+        ways = {
+            "pydensecrf": (published, time.perf_counter() - start, 0.0),
+            "no CRF": (scene.probabilities.argmax(dim=0), 0.0, 0.0),
+        }
+        for tolerance in tolerances:
+            start = time.perf_counter()
+            labels, skipped = exact_labels(scene, tolerance, device)
+            ways[f"exact, tolerance {tolerance:g}"] = (labels, time.perf_counter() - start, skipped)
+        for name, (labels, seconds, skipped) in ways.items():
+            tally = tallies.setdefault(name, Tally(len(scene.probabilities)))
+            tally.add(labels, published, scene, seconds, skipped)
+    return {name: tally.numbers() for name, tally in tallies.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.crf_agreement", description=__doc__)
+    parser.add_argument("--probabilities", type=Path, nargs="+", metavar="FILE.npz", help="scenes to compare")
+    parser.add_argument("--images", type=int, default=None, help="only so many; 2 where they are generated")
+    parser.add_argument("--tolerance", type=float, nargs="+", default=[1e-3, 1e-2])
+    parser.add_argument("--side", type=int, default=448, help="of generated scenes, in pixels")
+    parser.add_argument("--classes", type=int, default=21, help="of generated scenes")
+    options = parser.parse_args(arguments)
+    if options.probabilities:
+        scenes = read_scenes(options.probabilities)
+    else:
+        scenes = generate_scenes(options.images or 2, options.classes, options.side)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    load = os.getloadavg()[0]
+    results = compare(islice(scenes, options.images), options.tolerance, device)
+    files = [str(path) for path in options.probabilities or []]
+    about = {"device": device_name(), "threads": torch.get_num_threads(), "load_at_start": load}
+    print(json.dumps({**about, "files": files, "results": results}, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
