@@ -124,8 +124,8 @@ def run(config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
     """Find and score foreground and communities.
 
     Returns:
-        What `hcl.evaluation.report` takes: under ``results`` the Jaccard index of the attention alone, and for
-        each threshold the scores of the foreground that it finds and of the communities in it.
+        What `hcl.evaluation.report` takes: under ``results`` the Jaccard index of the attention alone, and
+        for each threshold the scores of the foreground that it finds and of the communities in it.
 
     Raises:
         ValueError: fewer tokens than clusters, no cluster in the foreground, or a setting, file or label is
