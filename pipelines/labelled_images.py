@@ -16,8 +16,9 @@ from nvidia.dali import fn, types
 
 from hcl.data.samples import IGNORE, Dataset, read_label
 from pipelines.draws import ProbeConfig, ProbeDraws, draw_probe
+from pipelines.files import path_bytes
 from pipelines.normalise import normalise
-from pipelines.schedule import PATH, Column, Columns, ScheduledPipeline, path_bytes
+from pipelines.schedule import PATH, Column, Columns, ScheduledPipeline
 
 Mode = Literal["resize", "shorter-crop"]
 LABEL = Column(types.UINT8, 3, "HWC")

@@ -10,7 +10,10 @@ from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.plugin.pytorch import feed_ndarray
 
 from hcl.data.checks import image_problem
+from hcl.data.images import shown
 from hcl.data.samples import Dataset
+from pipelines.decoding import undecodable
+from pipelines.files import device_id
 
 Columns = tuple[list[np.ndarray], ...]
 
@@ -103,7 +106,7 @@ class ScheduledPipeline:
         pipeline = define(
             batch_size=largest,
             num_threads=self._threads,
-            device_id=_device_id(self._device),
+            device_id=device_id(self._device),
             prefetch_queue_depth=2,
         )
         pipeline.build()
@@ -116,10 +119,11 @@ class ScheduledPipeline:
             raise DecodeError(self._blame(indices)) from error
 
     def _blame(self, indices: np.ndarray) -> str:
-        samples = [self._dataset.samples[index] for index in indices]
-        problems = {sample: image_problem(sample.image) for sample in samples}
-        guilty = [f"{s.image} {problem} ({s.origin})" for s, problem in problems.items() if problem]
-        listed = "\n".join(guilty or [f"{s.image} ({s.origin})" for s in samples])
+        samples = dict.fromkeys(self._dataset.samples[index] for index in indices)
+        bad = undecodable((s.image for s in samples if not image_problem(s.image)), self._device)
+        reasons = {s: "cannot be decoded" if s.image in bad else image_problem(s.image) for s in samples}
+        guilty = [f"{shown(s.image)} {reason} ({s.origin})" for s, reason in reasons.items() if reason]
+        listed = "\n".join(guilty or [f"{shown(s.image)} ({s.origin})" for s in samples])
         return f"DALI could not process {'' if guilty else 'one of '}these images:\n{listed}"
 
 
@@ -139,17 +143,6 @@ class _Built(NamedTuple):
     pipeline: Any
     feed: _Feed
     largest: int
-
-
-def path_bytes(path: object) -> np.ndarray:
-    """A path the way `fn.io.file.read` takes it: its bytes, as (n,) uint8."""
-    return np.frombuffer(str(path).encode(), np.uint8)
-
-
-def _device_id(device: torch.device) -> int | None:
-    if device.type == "cpu":
-        return None
-    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def _to_torch(tensor: Any, device: torch.device) -> torch.Tensor:

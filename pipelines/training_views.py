@@ -16,8 +16,9 @@ from nvidia.dali import fn, math, types
 
 from hcl.data.samples import Dataset
 from pipelines.draws import ViewsConfig, draw_views
+from pipelines.files import path_bytes
 from pipelines.normalise import normalise
-from pipelines.schedule import PATH, Column, Columns, ScheduledPipeline, path_bytes
+from pipelines.schedule import PATH, Column, Columns, ScheduledPipeline
 
 GREY = (0.299, 0.587, 0.114)
 

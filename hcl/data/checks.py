@@ -1,63 +1,104 @@
 """Is every image there and whole? Asked first, so that no run dies of one bad file hours later."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import Image
-
-from hcl.data.samples import Dataset
+from hcl.data.images import BadImageError, file_problem, opened, shown
+from hcl.data.samples import Dataset, Sample, read_label
 
 TAIL = 256  # bytes at the end of a file among which a whole image has its end marker
-END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 SHOWN = 10
+
+Problem = Callable[[Path], str | None]
 
 
 def check_images(dataset: Dataset, labels: bool = False) -> None:
     """Look at the head and tail of every image, and with `labels` of every mask; decode only where in doubt.
 
     Raises one error that names the files at fault (the first ten and how many there are) with the lines of
-    the split: FileNotFoundError where a file is missing, else ValueError (no sample at all, an empty file, a
-    truncated image, not an image). About 0.1 ms a file.
+    the split: FileNotFoundError where a file is missing, else ValueError (no sample at all, an image that is
+    listed twice, an empty file, a truncated image, not an image). About 0.1 ms a file.
     """
     if not len(dataset):
         raise ValueError(f"the data set {dataset.name} is empty")
-    _raise_first(_problems(dataset, labels, _missing), FileNotFoundError)
-    _raise_first(_problems(dataset, labels, image_problem), ValueError)
+    _raise_first([*_problems(dataset, labels, file_problem)], FileNotFoundError)
+    faults = [*repetitions(dataset).values(), *_problems(dataset, labels, image_problem)]
+    _raise_first(faults, ValueError)
+
+
+def faulty_samples(dataset: Dataset, labels: bool = False) -> dict[int, str]:
+    """What is wrong with which sample: as `check_images`, and with `labels` its mask is read as well.
+
+    An image that is listed twice is at fault the second time.
+    """
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda sample: _sample_problem(sample, dataset, labels), dataset.samples)
+        faulty = {index: problem for index, problem in enumerate(found) if problem}
+    return faulty | repetitions(dataset)
 
 
 def image_problem(path: Path) -> str | None:
     """What is wrong with an image file, or None."""
-    if missing := _missing(path):
-        return missing
     try:
-        with path.open("rb") as file, Image.open(file) as image:
+        with opened(path) as image:
             marker = END_MARKERS.get(image.format or "")
-            if marker is None or marker not in _tail(file.fileno()):
+            if marker is None or marker not in _tail(path):
                 image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return "is empty (0 bytes)" if path.stat().st_size == 0 else f"is no whole image ({error})"
+    except BadImageError as error:
+        return str(error)
     return None
 
 
-def _missing(path: Path) -> str | None:
-    return None if path.is_file() else "does not exist"
+def repetitions(dataset: Dataset) -> dict[int, str]:
+    """The samples whose image a sample before them has too."""
+    first: dict[Path, Sample] = {}
+    again = {}
+    for index, sample in enumerate(dataset.samples):
+        before = first.setdefault(sample.image, sample)
+        if before is not sample:
+            again[index] = (
+                f"{shown(sample.image)} ({shown(sample.origin)}) is listed already ({before.origin})"
+            )
+    return again
 
 
-def _tail(descriptor: int) -> bytes:
-    size = os.fstat(descriptor).st_size
-    return os.pread(descriptor, TAIL, max(0, size - TAIL))
+def listed(problems: list[str]) -> str:
+    """The first ten, one a line, and how many more there are."""
+    more = f"\n... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return "\n".join(problems[:SHOWN]) + more
 
 
-def _problems(dataset: Dataset, labels: bool, problem: Callable[[Path], str | None]) -> Iterable[str]:
+def _named(sample: Sample) -> str:
+    return f"{shown(sample.image)} ({shown(sample.origin)})"
+
+
+def _sample_problem(sample: Sample, dataset: Dataset, labels: bool) -> str | None:
+    if problem := image_problem(sample.image):
+        return f"{shown(sample.image)} {problem} ({shown(sample.origin)})"
+    try:
+        if labels:
+            read_label(sample, dataset)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return os.pread(file.fileno(), TAIL, max(0, size - TAIL))
+
+
+def _problems(dataset: Dataset, labels: bool, problem: Problem) -> Iterator[str]:
     for sample in dataset.samples:
         for path in (sample.image, sample.label if labels else None):
             if path is not None and (found := problem(path)):
-                yield f"{path} {found} ({sample.origin})"
+                yield f"{shown(path)} {found} ({shown(sample.origin)})"
 
 
-def _raise_first(problems: Iterable[str], error: type[Exception]) -> None:
-    found = list(problems)
-    if found:
-        more = f"\n... and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise error("\n".join(found[:SHOWN]) + more)
+def _raise_first(problems: list[str], error: type[Exception]) -> None:
+    if problems:
+        raise error(listed(problems))

@@ -41,13 +41,13 @@ def open_coco(root: Path, split: str, group: Group = "all") -> Dataset:
 
     `group` keeps the 27 coarse classes, or only the 12 of things or the 15 of stuff (counted from 0), and
     ignores the rest; the things are the objects. Raises FileNotFoundError for a list or folder that is not
-    there, ValueError for an unknown split.
+    there, ValueError for an unknown split, a line of several names or a name that leaves the root.
     """
     split = split.removesuffix(".txt")
     if split in _IMAGES_OF:
         folder = _IMAGES_OF[split]
         lines = read_split(root, [split])
-        samples = [_sample(root, folder, fields[0].rpartition("_")[2], origin) for fields, origin in lines]
+        samples = [_sample(root, folder, _name(fields, origin), origin) for fields, origin in lines]
     elif split in _IMAGES_OF.values():
         samples = _whole_folder(root, split)
     else:
@@ -74,6 +74,12 @@ def label_map_of(group: Group) -> np.ndarray:
     first, last = {"all": (0, 27), "things": (0, THINGS), "stuff": (THINGS, 27)}[group]
     table[: len(coarse)] = np.where((coarse >= first) & (coarse < last), coarse - first, IGNORE)
     return table.astype(np.uint8)
+
+
+def _name(fields: list[str], origin: str) -> str:
+    if len(fields) != 1:
+        raise ValueError(f"{origin}: expected the name of one image, got {' '.join(fields)!r}")
+    return fields[0].rpartition("_")[2]
 
 
 def _sample(root: Path, folder: str, name: str, origin: str) -> Sample:

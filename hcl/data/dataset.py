@@ -1,10 +1,10 @@
 """Opening a data set from its configuration: the one door to everything in `hcl.data`."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hcl.data.checks import check_images
 from hcl.data.coco import Group, open_coco
 from hcl.data.folder import open_folder
 from hcl.data.samples import Dataset, Sample, read_label
@@ -12,7 +12,7 @@ from hcl.data.scenes import CLASS_NAMES as SCENE_CLASSES
 from hcl.data.scenes import write_scenes
 from hcl.data.voc import open_voc
 
-__all__ = ["DataConfig", "Dataset", "Sample", "check_images", "open_dataset", "read_label"]
+__all__ = ["DataConfig", "Dataset", "Sample", "open_dataset", "read_label"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,15 @@ class DataConfig:
         split: name of the split: `trainaug`, `val`, ... for voc; `train`, `val` for scenes; a list's name,
             `train2017` or `val2017` for coco. A folder of images has none.
         classes: for coco, whether all 27 classes count, or only things, or only stuff.
+        on_error: what to do about files that cannot be used: "raise" stops before anything runs and names
+            them, "skip" decodes every file first, leaves those out and tells how many and which.
     """
 
     kind: Literal["voc", "coco", "folder", "scenes"]
     root: str
     split: str = ""
     classes: Group = "all"
+    on_error: Literal["raise", "skip"] = "raise"
 
     def __post_init__(self) -> None:
         if self.kind == "folder" and self.split:
@@ -45,7 +48,7 @@ class DataConfig:
 
 
 def open_dataset(config: DataConfig) -> Dataset:
-    """The data set of a configuration; no image is opened (see `check_images`).
+    """The data set of a configuration; no image is opened (see `hcl.data.checks`).
 
     Raises FileNotFoundError for a missing root, folder or split (naming the splits that exist), ValueError
     for an empty or malformed split.
@@ -53,7 +56,8 @@ def open_dataset(config: DataConfig) -> Dataset:
     root = Path(config.root).expanduser()
     if config.kind == "scenes":
         if not root.exists():
-            write_scenes(root)
+            with suppress(FileExistsError):  # another process was faster
+                write_scenes(root)
         return open_voc(root, config.split, "scenes", SCENE_CLASSES)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root} (root of the {config.kind} data set)")

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+
+from hcl.data.images import BadImageError, opened, shown, stored_as
 
 IGNORE = 255
+_INDICES = frozenset(("L", "P", "P;1", "P;2", "P;4"))  # PNGs whose values Pillow gives as they are stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Dataset:
     `label_map` translates the 256 values a mask can hold into class ids, or into `ignore_index`; a value that
     stands for nothing is left at or above `len(class_names)`, so that reading it is an error. None: masks
     hold class ids. `object_classes` are the classes that are objects, what a foreground map should find; none
-    where the data set has none or does not say.
+    where the data set has none or does not say. `skipped` tells of every sample that was left out as unusable
+    what is wrong with it.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Dataset:
     ignore_index: int = IGNORE
     label_map: np.ndarray | None = None
     object_classes: tuple[int, ...] = ()
+    skipped: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -48,32 +52,47 @@ class Dataset:
 def read_label(sample: Sample, dataset: Dataset) -> np.ndarray:
     """The class ids of one image's mask, (H, W) uint8, at the image's size; `ignore_index` where unlabelled.
 
-    Raises ValueError, naming the files, where the sample has no mask, the mask is not made of indices, holds
-    a value that is no class, or differs from its image in size.
+    Raises ValueError, naming the files, where the sample has no mask, the mask cannot be read or is not a PNG
+    of 8-bit grey values or of palette indices (another format may have changed them), holds a value that is
+    no class, or differs from its image in size.
     """
     if sample.label is None:
         raise ValueError(
-            f"{sample.image} ({sample.origin}) has no label mask: this data set is for training only"
+            f"{shown(sample.image)} ({shown(sample.origin)}) has no label mask: this data set is for "
+            "training only"
         )
-    with Image.open(sample.label) as mask:
-        if mask.mode not in ("L", "P"):
-            raise ValueError(
-                f"{sample.label}: a mask holds class ids (8-bit grey or palette), this is {mask.mode}"
-            )
-        values = np.array(mask)
+    values = _mask_values(sample)
     _check_size(sample, values)
     classes = values if dataset.label_map is None else dataset.label_map[values]
     _check_values(sample, values, classes, dataset)
     return classes
 
 
+def _mask_values(sample: Sample) -> np.ndarray:
+    """What the mask's file holds, (H, W) uint8."""
+    assert sample.label is not None
+    try:
+        with opened(sample.label) as mask:
+            if mask.format != "PNG" or stored_as(mask) not in _INDICES:
+                raise BadImageError(
+                    f"is a {mask.format} stored as {stored_as(mask)}: a mask holds class ids, as a PNG of "
+                    "8-bit grey values or with a palette"
+                )
+            return np.array(mask)
+    except BadImageError as error:
+        raise ValueError(f"{shown(sample.label)} {error} ({shown(sample.origin)})") from error
+
+
 def _check_size(sample: Sample, values: np.ndarray) -> None:
-    with Image.open(sample.image) as image:
-        width, height = image.size
+    try:
+        with opened(sample.image) as image:
+            width, height = image.size
+    except BadImageError as error:
+        raise ValueError(f"{shown(sample.image)} {error} ({shown(sample.origin)})") from error
     if values.shape != (height, width):
         raise ValueError(
-            f"{sample.label} is {values.shape[1]}x{values.shape[0]}, but its image {sample.image} is "
-            f"{width}x{height} ({sample.origin})"
+            f"{shown(sample.label)} is {values.shape[1]}x{values.shape[0]}, but its image "
+            f"{shown(sample.image)} is {width}x{height} ({shown(sample.origin)})"
         )
 
 
@@ -83,5 +102,6 @@ def _check_values(sample: Sample, values: np.ndarray, classes: np.ndarray, datas
     if np.any((occurring >= known) & (occurring != dataset.ignore_index)):
         wrong = np.unique(values[(classes >= known) & (classes != dataset.ignore_index)])
         raise ValueError(
-            f"{sample.label} holds the values {wrong.tolist()}, which are none of the {known} classes"
+            f"{shown(sample.label)} holds the values {wrong.tolist()}, which are none of the {known} classes "
+            f"({shown(sample.origin)})"
         )

@@ -1,15 +1,19 @@
 """Split files: which images belong together, one a line."""
 
+import codecs
 import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from hcl.data.images import shown
 
 
 def read_split(folder: Path, names: Sequence[str]) -> list[tuple[list[str], str]]:
     """The lines of the first of the named lists that exists, each as (its fields, "name.txt:line number").
 
-    Raises FileNotFoundError naming the file and the lists that do exist, ValueError for a list without a
-    line.
+    Fields are divided by white space; a byte order mark, Windows' line ends and blank lines are no part of
+    them, and bytes that are not UTF-8 are those of the file's name. Raises FileNotFoundError naming the file
+    and the lists that do exist, ValueError for a list without a line, or one that is no text.
     """
     name = next((name for name in names if (folder / f"{name}.txt").is_file()), None)
     if name is None:
@@ -18,11 +22,18 @@ def read_split(folder: Path, names: Sequence[str]) -> list[tuple[list[str], str]
             f"no split {folder / names[0]}.txt; "
             + (f"splits there: {', '.join(there)}" if there else "no split is there")
         )
-    text = (folder / f"{name}.txt").read_text(encoding="utf-8")
-    lines = [(line.split(), f"{name}.txt:{number}") for number, line in enumerate(text.splitlines(), 1)]
+    path = folder / f"{name}.txt"
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if b"\0" in content:
+        raise ValueError(f"{shown(path)} is no list: it holds zero bytes (is it UTF-16? save it as UTF-8)")
+    # As bytes, so that a name is what the file system has, and only ASCII white space divides.
+    lines = [
+        ([os.fsdecode(field) for field in line.split()], f"{name}.txt:{number}")
+        for number, line in enumerate(content.splitlines(), 1)
+    ]
     filled = [(fields, origin) for fields, origin in lines if fields]
     if not filled:
-        raise ValueError(f"the split {folder / name}.txt is empty")
+        raise ValueError(f"the split {shown(path)} is empty")
     return filled
 
 

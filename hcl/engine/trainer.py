@@ -14,7 +14,7 @@ from tqdm import tqdm
 from hcl.clustering.bank import sample_tokens
 from hcl.clustering.mogo import MoGoClustering
 from hcl.clustering.targets import momentum_targets
-from hcl.data.dataset import check_images, open_dataset
+from hcl.data.dataset import open_dataset
 from hcl.distributed import World
 from hcl.engine.batches import Batches
 from hcl.engine.checkpoint import changed_settings, load_checkpoint, save_checkpoint
@@ -28,6 +28,7 @@ from hcl.models.hcl import HCL
 from hcl.models.weights import load_into
 from hcl.precision import mixed
 from pipelines.training_views import TrainingViews
+from pipelines.usable import usable
 
 
 class Stopped(Exception):  # noqa: N818 - it ends a run early, but it is no error
@@ -47,11 +48,10 @@ class Trainer:
         self.folder = Path(config.output)
         self.epoch = self.step = 0
         self.stop = StopRequest()
-        dataset = open_dataset(config.data)
+        dataset = usable(open_dataset(config.data), config.data.on_error)
         self.batches = Batches(
             len(dataset.samples), config.batch_size, config.accumulation, config.seed, world
         )
-        check_images(dataset)
         self.losses = LossRecord([str(sample.image) for sample in dataset.samples], config.batch_size)
         self.model = self._build_model()
         self.views = TrainingViews(
@@ -110,6 +110,8 @@ class Trainer:
             f"{self.batches.images} images, {self.batches.steps_per_epoch} steps an epoch, "
             f"{self.world.size} x {self.world.device}, from epoch {self.epoch + 1}, step {self.step + 1}"
         )
+        if skipped := self.views.dataset.skipped:
+            self.log.record("skipped", self.global_step, count=len(skipped), files=list(skipped))
         with stop_on_signal() as self.stop:
             try:
                 while self.epoch < self.config.epochs:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from hcl.data.checks import check_images
 from hcl.data.dataset import DataConfig, Dataset, open_dataset
 from hcl.distributed import World
 from hcl.evaluation.tokens import Branch, TokenExtractor, TokenKind, open_head
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.seg_head import SegHeadConfig
 from hcl.precision import Precision
+from pipelines.usable import usable
 
 ImageMode = Literal["resize", "shorter-crop"]
 
@@ -129,8 +129,7 @@ def open_labelled(config: DataConfig) -> Dataset:
         raise ValueError(
             f"{dataset.name} has no labels to score against; choose a labelled data set or split"
         )
-    check_images(dataset, labels=True)
-    return dataset
+    return usable(dataset, config.on_error, labels=True)
 
 
 def open_extractor(config: ProtocolConfig, world: World) -> TokenExtractor:

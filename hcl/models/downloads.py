@@ -4,22 +4,26 @@ Every file is checked against a SHA-256 whenever it is used. Where a trustworthy
 so a file that was tampered with is never used. For three of DINO's files none is known: their first download
 is taken on the word of the https server, its sum is written beside it (``<file>.sha256``), and later uses are
 checked against that. In either case `hcl.models.weights` reads the file without executing anything, and
-checks every key and shape.
+checks every key and shape. Processes that need the same file at once wait for the first of them.
 """
 
+import fcntl
 import hashlib
 import logging
 import os
 import tempfile
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tqdm import tqdm
+
+from hcl.files import written_whole
 
 log = logging.getLogger(__name__)
 
@@ -92,14 +96,30 @@ def fetch(remote: RemoteFile) -> Path:
     """
     path = cache_folder() / remote.name
     if not path.is_file():
-        _download(remote, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent):
+            if not path.is_file():
+                _download(remote, path)
     _verify(remote, path)
     return path
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time; the system releases the lock of one that dies."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(
+            OSError
+        ):  # a file system without locks: the file is fetched twice, and whole all the same
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _download(remote: RemoteFile, path: Path) -> None:
     """Write under a temporary name, verify, then rename, so that the cache never holds half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
@@ -108,7 +128,7 @@ def _download(remote: RemoteFile, path: Path) -> None:
         if remote.sha256 not in (None, received):
             raise DownloadError(f"what came has SHA-256 {received}, not {remote.sha256}")
         temporary.replace(path)
-    except (OSError, HTTPException) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise DownloadError(
             f"cannot download {remote.url}: {error}. Get the file some other way and put it at {path}, "
             "or name one with --backbone.weights FILE"
@@ -121,34 +141,45 @@ def _receive(remote: RemoteFile, file: BinaryIO) -> str:
     """Copy the file from its server; returns the SHA-256 of what came."""
     _require_scheme(remote.url)
     digest = hashlib.sha256()
-    with urllib.request.urlopen(remote.url, timeout=_TIMEOUT) as response:
-        _require_scheme(response.url)  # after redirects
+    opener = urllib.request.build_opener(_SafeRedirects)
+    with opener.open(remote.url, timeout=_TIMEOUT) as response:
         size = int(response.headers.get("Content-Length") or 0)
-        with tqdm(total=size or None, unit="B", unit_scale=True, desc=remote.name, disable=None) as progress:
+        if size < 1:
+            raise DownloadError("the server does not say how long the file is")
+        with tqdm(total=size, unit="B", unit_scale=True, desc=remote.name, disable=None) as progress:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 digest.update(chunk)
                 progress.update(len(chunk))
-    if size and file.tell() != size:
+    if file.tell() != size:
         raise DownloadError(f"only {file.tell()} of {size} bytes came")
     return digest.hexdigest()
 
 
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no server to an address that is not https, not even on the way to one that is."""
+
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
+        _require_scheme(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _require_scheme(url: str) -> None:
-    if url.split("://", 1)[0] not in _SCHEMES:
+    if url.split("://", 1)[0].lower() not in _SCHEMES:
         raise DownloadError(f"{url} is not an https address")
 
 
 def _verify(remote: RemoteFile, path: Path) -> None:
     """Check a cached file against the known sum, or against the one recorded when it was first used."""
-    with path.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    with path.open("rb") as content:
+        actual = hashlib.file_digest(content, "sha256").hexdigest()
     record = path.with_name(f"{path.name}.sha256")
     expected = remote.sha256
     if expected is None and record.is_file():
         expected = record.read_text().partition(" ")[0]
     if expected is None:
-        record.write_text(f"{actual}  {path.name}\n")
+        with written_whole(record) as file:
+            file.write(f"{actual}  {path.name}\n".encode())
         log.warning(
             "no trustworthy checksum of %s is known: its SHA-256 %s is recorded in %s, and later uses are "
             "checked against that",

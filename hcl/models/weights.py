@@ -1,16 +1,23 @@
-"""Reading weights that others saved (HCL, section 9), without ever executing what a file holds."""
+"""Reading weights that others saved (HCL, section 9), without ever executing what a file holds.
+
+A file takes no more memory than its size: an archive is read only if nothing in it is compressed, a tensor
+only if every element of it is stored, and a module is built only once its weights are known to be there.
+"""
 
 import pickle
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hcl.models.seg_head import SegHead, SegHeadConfig
 
 State = dict[str, Tensor]
+_ARCHIVE = b"PK\x03\x04"  # what torch takes for an archive begins so
 
 
 class CheckpointError(ValueError):
@@ -20,15 +27,20 @@ class CheckpointError(ValueError):
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint's dict onto the CPU; only tensors and plain containers are accepted.
 
+    A file named ``*.safetensors`` is read as such, any other as one of ``torch.save``.
+
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged, holds something other than a dict, or would execute code.
+        CheckpointError: the file is damaged, would execute code, would take more memory than its size, or
+            holds something other than a dict.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint file {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _read(path)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         # torch wraps the reason in advice to load the file unsafely.
         reason = error.__context__ if isinstance(error.__context__, pickle.UnpicklingError) else error
@@ -36,10 +48,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} was refused ({_first_sentence(reason)}): only tensors and plain containers are read, "
             "because anything else could execute code"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # what a reader raises at bytes that nobody wrote has no one kind
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {_first_sentence(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+    _require_stored(content, path)
     return content
 
 
@@ -47,21 +60,26 @@ def load_into(module: nn.Module, state: dict[str, Any], path: str | Path) -> Non
     """Copy a state dict into a module, which keeps its dtype and device.
 
     Raises:
-        CheckpointError: keys are missing, unknown or of another shape; the message lists them.
+        CheckpointError: keys are missing, unknown, of another shape, of another kind of number (integer or
+            complex for real), or not finite; the message lists them.
     """
+    _require_fit(module, state, path)
+    module.load_state_dict(state)
+
+
+def _require_fit(module: nn.Module, state: dict[str, Any], path: str | Path) -> None:
     expected = module.state_dict()
     problems = [
         *(
-            f"{key} is {_describe(state[key])} in the file, {tuple(tensor.shape)} in the model"
+            f"{key} {problem}"
             for key, tensor in expected.items()
-            if key in state and getattr(state[key], "shape", None) != tensor.shape
+            if key in state and (problem := _misfit(state[key], tensor))
         ),
         *(f"{key} is missing" for key in expected if key not in state),
         *(f"{key} is unknown" for key in state if key not in expected),
     ]
     if problems:
         raise CheckpointError(f"{path} does not fit this {type(module).__name__}: {_listed(problems)}")
-    module.load_state_dict(state)
 
 
 def load_seg_head(
@@ -79,17 +97,19 @@ def load_seg_head(
         FileNotFoundError, CheckpointError: as `read_checkpoint` and `load_into`.
     """
     checkpoint = read_checkpoint(path)
-    heads = checkpoint.get("config", {}).get("head", {}).get("heads", heads)
     state = _section(checkpoint, f"{branch}_seg_head", path)
-    try:
-        width, in_features = state["multi_scale_fuser.weight"].shape
-        hidden = len(state["projection_head.0.bias"])
-        projection_dim = len(state["projection_head.4.bias"])
-    except KeyError as error:
-        raise CheckpointError(f"{path} holds no SegHead: {error.args[0]} is missing") from error
+    width, in_features = _shape(state, "multi_scale_fuser.weight", 2, path)
+    (hidden,) = _shape(state, "projection_head.0.bias", 1, path)
+    (projection_dim,) = _shape(state, "projection_head.4.bias", 1, path)
     kind: Literal["block", "mlp"] = "block" if "seg_head.attn.qkv.weight" in state else "mlp"
-    head = SegHead(in_features, SegHeadConfig(kind, width, hidden, projection_dim, heads))
-    load_into(head, state, path)
+    try:
+        config = SegHeadConfig(kind, width, hidden, projection_dim, _recorded_heads(checkpoint, heads))
+        with torch.device("meta"):  # no memory yet: vectors alone could ask for matrices without end
+            head = SegHead(in_features, config)
+    except ValueError as error:
+        raise CheckpointError(f"{path} holds no SegHead: {error}") from error
+    _require_fit(head, state, path)
+    head.to_empty(device="cpu").load_state_dict(state)
     return head
 
 
@@ -101,11 +121,70 @@ def load_linear_classifier(path: str | Path) -> nn.Conv2d:
     """
     state = _section(read_checkpoint(path), "linear_classifier", path)
     weight = state.get("weight")
-    if not isinstance(weight, Tensor) or weight.shape[2:] != (1, 1):
+    if not isinstance(weight, Tensor) or weight.ndim != 4 or weight.shape[2:] != (1, 1) or not weight.numel():
         raise CheckpointError(f"{path} holds no 1x1 convolution: weight is {_describe(weight)}")
     classifier = nn.Conv2d(weight.shape[1], weight.shape[0], kernel_size=1)
     load_into(classifier, state, path)
     return classifier
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    with path.open("rb") as file:
+        archive = file.read(len(_ARCHIVE)) == _ARCHIVE
+    if archive:
+        _require_uncompressed(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _require_uncompressed(path: Path) -> None:
+    """Refuse an archive whose entries claim more bytes than the file has."""
+    with zipfile.ZipFile(path) as archive:
+        claimed = sum(entry.file_size for entry in archive.infolist())
+    if claimed > path.stat().st_size:
+        raise CheckpointError(
+            f"{path} was refused: it has {path.stat().st_size} bytes and would unpack to {claimed} "
+            "(torch.save does not compress)"
+        )
+
+
+def _require_stored(content: dict[str, Any], path: Path) -> None:
+    """Refuse tensors that are larger than what the file holds of them, or no plain tensors of the CPU."""
+    claimed: dict[int, int] = {}
+    for tensor in _tensors(content):
+        plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        if not plain or tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{path} was refused: a tensor of shape {tuple(tensor.shape)} is not stored element by "
+                "element"
+            )
+        claimed[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    if sum(claimed.values()) > path.stat().st_size:
+        raise CheckpointError(f"{path} was refused: its tensors claim {sum(claimed.values())} bytes")
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """The tensors of nested containers, however deep."""
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (dict, list, tuple, set, frozenset)) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += [*value, *value.values()] if isinstance(value, dict) else value
+
+
+def _misfit(value: Any, expected: Tensor) -> str | None:
+    """Why a value cannot take the place of a tensor, or None."""
+    if not isinstance(value, Tensor) or value.shape != expected.shape:
+        return f"is {_describe(value)} in the file, {tuple(expected.shape)} in the model"
+    if value.is_floating_point() != expected.is_floating_point() or value.is_complex():
+        return f"is {value.dtype} in the file, {expected.dtype} in the model"
+    if not torch.isfinite(value.to(expected.dtype)).all():
+        return "holds values that are not finite"
+    return None
 
 
 def _section(checkpoint: dict[str, Any], name: str, path: str | Path) -> State:
@@ -113,7 +192,23 @@ def _section(checkpoint: dict[str, Any], name: str, path: str | Path) -> State:
     section = checkpoint.get(name)
     if not isinstance(section, dict):
         raise CheckpointError(f"{path} has no {name}; it holds {_listed(map(str, checkpoint))}")
-    return {key.removeprefix("module."): tensor for key, tensor in section.items()}
+    return {str(key).removeprefix("module."): tensor for key, tensor in section.items()}
+
+
+def _shape(state: State, key: str, dimensions: int, path: str | Path) -> tuple[int, ...]:
+    value = state.get(key)
+    if not isinstance(value, Tensor) or value.ndim != dimensions or not value.numel():
+        found = "missing" if value is None else _describe(value)
+        raise CheckpointError(f"{path} holds no SegHead: {key} is {found}")
+    return tuple(value.shape)
+
+
+def _recorded_heads(checkpoint: dict[str, Any], otherwise: int) -> int:
+    """The number of attention heads in a checkpoint of this project; published ones do not say."""
+    section: Any = checkpoint
+    for name in ("config", "head", "heads"):
+        section = section.get(name) if isinstance(section, dict) else None
+    return section if isinstance(section, int) else otherwise
 
 
 def _describe(value: object) -> str:

@@ -1,0 +1,115 @@
+"""Opening image files that nobody has looked at: every fault is an error that names the file."""
+
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; Pillow refuses more as a decompression bomb
+MAX_RATIO = 200  # longer to shorter side: resizing a strip by its shorter side takes memory without end
+
+_JPEG = frozenset(("L", "RGB", "CMYK", "CMYK;I"))
+STORED: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "JPEG": _JPEG,
+        "MPO": _JPEG,
+        "PNG": frozenset(
+            (
+                *("1", "L;2", "L;4", "L", "I;16B", "LA", "LA;16B", "P;1", "P;2", "P;4", "P"),
+                *("RGB", "RGB;16B", "RGBA", "RGBA;16B"),
+            )
+        ),
+        "WEBP": frozenset(("RGB", "RGBA", "RGBX")),
+        "BMP": frozenset(("1", "L", "P", "P;1", "P;4", "BGR", "BGRX", "BGRA")),
+        "PPM": frozenset(("1;I", "L", "RGB")),
+        "TIFF": frozenset(("L", "P", "RGB", "RGBA", "CMYK")),
+    }
+)
+"""Formats and, in Pillow's words, how their pixels may be stored: what DALI decodes to the same colours."""
+
+_FORMATS = tuple(name for name in STORED if name != "MPO")  # which Pillow opens as JPEG
+_ODD_CODECS = ("ppm", "ppm_plain", "bmp_rle")
+_ORIENTATION = 274  # TIFF tag
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class BadImageError(ValueError):
+    """An image file that cannot be used; the message says why, without the file's name."""
+
+
+def shown(path: object) -> str:
+    """A path for a message: on one line, and printable whatever its bytes."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
+
+
+def file_problem(path: Path) -> str | None:
+    """Why a path is no regular file, or None. Nothing is opened: opening a pipe would wait for its writer."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "is a link to nothing" if path.is_symlink() else "does not exist"
+    except (OSError, ValueError) as error:  # a loop of links, a name too long, a folder that is closed to us
+        return f"cannot be reached ({getattr(error, 'strerror', None) or error})"
+    return None if stat.S_ISREG(mode) else f"is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """An image whose header was read and found to be one that can be used.
+
+    Raises BadImageError for whatever is wrong, also with what the body reads of the image.
+    """
+    if problem := file_problem(path):
+        raise BadImageError(problem)
+    try:
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            if problem := _header_problem(image):
+                raise BadImageError(problem)
+            yield image
+    except BadImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise BadImageError(f"claims more than {MAX_PIXELS} pixels") from error
+    except Exception as error:  # Pillow's parsers raise all kinds at bytes they did not expect
+        raise BadImageError(_reason(path, error)) from error
+
+
+def stored_as(image: ImageFile.ImageFile) -> str:
+    """How an image's pixels are stored, in Pillow's words ("L;4" is grey of 4 bits), before it is loaded."""
+    if not image.tile:
+        return image.mode
+    codec, _, _, arguments = image.tile[0]
+    raw = arguments[0] if isinstance(arguments, tuple) else arguments
+    return codec if codec in _ODD_CODECS else str(raw)
+
+
+def _header_problem(image: ImageFile.ImageFile) -> str | None:
+    width, height = image.size
+    stored = stored_as(image)
+    if stored not in STORED[image.format or ""]:
+        return f"is a {image.format} stored as {stored}, which is not read: convert it to RGB"
+    if image.format == "TIFF" and image.getexif().get(_ORIENTATION, 1) != 1:
+        return "is a TIFF that is to be turned when shown, which is not done here: store it upright"
+    if width * height > MAX_PIXELS:
+        return f"has {width}x{height} pixels, more than {MAX_PIXELS}"
+    if max(width, height) > MAX_RATIO * min(width, height):
+        return f"has {width}x{height} pixels: one side is more than {MAX_RATIO} times the other"
+    return None
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if path.stat().st_size == 0:
+        return "is empty (0 bytes)"
+    if isinstance(error, UnidentifiedImageError):
+        return f"is no whole image (cut short, or none of {', '.join(_FORMATS)})"
+    return f"is no whole image ({error or type(error).__name__})"

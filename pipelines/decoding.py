@@ -1,0 +1,52 @@
+"""Which files DALI decodes and which it does not: it has the last word on what can be used."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from nvidia.dali import fn, pipeline_def, types
+
+from pipelines.files import device_id, path_bytes
+
+BATCH = 8  # images at a time: eight of the largest that `hcl.data.images` lets through take four gigabytes
+
+
+def undecodable(
+    paths: Iterable[Path], device: torch.device | str = "cpu", *, threads: int = 2
+) -> frozenset[Path]:
+    """Those of the image files that DALI cannot decode on a device; all of them are read whole."""
+    waiting = deque(_groups(list(dict.fromkeys(paths)), BATCH))
+    pipeline, found = None, set()
+    while waiting:
+        group = waiting.popleft()
+        pipeline = pipeline or _build(torch.device(device), threads)
+        try:
+            pipeline.feed_input("path", [path_bytes(path) for path in group])
+            pipeline.run()
+        except RuntimeError:
+            pipeline = None  # after an error it gives nothing more
+            if len(group) == 1:
+                found.add(group[0])
+            else:
+                waiting.extendleft(reversed(_groups(group, (len(group) + 1) // 2)))
+    return frozenset(found)
+
+
+def _build(device: torch.device, threads: int) -> Any:
+    @pipeline_def
+    def define() -> Any:
+        encoded = fn.io.file.read(fn.external_source(name="path", dtype=types.UINT8, ndim=1))
+        decoder = "cpu" if device.type == "cpu" else "mixed"
+        return fn.decoders.image(encoded, device=decoder, adjust_orientation=False)
+
+    pipeline = define(
+        batch_size=BATCH, num_threads=threads, device_id=device_id(device), prefetch_queue_depth=1
+    )
+    pipeline.build()
+    return pipeline
+
+
+def _groups(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
+    return [paths[start : start + size] for start in range(0, len(paths), size)]

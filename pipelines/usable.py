@@ -1,0 +1,49 @@
+"""The samples of a data set that can be used, and what becomes of the others."""
+
+import logging
+from dataclasses import replace
+from typing import Literal
+
+from hcl.data.checks import check_images, faulty_samples, listed
+from hcl.data.images import shown
+from hcl.data.samples import Dataset
+from pipelines.decoding import undecodable
+
+log = logging.getLogger(__name__)
+
+
+def usable(dataset: Dataset, on_error: Literal["raise", "skip"], labels: bool = False) -> Dataset:
+    """The data set without the samples that cannot be used.
+
+    With "raise" there must be none: `check_images` looks at every file's ends. With "skip" every image is
+    decoded and with `labels` every mask is read (a few milliseconds each), so that nothing is left to fail
+    later; the samples at fault are left out, a warning says how many and which (the first ten), and
+    `Dataset.skipped` of the result names them all. What is left out depends on the files alone.
+
+    Raises FileNotFoundError or ValueError as `check_images` does, ValueError where no sample is left.
+    """
+    if on_error == "raise":
+        check_images(dataset, labels)
+        return dataset
+    faulty = _all_faults(dataset, labels)
+    if len(faulty) == len(dataset):
+        raise ValueError(
+            f"none of the {len(dataset)} images of {dataset.name} can be used:\n{listed([*faulty.values()])}"
+        )
+    if faulty:
+        log.warning(
+            "%d of the %d images of %s are left out:\n%s",
+            *(len(faulty), len(dataset), dataset.name, listed([*faulty.values()])),
+        )
+    samples = [sample for index, sample in enumerate(dataset.samples) if index not in faulty]
+    return replace(dataset, samples=samples, skipped=(*dataset.skipped, *faulty.values()))
+
+
+def _all_faults(dataset: Dataset, labels: bool) -> dict[int, str]:
+    faulty = faulty_samples(dataset, labels)
+    sound = {index: sample for index, sample in enumerate(dataset.samples) if index not in faulty}
+    bad = undecodable(sample.image for sample in sound.values())
+    for index, sample in sound.items():
+        if sample.image in bad:
+            faulty[index] = f"{shown(sample.image)} cannot be decoded ({shown(sample.origin)})"
+    return dict(sorted(faulty.items()))
