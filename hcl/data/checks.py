@@ -59,9 +59,7 @@ def repetitions(dataset: Dataset) -> dict[int, str]:
     for index, sample in enumerate(dataset.samples):
         before = first.setdefault(sample.image, sample)
         if before is not sample:
-            again[index] = (
-                f"{shown(sample.image)} ({shown(sample.origin)}) is listed already ({before.origin})"
-            )
+            again[index] = f"{_named(sample)} is there twice, first as {shown(before.origin)}"
     return again
 
 
