@@ -78,6 +78,8 @@ def _mask_values(sample: Sample) -> np.ndarray:
                     f"is a {mask.format} stored as {stored_as(mask)}: a mask holds class ids, as a PNG of "
                     "8-bit grey values or with a palette"
                 )
+            mask.verify()  # every checksum: Pillow overlooks those of the pixels when it decodes
+        with opened(sample.label) as mask:
             return np.array(mask)
     except BadImageError as error:
         raise ValueError(f"{shown(sample.label)} {error} ({shown(sample.origin)})") from error

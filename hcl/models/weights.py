@@ -142,6 +142,9 @@ def _require_uncompressed(path: Path) -> None:
     """Refuse an archive whose entries claim more bytes than the file has."""
     with zipfile.ZipFile(path) as archive:
         claimed = sum(entry.file_size for entry in archive.infolist())
+        start = min((entry.header_offset for entry in archive.infolist()), default=0)
+    if start != 0:  # zipfile looks for the directory elsewhere than torch does: they may see two archives
+        raise CheckpointError(f"{path} was refused: as an archive it does not begin with its first entry")
     if claimed > path.stat().st_size:
         raise CheckpointError(
             f"{path} was refused: it has {path.stat().st_size} bytes and would unpack to {claimed} "

@@ -127,7 +127,7 @@ USED = [
     Case("progressive.jpg", saved(progressive=True)),
     Case("colours kept.jpg", saved(keep_rgb=True)),
     Case("plain.png", saved()),
-    Case("interlaced and.PNG", saved()),
+    Case("upper case.PNG", saved()),
     Case("plain.webp", saved(lossless=True)),
     Case("lossy.webp", saved(quality=60)),
     Case("plain.bmp", saved()),
