@@ -1,3 +1,9 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -28,6 +34,60 @@ def test_missing_scenes_are_written_and_open_like_voc(tmp_path, monkeypatch):
     labels = [read_label(sample, dataset) for sample in dataset.samples]
     assert all(label.shape == (64, 64) and label.any() for label in labels)
     assert len(open_dataset(DataConfig("scenes", root, "val"))) == 2
+
+
+OPEN = """
+import sys, time
+from functools import partial
+from pathlib import Path
+from hcl.data import dataset, scenes
+from hcl.data.samples import read_label
+dataset.write_scenes = partial(scenes.write_scenes, train=12, val=2, size=64)
+root, go = map(Path, sys.argv[1:])
+print("ready", flush=True)
+while not go.exists():
+    time.sleep(0.001)
+opened = dataset.open_dataset(dataset.DataConfig("scenes", str(root), "train"))
+print(len([read_label(sample, opened) for sample in opened.samples]))
+"""
+
+
+def start_opening(root, go):
+    return subprocess.Popen(
+        [sys.executable, "-c", OPEN, str(root), str(go)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_processes_that_write_the_same_scenes_at_once_leave_them_whole(tmp_path):
+    write_scenes(tmp_path / "alone", train=12, val=2, size=64)
+    processes = [start_opening(tmp_path / "shared", tmp_path / "go") for _ in range(5)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    (tmp_path / "go").touch()
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (0, "12\n"), err
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+    assert {path.name for path in tmp_path.iterdir()} == {"alone", "shared", "go"}
+
+
+def test_a_process_killed_while_writing_leaves_no_scenes_that_are_not_whole(tmp_path):
+    root, go = tmp_path / "scenes", tmp_path / "go"
+    process = start_opening(root, go)
+    assert process.stdout.readline() == "ready\n"
+    go.touch()
+    while not list(tmp_path.glob(".scenes-*/JPEGImages/*")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    assert not root.exists()
+    write_scenes(root, train=12, val=2, size=64)
+    assert len(list((root / "JPEGImages").iterdir())) == 14
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -1,5 +1,9 @@
 import hashlib
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,9 +20,19 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.requests += 1
-        found = "missing" not in self.path
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Length", str(len(CONTENT)))
+        if "slow" in self.path:
+            time.sleep(0.5)
+        if "elsewhere" in self.path:
+            self.send_response(302)
+            self.send_header("Location", self.server.elsewhere)
+        else:
+            self.send_response(404 if "missing" in self.path else 200)
+        length = {"nolength": None, "odd": "many", "long": str(1 << 62)}
+        for name, said in length.items():
+            if name in self.path and said:
+                self.send_header("Content-Length", said)
+        if not any(name in self.path for name in length):
+            self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
         self.wfile.write(CONTENT[:100] if "cut" in self.path else CONTENT)
 
@@ -104,6 +118,92 @@ def test_only_https_is_asked(cache, url):
     with pytest.raises(DownloadError, match="is not an https address"):
         fetch(RemoteFile(url))
     assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://127.0.0.1/w.pth", "file:///etc/hostname", "https://127.0.0.1:9/w.pth", "data:,x"]
+)
+def test_a_redirection_to_another_kind_of_address_is_not_followed(server, cache, address):
+    server.elsewhere = address
+    with pytest.raises(DownloadError):
+        fetch(remote(server, "elsewhere.pth", SHA256))
+    assert server.requests == 1
+    assert not list(cache.iterdir())
+
+
+def test_a_redirection_through_another_kind_of_address_is_not_followed(server, cache, monkeypatch):
+    """Not even for one step on the way: whoever stands there could send us anywhere."""
+    server.elsewhere = f"http://127.0.0.1:{server.server_port}/w.pth"
+    asked = []
+
+    def only_first(url: str) -> None:
+        asked.append(url)
+        if len(asked) > 1:
+            raise DownloadError(f"{url} is not an https address")
+
+    monkeypatch.setattr(downloads, "_require_scheme", only_first)
+    with pytest.raises(DownloadError, match="is not an https address"):
+        fetch(remote(server, "elsewhere.pth", SHA256))
+    assert asked[1:] == [server.elsewhere]
+    assert server.requests == 1
+
+
+def test_redirections_of_the_same_kind_are_followed(server, cache):
+    server.elsewhere = f"http://127.0.0.1:{server.server_port}/w.pth"
+    assert fetch(remote(server, "elsewhere.pth", SHA256)).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["nolength.pth", "odd.pth", "long.pth"])
+@pytest.mark.parametrize("sha256", [SHA256, None])
+def test_a_download_without_its_length_is_not_kept(server, cache, name, sha256):
+    with pytest.raises(DownloadError, match=f"cannot download .*{name}"):
+        fetch(remote(server, name, sha256))
+    assert not list(cache.iterdir())
+
+
+FETCH = """
+import sys
+from hcl.models import downloads
+downloads._SCHEMES = ("http",)
+path = downloads.fetch(downloads.RemoteFile(sys.argv[1], sys.argv[2] or None))
+print(len(path.read_bytes()))
+"""
+
+
+@pytest.mark.parametrize("sha256", [SHA256, ""])
+def test_processes_at_once_fetch_a_file_once_and_find_it_whole(server, cache, sha256):
+    address = remote(server, "slow.pth", None).url
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", FETCH, address, sha256]
+    processes = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert int(out) == len(CONTENT)
+    assert server.requests == 1
+    assert {path.name for path in cache.iterdir()} == {"slow.pth", *([] if sha256 else ["slow.pth.sha256"])}
+
+
+def test_processes_at_once_that_get_a_wrong_file_keep_nothing(server, cache):
+    address = remote(server, "slow.pth", None).url
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", FETCH, address, "0" * 64]
+    processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
+    for process in processes:
+        assert b"DownloadError" in process.communicate(timeout=60)[1]
+        assert process.returncode == 1
+    assert not list(cache.iterdir())
+
+
+def test_a_lock_that_the_file_system_does_not_know_is_done_without(server, cache, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError("no locks available")
+
+    monkeypatch.setattr(downloads.fcntl, "flock", refuse)
+    assert fetch(remote(server, "w.pth", SHA256)).read_bytes() == CONTENT
 
 
 def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):

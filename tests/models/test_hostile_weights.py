@@ -224,7 +224,7 @@ def test_nothing_is_written_by_names_that_lead_elsewhere(tmp_path):
 
 
 def test_a_deep_nest_is_read_or_refused_and_nothing_overflows(tmp_path):
-    deep = b"\x80\x02" + b"}" + b"X\x01\x00\x00\x00a" + b"]" * 200_000 + b"a" * 199_999 + b"s."
+    deep = b"\x80\x02" + b"}" + b"X\x01\x00\x00\x00a" + b"]" * 20_000 + b"a" * 19_999 + b"s."
     path = archive(tmp_path / "deep.pth", with_pickle(saved_entries({}), lambda body: deep))
     assert list(read_checkpoint(path)) == ["a"]
     for read in READERS[1:]:
@@ -318,10 +318,11 @@ import sys
 from pathlib import Path
 import numpy as np
 from hcl.models.weights import CheckpointError, load_seg_head
-original, damaged, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-rng, content, refused = np.random.default_rng(0), original.read_bytes(), 0
-for _ in range(count):
-    body = bytearray(content)
+folder, count = Path(sys.argv[1]), int(sys.argv[2])
+rng, refused, damaged = np.random.default_rng(0), 0, folder / "damaged.pth"
+originals = [(folder / name).read_bytes() for name in ("archive.pth", "legacy.pth")]
+for case in range(count):
+    body = bytearray(originals[case % 2])
     for _ in range(rng.integers(1, 4)):
         start = int(rng.integers(len(body)))
         body[start : start + int(rng.choice([0, 1, 1, 8, 2000]))] = rng.bytes(rng.integers(0, 8))
@@ -335,13 +336,15 @@ print(refused)
 """
 
 
-@pytest.mark.parametrize("archived", [True, False])
-def test_bytes_changed_at_random_are_refused_by_name_or_read(tmp_path, archived):
+def test_bytes_changed_at_random_are_refused_by_name_or_read(tmp_path):
     count = int(os.environ.get("HCL_FUZZ", "300"))
-    state = SegHead(6, SegHeadConfig(width=12, hidden=4, projection_dim=2)).state_dict()
-    torch.save({"momentum_seg_head": state}, tmp_path / "a.pth", _use_new_zipfile_serialization=archived)
+    content = {
+        "momentum_seg_head": SegHead(6, SegHeadConfig(width=12, hidden=4, projection_dim=2)).state_dict()
+    }
+    torch.save(content, tmp_path / "archive.pth")
+    torch.save(content, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
     done = subprocess.run(
-        [sys.executable, "-c", FUZZ, str(tmp_path / "a.pth"), str(tmp_path / "b.pth"), str(count)],
+        [sys.executable, "-c", FUZZ, str(tmp_path), str(count)],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
