@@ -42,8 +42,8 @@ from functools import partial
 from pathlib import Path
 from hcl.data import dataset, scenes
 from hcl.data.samples import read_label
-dataset.write_scenes = partial(scenes.write_scenes, train=12, val=2, size=64)
-root, go = map(Path, sys.argv[1:])
+dataset.write_scenes = partial(scenes.write_scenes, train=int(sys.argv[3]), val=2, size=64)
+root, go = map(Path, sys.argv[1:3])
 print("ready", flush=True)
 while not go.exists():
     time.sleep(0.001)
@@ -52,9 +52,9 @@ print(len([read_label(sample, opened) for sample in opened.samples]))
 """
 
 
-def start_opening(root, go):
+def start_opening(root, go, train):
     return subprocess.Popen(
-        [sys.executable, "-c", OPEN, str(root), str(go)],
+        [sys.executable, "-c", OPEN, str(root), str(go), str(train)],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -64,7 +64,7 @@ def start_opening(root, go):
 
 def test_processes_that_write_the_same_scenes_at_once_leave_them_whole(tmp_path):
     write_scenes(tmp_path / "alone", train=12, val=2, size=64)
-    processes = [start_opening(tmp_path / "shared", tmp_path / "go") for _ in range(5)]
+    processes = [start_opening(tmp_path / "shared", tmp_path / "go", 12) for _ in range(5)]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
     (tmp_path / "go").touch()
@@ -75,9 +75,18 @@ def test_processes_that_write_the_same_scenes_at_once_leave_them_whole(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"alone", "shared", "go"}
 
 
+def test_scenes_that_another_process_finishes_meanwhile_are_used(tmp_path, monkeypatch):
+    def second_of_two(root):
+        write_scenes(root, 4, 2, 64)
+        write_scenes(root, 4, 2, 64)
+
+    monkeypatch.setattr("hcl.data.dataset.write_scenes", second_of_two)
+    assert len(open_dataset(DataConfig("scenes", str(tmp_path / "scenes"), "train"))) == 4
+
+
 def test_a_process_killed_while_writing_leaves_no_scenes_that_are_not_whole(tmp_path):
     root, go = tmp_path / "scenes", tmp_path / "go"
-    process = start_opening(root, go)
+    process = start_opening(root, go, 5000)
     assert process.stdout.readline() == "ready\n"
     go.touch()
     while not list(tmp_path.glob(".scenes-*/JPEGImages/*")):
