@@ -123,6 +123,10 @@ class Trainer:
                 return False
             finally:
                 self.log.close()
+        if skipped:
+            self.log.say(
+                f"{len(skipped)} of the images could not be used: {self.folder / 'log.jsonl'} names them"
+            )
         return True
 
     def _start(self, resume: bool) -> None:
