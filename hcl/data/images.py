@@ -97,7 +97,7 @@ def _header_problem(image: ImageFile.ImageFile) -> str | None:
     width, height = image.size
     stored = stored_as(image)
     if stored not in STORED[image.format or ""]:
-        return f"is a {image.format} stored as {stored}, which is not read: convert it to RGB"
+        return f"is a {image.format} stored as {stored}, which is not read: convert it to 8-bit RGB"
     if image.format == "TIFF" and image.getexif().get(_ORIENTATION, 1) != 1:
         return "is a TIFF that is to be turned when shown, which is not done here: store it upright"
     if width * height > MAX_PIXELS:

@@ -64,7 +64,8 @@ class BackboneConfig:
 
     Args:
         name: one of `BACKBONES`. "tiny" has seeded random weights: for tests, and to see the program run.
-        weights: file with the backbone's state dict; without one it is downloaded from its authors.
+        weights: file with the backbone's state dict, of torch.save or .safetensors; without one it is
+            downloaded from its authors.
         patch_sizes: of the levels in pixels, ascending from the backbone's own; by default the usual ones.
     """
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from hcl.models.backbones import BACKBONES, BackboneConfig, build_backbone
 from hcl.models.downloads import BACKBONE_FILES
@@ -40,11 +41,12 @@ def test_tiny_is_the_same_every_time_and_leaves_the_global_generator_alone():
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_weights_are_read_from_a_file_of_lower_precision(tmp_path):
+@pytest.mark.parametrize(("save", "name"), [(torch.save, "w.pth"), (save_file, "w.safetensors")])
+def test_weights_are_read_from_a_file_of_lower_precision(tmp_path, save, name):
     state = VisionTransformer(BACKBONES["tiny"].vit).state_dict()
     halves = {key: tensor.half() for key, tensor in state.items()}
-    torch.save({"mask_token": torch.zeros(1, 96), **halves}, tmp_path / "w.pth")
-    backbone = build_backbone(BackboneConfig("tiny", weights=str(tmp_path / "w.pth")))
+    save({"mask_token": torch.zeros(1, 96), **halves}, tmp_path / name)
+    backbone = build_backbone(BackboneConfig("tiny", weights=str(tmp_path / name)))
     loaded = backbone.vit.state_dict()
     assert all(torch.equal(loaded[key], tensor.half().float()) for key, tensor in state.items())
     assert not any(p.requires_grad for p in backbone.parameters())
