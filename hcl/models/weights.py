@@ -134,22 +134,25 @@ def _read(path: Path) -> Any:
     with path.open("rb") as file:
         archive = file.read(len(_ARCHIVE)) == _ARCHIVE
     if archive:
-        _require_uncompressed(path)
+        _require_sound_archive(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _require_uncompressed(path: Path) -> None:
-    """Refuse an archive whose entries claim more bytes than the file has."""
+def _require_sound_archive(path: Path) -> None:
+    """Refuse an archive whose entries claim more bytes than the file has, or other checksums than theirs."""
+    size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         claimed = sum(entry.file_size for entry in archive.infolist())
         start = min((entry.header_offset for entry in archive.infolist()), default=0)
-    if start != 0:  # zipfile looks for the directory elsewhere than torch does: they may see two archives
-        raise CheckpointError(f"{path} was refused: as an archive it does not begin with its first entry")
-    if claimed > path.stat().st_size:
-        raise CheckpointError(
-            f"{path} was refused: it has {path.stat().st_size} bytes and would unpack to {claimed} "
-            "(torch.save does not compress)"
-        )
+        if start != 0:  # zipfile looks for the directory elsewhere than torch does: they may see two archives
+            raise CheckpointError(f"{path} was refused: as an archive it does not begin with its first entry")
+        if claimed > size:
+            raise CheckpointError(
+                f"{path} was refused: it has {size} bytes and would unpack to {claimed} (torch.save does not "
+                "compress)"
+            )
+        if damaged := archive.testzip():  # which torch overlooks
+            raise CheckpointError(f"{path} is damaged: {damaged} in it does not have its checksum")
 
 
 def _require_stored(content: dict[str, Any], path: Path) -> None:

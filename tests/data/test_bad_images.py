@@ -11,6 +11,8 @@ from hcl.data.folder import open_folder
 from hcl.data.samples import Dataset, Sample
 from tests.data.corpus import REFUSED, USED, write
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's, of files that it reads nevertheless
+
 
 @pytest.fixture(autouse=True)
 def no_hang() -> Iterator[None]:

@@ -17,6 +17,7 @@ from pipelines.training_views import TrainingViews
 from pipelines.usable import usable
 from tests.data.corpus import HIDDEN, REFUSED, SIDE, USED, colours, write
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's, of files that it reads nevertheless
 PLAIN = ViewsConfig(size=24, crop_scale=(1.0, 1.0), color_probability=0.0, blur_probability=0.0)
 
 
