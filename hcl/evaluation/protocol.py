@@ -171,7 +171,12 @@ def facts(
     """
     grid = list(extractor.grid(config.frame.size))
     return {
-        "data": {"name": dataset.name, "images": len(dataset), "classes": list(dataset.class_names)},
+        "data": {
+            "name": dataset.name,
+            "images": len(dataset),
+            "classes": list(dataset.class_names),
+            "skipped": list(dataset.skipped),
+        },
         "frame": config.frame._asdict(),
         "tokens": {"source": config.token_source, "channels": extractor.channels, "grid": grid},
         "label_resolution": f"{label_resolution}x{label_resolution}",

@@ -67,6 +67,8 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     """Print the scores, then the IoU of each class, in per cent."""
     data, tokens = report["data"], report["tokens"]
     console.print(f"{report['protocol']} of {data['name']} ({data['images']} images)", style="bold")
+    if data["skipped"]:
+        console.print(f"{len(data['skipped'])} images could not be used; metrics.json names them")
     console.print(f"tokens: {tokens['source']}, {tokens['channels']} channels, grid {_times(tokens['grid'])}")
     console.print(f"labels compared at {report['label_resolution']}, CRF {report['crf']}")
     console.print(f"labels used for: {report['labels_used_for']}")

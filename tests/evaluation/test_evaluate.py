@@ -34,7 +34,8 @@ def test_overclustering_leaves_its_numbers_and_all_that_led_to_them(command, tmp
         assert 0 < result["mean"]["miou"] < 1
         assert set(result["class_iou"]) == set(CLASS_NAMES)
         assert len(result["seeds"]) == 2
-    assert report["data"] == {"name": "scenes-val", "images": 3, "classes": list(CLASS_NAMES)}
+    classes = list(CLASS_NAMES)
+    assert report["data"] == {"name": "scenes-val", "images": 3, "classes": classes, "skipped": []}
     assert report["label_resolution"] == "16x16"
     assert report["pca_dimensions"] == 24
     assert report["tokens"]["source"] == "untrained head (seed 0) on tiny"
@@ -247,6 +248,18 @@ def test_labels_outside_the_classes_are_refused(command, scenes, tmp_path, capsy
     error = capsys.readouterr().err
     assert mask.name in error
     assert "77" in error
+
+
+def test_images_that_are_skipped_are_named_in_the_report(command, scenes, tmp_path):
+    own = tmp_path / "scenes"
+    shutil.copytree(scenes, own)
+    broken = own / "JPEGImages" / "val_00001.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    arguments = [*command, *QUICK["cluster"], "--data.root", str(own), "--data.on_error", "skip"]
+    assert evaluate.main(["cluster", *arguments]) == 0
+    data = metrics(tmp_path / "out")["data"]
+    assert data["images"] == 2
+    assert [str(broken) in reason for reason in data["skipped"]] == [True]
 
 
 def test_more_neighbours_than_the_memory_holds_are_refused(command, capsys):

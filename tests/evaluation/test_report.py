@@ -19,7 +19,7 @@ def scores(*rows: tuple[int, int, int]) -> Scores:
 def report(*results: dict) -> dict:
     return {
         "protocol": "overcluster",
-        "data": {"name": "voc-val", "images": 3},
+        "data": {"name": "voc-val", "images": 3, "skipped": ["a.jpg is no image"]},
         "tokens": {"source": "somewhere", "channels": 4, "grid": [2, 2]},
         "label_resolution": "100x100",
         "labels_used_for": "matching",
@@ -55,6 +55,7 @@ def test_the_table_shows_mean_deviation_and_absent_classes():
     print_report(report({"name": "K = 500", **summary(runs, ("sky", "sea", "sun"))}), console)
     text = console.export_text()
     assert "labels compared at 100x100, CRF off" in text
+    assert "1 images could not be used" in text
     assert "labels used for: matching" in text
     assert "25.00 ± 8.33" in text
     rows = {line.split()[1]: line.split()[3] for line in text.splitlines() if "s" in line and "│" in line}
