@@ -2,10 +2,13 @@
 
 One training step and one bank pass as the published program does them, on the weights of this project's
 modules: every level alone through the backbone, attention matrices in full, z concatenated, nearest centroids
-searched on the host, foreground components labelled image by image. Nothing here is meant to be fast.
+searched on the host, foreground components labelled image by image. And the steps of overclustering:
+standardisation in place, PCA and k-means by faiss, a pair of masks compared for every cluster and class.
+Nothing here is meant to be fast.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -156,3 +159,77 @@ def bank_pass(
             keep = torch.randperm(len(candidates), generator=generator)[: int(share * len(candidates))]
             rows.append(tokens[candidates[keep]].cpu())
     return torch.cat(sides[0]), torch.cat(sides[1])
+
+
+class ClusterScores(NamedTuple):
+    """Pixels that each class got right, took and lost, each (classes,); and the mean IoU over all classes."""
+
+    tp: np.ndarray
+    fp: np.ndarray
+    fn: np.ndarray
+    miou: float
+
+
+def reduced_tokens(tokens: np.ndarray, dimensions: int) -> np.ndarray:
+    """Float32 rows (n, D) standardised as a whole and brought to (n, dimensions) by faiss's PCA."""
+    deviation = tokens.std(axis=0)
+    standardised = (tokens - tokens.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    pca = faiss.PCAMatrix(standardised.shape[1], dimensions)
+    pca.train(standardised)
+    return pca.apply_py(standardised)
+
+
+def token_clusters(
+    points: np.ndarray,
+    clusters: int,
+    *,
+    seed: int,
+    iterations: int = 100,
+    restarts: int = 5,
+    rows_per_cluster: int | None = None,
+) -> tuple[np.ndarray, float]:
+    """Clusters (n,) of float32 rows by faiss's k-means, and their inertia.
+
+    Args:
+        points: (n, d).
+        clusters: K.
+        seed: of faiss's draws.
+        iterations: faiss does all of them.
+        restarts: how often it begins anew; the best run counts.
+        rows_per_cluster: K times so many rows are drawn and clustered; None: all rows are.
+    """
+    found = faiss.Kmeans(
+        points.shape[1],
+        clusters,
+        niter=iterations,
+        nredo=restarts,
+        seed=seed,
+        max_points_per_centroid=rows_per_cluster or len(points),
+    )
+    found.train(points)
+    squared, assignment = found.index.search(points, 1)
+    return assignment[:, 0], float(squared.sum(dtype=np.float64))
+
+
+def cluster_scores(predictions: np.ndarray, labels: np.ndarray, clusters: int, classes: int) -> ClusterScores:
+    """Give every cluster the class in which it is most precise, and score: masks for every pair of the two.
+
+    Args:
+        predictions: cluster ids, any shape.
+        labels: class ids of the same shape; 255 does not count.
+        clusters, classes: how many of each.
+    """
+    counted = labels != 255
+    predictions, labels = predictions[counted], labels[counted]
+    precision = np.zeros((clusters, classes))
+    for cluster in range(clusters):
+        for kind in range(classes):
+            predicted, labelled = predictions == cluster, labels == kind
+            hits = np.sum(predicted & labelled)
+            precision[cluster, kind] = hits / max(hits + np.sum(predicted & ~labelled), 1)
+    merged = precision.argmax(axis=1)[predictions]
+    pairs = [(merged == kind, labels == kind) for kind in range(classes)]
+    tp = np.array([np.sum(predicted & labelled) for predicted, labelled in pairs])
+    fp = np.array([np.sum(predicted & ~labelled) for predicted, labelled in pairs])
+    fn = np.array([np.sum(~predicted & labelled) for predicted, labelled in pairs])
+    return ClusterScores(tp, fp, fn, float(np.mean(tp / np.maximum(tp + fp + fn, 1))))

@@ -1,18 +1,22 @@
 """k-means: Lloyd iterations over the rows of one process or of many."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.dispatch import choose
+from kernels.kmeans import bounds
 from kernels.kmeans.operations import check_rows, lloyd_step
 from kernels.kmeans.reference import LloydStep
 from kernels.kmeans.seeding import INITIALISATIONS, initial_centroids
 from kernels.precision import compute_dtype
 
 Reduce = Callable[[Tensor], Tensor]
+Step = Callable[[Tensor], LloydStep]
 
 SPLIT = 1 / 1024
 
@@ -54,6 +58,9 @@ def kmeans(
     small relative step. The iterations end early once no row changes its cluster. The host waits for the
     device once an iteration.
 
+    On a CPU, where a step has N K >= 2^22 scores, rows whose nearest centroid cannot have changed are passed
+    over (`bounds`); the assignments are those of the plain step.
+
     Args:
         x: (N, D) floating point, this shard's rows.
         clusters: K.
@@ -82,18 +89,26 @@ def kmeans(
     def run() -> KMeans:
         drawn = init if isinstance(init, Tensor) else initial_centroids(x, clusters, init, generator)
         start = F.normalize(drawn, dim=1) if spherical else drawn
-        return _iterate(x, start.to(x.dtype), iterations, spherical, reduce, impl)
+        return _iterate(_stepper(x, clusters, impl), start.to(x.dtype), len(x), iterations, spherical, reduce)
 
     return min((run() for _ in range(restarts)), key=lambda result: result.inertia)
 
 
+def _stepper(x: Tensor, clusters: int, impl: str) -> Step:
+    """A Lloyd step from any centroids: one that bounds distances where that pays, else the plain one."""
+    on_torch = choose(impl, x, available=x.dtype == torch.float32) == "torch"
+    if on_torch and x.device.type == "cpu" and len(x) * clusters >= bounds.LEAST_SCORES:
+        return bounds.BoundedSteps(x)
+    return partial(lloyd_step, x, impl=impl)
+
+
 def _iterate(
-    x: Tensor, centroids: Tensor, iterations: int, spherical: bool, reduce: Reduce | None, impl: str
+    step_from: Step, centroids: Tensor, rows: int, iterations: int, spherical: bool, reduce: Reduce | None
 ) -> KMeans:
     """Alternate assignment and update; the last assignment belongs to the centroids returned."""
-    previous = torch.full((len(x),), -1, device=x.device)
+    previous = torch.full((rows,), -1, device=centroids.device)
     for updates in range(iterations + 1):
-        step = lloyd_step(x, centroids, impl=impl)
+        step = step_from(centroids)
         total = _over_shards(step, (step.assignment != previous).sum(), reduce)
         if total.changed == 0 or updates == iterations:
             break

@@ -28,7 +28,7 @@ def nearest_centroid(x: Tensor, centroids: Tensor) -> Tensor:
     with without_autocast(x):
         nearest = [
             torch.addmm(squares, rows.to(dtype), centroids.T, alpha=-2).argmin(dim=1)
-            for rows in x.split(_chunk_rows(x, len(centroids)))
+            for rows in x.split(chunk_rows(x, len(centroids)))
         ]
     return torch.cat(nearest)
 
@@ -40,7 +40,7 @@ def cluster_sums(x: Tensor, assignment: Tensor, clusters: int) -> tuple[Tensor, 
     """
     bins = torch.where(assignment < 0, clusters, assignment)
     sums = x.new_zeros(clusters + 1, x.shape[1], dtype=torch.float64)
-    rows = _chunk_rows(x, clusters)
+    rows = chunk_rows(x, clusters)
     for chunk, index in zip(x.split(rows), bins.split(rows), strict=True):
         # Each is reproducible on the one kind of device and not on the other.
         if x.is_cuda:
@@ -56,10 +56,11 @@ def lloyd_step(x: Tensor, centroids: Tensor) -> LloydStep:
     assignment = nearest_centroid(x, centroids)
     sums, counts = cluster_sums(x, assignment, len(centroids))
     c = centroids.double()
-    squares = sum((rows.double().square().sum() for rows in x.split(_chunk_rows(x, 1))), c.new_zeros(()))
+    squares = sum((rows.double().square().sum() for rows in x.split(chunk_rows(x, 1))), c.new_zeros(()))
     inertia = squares - 2 * (c * sums).sum() + (c.square().sum(dim=1) * counts).sum()
     return LloydStep(assignment, sums, counts, inertia.clamp(min=0))
 
 
-def _chunk_rows(x: Tensor, clusters: int) -> int:
+def chunk_rows(x: Tensor, clusters: int) -> int:
+    """How many rows of x to take at a time beside so many clusters."""
     return max(CHUNK_ELEMENTS // max(x.shape[1], clusters), 1)

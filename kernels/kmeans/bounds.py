@@ -1,0 +1,224 @@
+"""Lloyd steps on a CPU that search again only for rows whose nearest centroid may have changed.
+
+By the triangle inequality a centroid that moved by delta has come nearer to a row by delta at most. Every row
+keeps an upper bound of its distance to its own centroid and a lower bound of that to all others (Hamerly,
+"Making k-means even faster", 2010). Late in a clustering few centroids still move far and most hardly move,
+and a single bound would pay for the farthest move. So the far movers are multiplied with all rows, and the
+bound pays for the rest only. Rows whose bounds meet are searched among all centroids as in `reference`.
+
+Bounds are widened by what rounding can do to them and to the scores: a row is passed over only where the
+plain search is certain to find the same centroid again. Rows that are searched are brought to the shape that
+the plain search multiplies: matrix products of another shape may round otherwise, and decide a tie.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kernels.kmeans.reference import LloydStep, chunk_rows
+from kernels.precision import without_autocast
+
+# Rows times centroids from which passing over rows gains more than the bookkeeping costs.
+LEAST_SCORES = 2**22
+# Rows whose bounds are looked at together, and one in how many is asked what the movers would spare.
+SURVEY_ROWS, SAMPLED = 2**14, 32
+# What a score costs in a search, beside one with a mover: rows are gathered, and the two least are found.
+SEARCH_COST = 1.5
+# Rows summed together, so that their float64 form stays in the cache.
+SUM_ROWS = 2**11
+# Rows are taken out of sums only where lengths differ by less: beyond it the rounding left behind would show.
+LENGTH_RATIO = 2**16
+
+
+class _Centroids(NamedTuple):
+    """Centroids (K, D), their squared lengths (K,), and the longest's length."""
+
+    points: Tensor
+    squares: Tensor
+    longest: Tensor
+
+
+class BoundedSteps:
+    """`lloyd_step` of the same rows for one set of centroids after the other.
+
+    Args:
+        x: (N, D) float32 or float64 on the CPU, not to be changed meanwhile.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x.contiguous()
+        self.lengths = torch.linalg.vector_norm(self.x, dim=1)
+        self.squares = torch.stack([rows.double().square().sum() for rows in x.split(SURVEY_ROWS)]).sum()
+        self.upper = torch.full_like(self.lengths, torch.inf)
+        self.lower = torch.zeros_like(self.lengths)
+        self.assignment = torch.full((len(x),), -1)
+        self.memory = x.new_empty(0)
+        self.sums: Tensor | None = None
+        self.centroids: Tensor | None = None
+        eps = torch.finfo(x.dtype).eps
+        # Twice what dot products of D terms and the few operations around them can be wrong by.
+        self.rounding = (x.shape[1] + 8) * eps
+        self.up, self.down = 1 + 2 * eps, 1 - 2 * eps
+        self.removable = _removable(self.lengths)
+
+    def __call__(self, centroids: Tensor) -> LloydStep:
+        """Assign every row to the nearest of centroids (K, D), of the rows' dtype, and sum."""
+        squares = centroids.square().sum(dim=1)
+        current = _Centroids(centroids, squares, torch.linalg.vector_norm(centroids, dim=1).max())
+        with without_autocast(self.x):
+            rows = self._undecided(current)
+            old, new = self.assignment[rows], self._search(rows, current)
+        moved = old != new
+        self.assignment = self.assignment.index_copy(0, rows, new)
+        self.centroids = centroids
+        sums = self._sum(rows[moved], old[moved], new[moved], len(centroids))
+        counts = self.assignment.bincount(minlength=len(centroids))
+        c = centroids.double()
+        inertia = self.squares - 2 * (c * sums).sum() + (c.square().sum(dim=1) * counts).sum()
+        return LloydStep(self.assignment, sums, counts, inertia.clamp(min=0))
+
+    def _undecided(self, current: _Centroids) -> Tensor:
+        """Rows whose nearest centroid is not certainly the one before; the bounds follow the centroids."""
+        everything = torch.arange(len(self.x))
+        if self.centroids is None:
+            return everything
+        drift = torch.linalg.vector_norm(current.points.double() - self.centroids.double(), dim=1)
+        drift = drift.to(self.x.dtype) * self.up
+        order = drift.argsort(descending=True, stable=True)
+        count = self._movers(drift, drift[order])
+        if count is None:
+            return everything
+        rest = drift[order[count:]].amax() if count < len(order) else drift.new_zeros(())
+        survey = _Survey(self, current, drift, order[:count], rest)
+        undecided = [survey(part) for part in everything.split(SURVEY_ROWS)]
+        return torch.cat([self._measured(rows, current) for rows in undecided])
+
+    def _movers(self, drift: Tensor, farthest: Tensor) -> int | None:
+        """How many of the farthest movers to multiply with all rows; None: search for all rows instead.
+
+        A row is searched for unless the gap of its bounds outlasts the farthest move of the others, and
+        either its own centroid's move or, where that one is a mover and its distance known, the same again.
+        """
+        gap = (self.lower - self.upper)[::SAMPLED]
+        outlasts = torch.maximum(gap - drift[self.assignment[::SAMPLED]], gap / 2).sort().values
+        searched = torch.searchsorted(outlasts, F.pad(farthest, (0, 1)))
+        cost = torch.arange(len(drift) + 1) * len(gap) + SEARCH_COST * len(drift) * searched
+        least = int(cost.argmin())
+        return least if cost[least] < SEARCH_COST * len(drift) * len(gap) / 2 else None
+
+    def _measured(self, rows: Tensor, current: _Centroids) -> Tensor:
+        """The rows that stay undecided once the distance to their own centroid is measured."""
+        own, lengths = self.assignment[rows], self.lengths[rows]
+        products = self.x.index_select(0, rows).mul_(current.points.index_select(0, own)).sum(dim=1)
+        scores = current.squares[own].sub_(products, alpha=2)
+        reach = self.reach(lengths, current)
+        self.upper[rows] = upper = self.distance(scores, lengths, reach).mul_(self.up)
+        return rows[~decided(upper, self.lower[rows], reach)]
+
+    def _search(self, rows: Tensor, current: _Centroids) -> Tensor:
+        """Search for rows among all centroids, and renew their bounds. Nearest centroids, as of `rows`."""
+        size = min(chunk_rows(self.x, len(current.points)), len(self.x))
+        if len(rows) == 0:
+            return rows
+        filled = torch.cat([rows, rows[:1].expand(-len(rows) % size)])
+        return torch.cat([self._search_part(part, current) for part in filled.split(size)])[: len(rows)]
+
+    def _search_part(self, rows: Tensor, current: _Centroids) -> Tensor:
+        out = self.buffer(len(rows), len(current.points))
+        x = self.x.index_select(0, rows)
+        scores = torch.addmm(current.squares, x, current.points.T, alpha=-2, out=out)
+        nearest = self.assignment[rows].clamp_(min=0)
+        least, second = _least_beside(scores, nearest)
+        # To find where the least stands costs more than to find it: only where it is not the one before.
+        other = (~(least < second)).nonzero()[:, 0]
+        scores = scores.index_select(0, other)
+        nearest[other] = scores.scatter_(1, nearest[other, None], least[other, None]).argmin(dim=1)
+        least[other], second[other] = _least_beside(scores, nearest[other])
+        lengths = self.lengths[rows]
+        reach = self.reach(lengths, current)
+        self.upper[rows] = self.distance(least, lengths, reach).mul_(self.up)
+        self.lower[rows] = self.distance(second, lengths, -reach).mul_(self.down)
+        return nearest
+
+    def buffer(self, rows: int, columns: int) -> Tensor:
+        """Memory for scores, the same every time: pages fresh from the system cost more than the product."""
+        if self.memory.numel() < rows * columns:
+            self.memory = self.x.new_empty(rows * columns)
+        return self.memory[: rows * columns].view(rows, columns)
+
+    def reach(self, lengths: Tensor, current: _Centroids) -> Tensor:
+        """How wrong squared distances and scores of rows of these lengths can be."""
+        return (lengths + current.longest).square_().mul_(self.rounding)
+
+    @staticmethod
+    def distance(scores: Tensor, lengths: Tensor, reach: Tensor) -> Tensor:
+        """The distance that belongs to a score ||c||^2 - 2 x . c, moved by reach before the root."""
+        return (scores + lengths.square()).add_(reach).clamp_(min=0).sqrt_()
+
+    def _sum(self, rows: Tensor, old: Tensor, new: Tensor, clusters: int) -> Tensor:
+        """Sum the rows of every cluster, from the sums before and the rows that moved where that is safe."""
+        if self.sums is None or not self.removable:
+            self.sums = _cluster_sums(self.x, torch.arange(len(self.x)), self.assignment, clusters)
+        else:
+            self.sums = self.sums + _cluster_sums(self.x, rows, new, clusters)
+            self.sums -= _cluster_sums(self.x, rows, old, clusters)
+        return self.sums
+
+
+class _Survey:
+    """Moves the bounds of rows after the centroids, a part at a time, and tells which rows are undecided."""
+
+    def __init__(
+        self, steps: BoundedSteps, current: _Centroids, drift: Tensor, movers: Tensor, rest: Tensor
+    ) -> None:
+        self.steps, self.current, self.drift, self.rest = steps, current, drift, rest
+        # One more column, of score infinity, stands for every centroid that is no mover.
+        self.points = F.pad(current.points[movers], (0, 0, 0, 1))
+        self.squares = F.pad(current.squares[movers], (0, 1), value=torch.inf)
+        self.column = torch.full((len(drift),), len(movers)).index_copy_(0, movers, torch.arange(len(movers)))
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        steps, part = self.steps, slice(int(rows[0]), int(rows[-1]) + 1)
+        own, lengths = steps.assignment[part], steps.lengths[part]
+        reach = steps.reach(lengths, self.current)
+        upper = (steps.upper[part] + self.drift[own]).mul_(steps.up)
+        lower = (steps.lower[part] - self.rest).clamp_(min=0).mul_(steps.down)
+        if len(self.points) > 1:
+            out = steps.buffer(len(rows), len(self.points))
+            scores = torch.addmm(self.squares, steps.x[part], self.points.T, alpha=-2, out=out)
+            mine, others = _least_beside(scores, self.column[own])
+            upper = torch.minimum(upper, steps.distance(mine, lengths, reach).mul_(steps.up))
+            lower = torch.minimum(lower, steps.distance(others, lengths, -reach).mul_(steps.down))
+        steps.upper[part], steps.lower[part] = upper, lower
+        return rows[~decided(upper, lower, reach)]
+
+
+def _least_beside(scores: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """Every row's score in its own column, which becomes infinite, and the least of its others."""
+    mine = scores.gather(1, column[:, None])[:, 0]
+    return mine, scores.scatter_(1, column[:, None], torch.inf).amin(dim=1)
+
+
+def decided(upper: Tensor, lower: Tensor, reach: Tensor) -> Tensor:
+    """Tell where the plain search must find the same centroid: its two scores are wrong by reach at most."""
+    return upper.square().add_(reach, alpha=2) < lower.square()
+
+
+def _removable(lengths: Tensor) -> bool:
+    """Tell whether no row is so much longer than another that its rounding would outlive it in a sum."""
+    some = lengths[lengths > 0]
+    return not len(some) or bool(some.max() < LENGTH_RATIO * some.min())
+
+
+def _cluster_sums(x: Tensor, rows: Tensor, assignment: Tensor, clusters: int) -> Tensor:
+    """Sum x[rows] of every cluster in float64, (K, D): sorted by cluster, in pieces of fixed size."""
+    assignment, order = assignment.sort(stable=True)
+    sums = x.new_zeros(clusters, x.shape[1], dtype=torch.float64)
+    for piece, ids in zip(rows[order].split(SUM_ROWS), assignment.split(SUM_ROWS), strict=True):
+        present, counts = ids.unique_consecutive(return_counts=True)
+        begin = F.pad(counts.cumsum(0)[:-1], (1, 0))
+        values = x.index_select(0, piece).double()
+        sums[present] += F.embedding_bag(torch.arange(len(ids)), values, begin, mode="sum")
+    return sums
