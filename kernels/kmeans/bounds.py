@@ -6,9 +6,10 @@ keeps an upper bound of its distance to its own centroid and a lower bound of th
 and a single bound would pay for the farthest move. So the far movers are multiplied with all rows, and the
 bound pays for the rest only. Rows whose bounds meet are searched among all centroids as in `reference`.
 
-Bounds are widened by what rounding can do to them and to the scores: a row is passed over only where the
-plain search is certain to find the same centroid again. Rows that are searched are brought to the shape that
-the plain search multiplies: matrix products of another shape may round otherwise, and decide a tie.
+Bounds are widened by what rounding can do to them and to the scores, those of the plain search included: what
+is decided here, the plain search is certain to find too. What is left, two centroids equally near up to
+rounding, goes to the plain search itself, in batches of the shape that it would multiply: matrix products of
+another shape may round otherwise.
 """
 
 from typing import NamedTuple
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.kmeans.reference import LloydStep, chunk_rows
+from kernels.kmeans.reference import LloydStep, chunk_rows, nearest_centroid
 from kernels.precision import without_autocast
 
 # Rows times centroids from which passing over rows gains more than the bookkeeping costs.
@@ -28,6 +29,8 @@ SURVEY_ROWS, SAMPLED = 2**14, 32
 SEARCH_COST = 1.5
 # Rows summed together, so that their float64 form stays in the cache.
 SUM_ROWS = 2**11
+# Movers and the column beside them come in such numbers: the product is compiled anew for every other width.
+COLUMNS = 16
 # Rows are taken out of sums only where lengths differ by less: beyond it the rounding left behind would show.
 LENGTH_RATIO = 2**16
 
@@ -54,7 +57,6 @@ class BoundedSteps:
         self.upper = torch.full_like(self.lengths, torch.inf)
         self.lower = torch.zeros_like(self.lengths)
         self.assignment = torch.full((len(x),), -1)
-        self.memory = x.new_empty(0)
         self.sums: Tensor | None = None
         self.centroids: Tensor | None = None
         eps = torch.finfo(x.dtype).eps
@@ -106,7 +108,9 @@ class BoundedSteps:
         searched = torch.searchsorted(outlasts, F.pad(farthest, (0, 1)))
         cost = torch.arange(len(drift) + 1) * len(gap) + SEARCH_COST * len(drift) * searched
         least = int(cost.argmin())
-        return least if cost[least] < SEARCH_COST * len(drift) * len(gap) / 2 else None
+        if cost[least] >= SEARCH_COST * len(drift) * len(gap) / 2:
+            return None
+        return min(-(-(least + 1) // COLUMNS) * COLUMNS - 1, len(drift)) if least else 0
 
     def _measured(self, rows: Tensor, current: _Centroids) -> Tensor:
         """The rows that stay undecided once the distance to their own centroid is measured."""
@@ -119,16 +123,24 @@ class BoundedSteps:
 
     def _search(self, rows: Tensor, current: _Centroids) -> Tensor:
         """Search for rows among all centroids, and renew their bounds. Nearest centroids, as of `rows`."""
+        size = chunk_rows(self.x, len(current.points))
+        nearest = torch.cat([self._search_part(part, current) for part in rows.split(size)])
+        reach = self.reach(self.lengths[rows], current)
+        tied = (~decided(self.upper[rows], self.lower[rows], reach)).nonzero()[:, 0]
+        if len(tied):
+            nearest[tied] = self._search_plainly(rows[tied], current)
+        return nearest
+
+    def _search_plainly(self, rows: Tensor, current: _Centroids) -> Tensor:
+        """Nearest centroids of rows as the plain search finds them; their bounds say nothing afterwards."""
+        self.upper[rows], self.lower[rows] = torch.inf, 0
         size = min(chunk_rows(self.x, len(current.points)), len(self.x))
-        if len(rows) == 0:
-            return rows
         filled = torch.cat([rows, rows[:1].expand(-len(rows) % size)])
-        return torch.cat([self._search_part(part, current) for part in filled.split(size)])[: len(rows)]
+        parts = [nearest_centroid(self.x[part], current.points) for part in filled.split(size)]
+        return torch.cat(parts)[: len(rows)]
 
     def _search_part(self, rows: Tensor, current: _Centroids) -> Tensor:
-        out = self.buffer(len(rows), len(current.points))
-        x = self.x.index_select(0, rows)
-        scores = torch.addmm(current.squares, x, current.points.T, alpha=-2, out=out)
+        scores = _scores(self.x.index_select(0, rows), current.points, current.squares)
         nearest = self.assignment[rows].clamp_(min=0)
         least, second = _least_beside(scores, nearest)
         # To find where the least stands costs more than to find it: only where it is not the one before.
@@ -141,12 +153,6 @@ class BoundedSteps:
         self.upper[rows] = self.distance(least, lengths, reach).mul_(self.up)
         self.lower[rows] = self.distance(second, lengths, -reach).mul_(self.down)
         return nearest
-
-    def buffer(self, rows: int, columns: int) -> Tensor:
-        """Memory for scores, the same every time: pages fresh from the system cost more than the product."""
-        if self.memory.numel() < rows * columns:
-            self.memory = self.x.new_empty(rows * columns)
-        return self.memory[: rows * columns].view(rows, columns)
 
     def reach(self, lengths: Tensor, current: _Centroids) -> Tensor:
         """How wrong squared distances and scores of rows of these lengths can be."""
@@ -186,13 +192,22 @@ class _Survey:
         upper = (steps.upper[part] + self.drift[own]).mul_(steps.up)
         lower = (steps.lower[part] - self.rest).clamp_(min=0).mul_(steps.down)
         if len(self.points) > 1:
-            out = steps.buffer(len(rows), len(self.points))
-            scores = torch.addmm(self.squares, steps.x[part], self.points.T, alpha=-2, out=out)
+            scores = _scores(steps.x[part], self.points, self.squares)
             mine, others = _least_beside(scores, self.column[own])
             upper = torch.minimum(upper, steps.distance(mine, lengths, reach).mul_(steps.up))
             lower = torch.minimum(lower, steps.distance(others, lengths, -reach).mul_(steps.down))
         steps.upper[part], steps.lower[part] = upper, lower
         return rows[~decided(upper, lower, reach)]
+
+
+def _scores(x: Tensor, points: Tensor, squares: Tensor) -> Tensor:
+    """||c||^2 - 2 x . c of rows (n, D) and centroids (m, D), by oneDNN where it is there.
+
+    On processors that torch's own choice, MKL, does not know as its own, oneDNN multiplies twice as fast.
+    """
+    if x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._linear_pointwise(x, -2 * points, squares, "none", [], "")
+    return torch.addmm(squares, x, points.T, alpha=-2)
 
 
 def _least_beside(scores: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
