@@ -23,8 +23,10 @@ from kernels.precision import without_autocast
 
 # Rows times centroids from which passing over rows gains more than the bookkeeping costs.
 LEAST_SCORES = 2**22
-# Rows whose bounds are looked at together, and one in how many is asked what the movers would spare.
-SURVEY_ROWS, SAMPLED = 2**14, 32
+# Rows whose bounds are looked at together: torch gives a thread no less than 2^15 elements of a vector.
+SURVEY_ROWS = 2**16
+# One row in how many is asked what movers would spare.
+SAMPLED = 32
 # What a score costs in a search, beside one with a mover: rows are gathered, and the two least are found.
 SEARCH_COST = 1.5
 # Rows summed together, so that their float64 form stays in the cache.
@@ -60,8 +62,10 @@ class BoundedSteps:
         self.sums: Tensor | None = None
         self.centroids: Tensor | None = None
         eps = torch.finfo(x.dtype).eps
-        # Twice what dot products of D terms and the few operations around them can be wrong by.
+        # Twice what dot products of D terms and the few operations around them can be wrong by: of their
+        # size, and at least, where numbers are too small for their precision.
         self.rounding = (x.shape[1] + 8) * eps
+        self.least = 4 * (x.shape[1] + 8) * torch.finfo(x.dtype).tiny
         self.up, self.down = 1 + 2 * eps, 1 - 2 * eps
         self.removable = _removable(self.lengths)
 
@@ -156,7 +160,7 @@ class BoundedSteps:
 
     def reach(self, lengths: Tensor, current: _Centroids) -> Tensor:
         """How wrong squared distances and scores of rows of these lengths can be."""
-        return (lengths + current.longest).square_().mul_(self.rounding)
+        return (lengths + current.longest).square_().mul_(self.rounding).add_(self.least)
 
     @staticmethod
     def distance(scores: Tensor, lengths: Tensor, reach: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ ROWS = {
     "zeros": torch.zeros(60, 2),
     "lengths apart": clustered(300) * torch.logspace(-12, 12, 300)[:, None],
     "one far row": torch.cat([clustered(300), torch.full((1, 6), 1e20)]),
+    "too small to square": clustered(300) * 1e-21,
     "wide": clustered(400, width=150),
 }
 
