@@ -22,7 +22,7 @@ from kernels.kmeans.reference import LloydStep, chunk_rows, nearest_centroid
 from kernels.precision import without_autocast
 
 # Rows times centroids from which passing over rows gains more than the bookkeeping costs.
-LEAST_SCORES = 2**22
+LEAST_SCORES = 2**20
 # Rows whose bounds are looked at together: torch gives a thread no less than 2^15 elements of a vector.
 SURVEY_ROWS = 2**16
 # One row in how many is asked what movers would spare.

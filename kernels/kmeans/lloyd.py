@@ -58,7 +58,7 @@ def kmeans(
     small relative step. The iterations end early once no row changes its cluster. The host waits for the
     device once an iteration.
 
-    On a CPU, where a step has N K >= 2^22 scores, rows whose nearest centroid cannot have changed are passed
+    On a CPU, where a step has N K >= 2^20 scores, rows whose nearest centroid cannot have changed are passed
     over (`bounds`); the assignments are those of the plain step.
 
     Args:
