@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK = 16384
-"""Rows brought to the device and to full precision at a time."""
+CHUNK = 4096
+"""Rows brought to the device and to full precision at a time; few enough to sum their products in float32."""
 
 
 class PCA(NamedTuple):
@@ -39,7 +39,7 @@ def fit_pca(
     """Main axes of the rows after standardising each channel (mean 0, standard deviation 1).
 
     The covariance of standardised channels is their correlation: it follows from sums and products of the raw
-    rows, accumulated in float64, so that the standardised rows never exist.
+    rows, summed in float32 within a chunk and in float64 over all, so that the standardised rows never exist.
 
     Args:
         parts: this rank's rows, each (n, D) of any float dtype and device.
@@ -52,10 +52,10 @@ def fit_pca(
     products = torch.zeros(channels, channels, dtype=torch.float64, device=device)
     shift = _some_row(parts, device, reduce)
     for chunk in (chunk for part in parts for _, chunk in _chunks(part, device)):
-        shifted = chunk.double() - shift
-        sums[:-1] += shifted.sum(dim=0)
+        shifted = (chunk.double() - shift).float()
+        sums[:-1] += shifted.sum(dim=0, dtype=torch.float64)
         sums[-1] += len(chunk)
-        products.addmm_(shifted.T, shifted)
+        products += shifted.T @ shifted
     sums, products = reduce(sums), reduce(products)
     rows = sums[-1]
     mean = sums[:-1] / rows
