@@ -24,8 +24,8 @@ from torch import Tensor
 
 from benchmarks import published
 from hcl.evaluation.metrics import ClusteringScores
-from hcl.evaluation.overclustering import nearest
 from hcl.evaluation.pca import fit_pca
+from hcl.evaluation.resolution import nearest
 from kernels.kmeans import kmeans
 
 CLASSES = 21
@@ -96,7 +96,7 @@ def cell_maps(assignment: Tensor, labels: Tensor) -> Tensor:
 
 def reduce(rows: Tensor, dimensions: int) -> Tensor:
     """Rows standardised and brought to their main axes."""
-    return fit_pca(rows, dimensions, rows.device).project(rows)
+    return fit_pca([rows], dimensions, rows.device).project(rows)
 
 
 def score(assignment: Tensor, labels: Tensor, clusters: int) -> float:

@@ -66,6 +66,6 @@ def test_a_file_without_labels_is_refused(tmp_path):
 def test_published_pca_keeps_what_ours_keeps():
     tokens = overclustering.generated(3, 8, 10, 10).tokens.flatten(0, 1)
     theirs = torch.from_numpy(published.reduced_tokens(tokens.numpy(), 4))
-    ours = overclustering.fit_pca(tokens, 4, tokens.device).project(tokens)
+    ours = overclustering.fit_pca([tokens], 4, tokens.device).project(tokens)
     # Axes are free to point either way.
     torch.testing.assert_close(theirs.abs(), ours.abs(), rtol=1e-3, atol=1e-3)
