@@ -106,9 +106,10 @@ def test_workers_end_with_the_program(how, tmp_path):
     assert workers
     if how == "exit":
         program.stdin.write("\n")
+        program.stdin.close()
     else:
         program.kill()
-    program.wait(timeout=20)
+    program.wait(timeout=60)
     deadline = time.monotonic() + 20
     while any(map(is_running, workers)):
         assert time.monotonic() < deadline, "workers outlive their program"
