@@ -22,7 +22,7 @@ WORKERS = {"triton": None, "pydensecrf": 1, "pydensecrf workers": os.cpu_count()
 
 
 @pytest.mark.parametrize("impl", WORKERS)
-@pytest.mark.parametrize("batch", [1, 16] if GPU else [4])
+@pytest.mark.parametrize("batch", [1, 16] if GPU else [8])
 def test_dense_crf(record: Callable[..., None], batch: int, impl: str) -> None:
     side = TOY_SIDE if impl == "triton" and not GPU else SIDE
     scenes = list(generate_scenes(batch, CLASSES, side))
