@@ -68,6 +68,7 @@ def dense_crf(
     _check_inputs(probabilities, images)
     _check_parameters(iterations, pairwise, tolerance, workers)
     chosen = choose(impl, probabilities, available=True, elsewhere="pydensecrf")
+    probabilities = probabilities.detach()
     if len(images) == 0:
         return probabilities.new_empty(probabilities.shape, dtype=torch.float32)
     if chosen == "torch":

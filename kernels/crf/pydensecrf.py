@@ -38,7 +38,7 @@ def dense_crf(
             "impl='pydensecrf' needs that library: install the extra 'evaluation' (a C++ compiler builds it) "
             "or use another impl"
         )
-    beliefs = probabilities.detach().float().cpu().numpy()
+    beliefs = probabilities.float().cpu().numpy()
     # Blue first, as the published program has it: the lattice does not treat its axes alike.
     pictures = images.cpu().permute(0, 2, 3, 1).flip(3).contiguous().numpy()
     arguments = (beliefs, pictures, repeat(iterations), repeat(pairwise))

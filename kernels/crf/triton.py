@@ -79,7 +79,7 @@ def dense_crf(
     """Mean field on a batch, as many images at a time as their lists of near tiles allow."""
     tiles = triton.cdiv(images.shape[2] * images.shape[3], BLOCK)
     group = max(MAX_TILE_PAIRS // tiles**2, 1)
-    groups = zip(probabilities.detach().float().split(group), images.split(group), strict=True)
+    groups = zip(probabilities.float().split(group), images.split(group), strict=True)
     with without_autocast(probabilities):
         return torch.cat(
             [mean_field(p, bilateral_filter(i, pairwise, tolerance), iterations, pairwise) for p, i in groups]

@@ -116,6 +116,15 @@ def test_images_strides_and_dtypes_do_not_matter():
     assert torch.equal(half, dense_crf(probabilities.bfloat16().float(), images, impl="torch", **PARAMETERS))
 
 
+@pytest.mark.parametrize("impl", ["torch", "triton", "pydensecrf"])
+def test_there_is_no_gradient(impl):
+    if impl == "pydensecrf":
+        pytest.importorskip("pydensecrf")
+    probabilities, images = inputs((1, 3, 4, 5))
+    marginals = dense_crf(probabilities.requires_grad_(), images, iterations=2, workers=1, impl=impl)
+    assert not marginals.requires_grad
+
+
 @pytest.mark.parametrize("impl", ["auto", "torch", "triton", "pydensecrf"])
 def test_no_images(impl):
     probabilities, images = inputs((0, 3, 4, 5))

@@ -31,7 +31,6 @@ def check(probabilities, images, slack=2e-6, **parameters):
     truth = dense_crf(probabilities.double(), images, impl="torch", **parameters)
     marginals = dense_crf(probabilities, images, impl="triton", tolerance=0, **parameters)
     assert marginals.dtype == torch.float32
-    assert not marginals.requires_grad
     reference = dense_crf(probabilities.float(), images, impl="torch", **parameters)
     halves = triton.MESSAGE_DTYPE.itemsize < 4
     assert (marginals - truth).abs().max() <= (reference - truth).abs().max() + (2e-3 if halves else slack)
