@@ -1,6 +1,9 @@
 """One process or many: the few collectives that HCL needs, the same call for both."""
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +11,10 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+class LostRankError(ConnectionError):
+    """Another rank is gone, so that this one cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,13 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 
 @contextmanager
 def connect(device: str = "auto") -> Iterator[World]:
-    """Join the processes that ``torchrun`` started (NCCL on GPUs, Gloo on CPUs), or be alone without it."""
+    """Join the processes that ``torchrun`` started (NCCL on GPUs, Gloo on CPUs), or be alone without it.
+
+    Where torchrun itself is killed, its processes get SIGTERM and end too (on Linux).
+
+    Raises:
+        LostRankError: the block failed because another rank ended before it.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if chosen.type == "cuda":
@@ -94,8 +107,24 @@ def connect(device: str = "auto") -> Iterator[World]:
     if size == 1:
         yield World(0, 1, chosen)
         return
+    if dist.is_torchelastic_launched():
+        _end_with_parent()
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    world = World(dist.get_rank(), dist.get_world_size(), chosen)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), chosen)
+        yield world
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
+            raise LostRankError(
+                f"rank {world.rank} lost its connection to the other ranks; see what ended the first of them"
+            ) from error
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGTERM when the parent dies, which would leave its processes to themselves."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)

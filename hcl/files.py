@@ -9,14 +9,51 @@ from typing import BinaryIO
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into under a temporary name, which takes the place of ``path`` once it is written."""
+    """A file to write into under a temporary name, which takes the place of ``path`` once it is written.
+
+    Raises:
+        OSError: it could not be written; what stood at ``path`` stands there still.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with written_aside(temporary) as file:
+        yield file
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into, on disk when the block ends and gone when it fails; then it may be renamed.
+
+    Raises:
+        OSError: it could not be written; the error names it.
+    """
     try:
-        with temporary.open("wb") as file:
+        with naming(path), path.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name ``path`` in an error of the block that names no file, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk, so that a rename outlives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)

@@ -1,5 +1,6 @@
 """MoGoClustering: clusters of the whole data set's foreground and background tokens (HCL, section 4)."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -21,6 +22,7 @@ class ClusteringConfig:
     Args:
         mode: "epoch" clusters a fresh bank before each epoch (as published); "online" clusters once, then
             moves the centroids with every batch (HCL, section 11).
+        k: "fixed" takes the two numbers of clusters as they are; "auto" takes no more than a bank has tokens.
         foreground_clusters: K of the foreground bank.
         background_clusters: K of the background bank.
         sample_share: share of each image's foreground and background tokens that enters the bank, in (0, 1].
@@ -32,6 +34,7 @@ class ClusteringConfig:
     """
 
     mode: Literal["epoch", "online"] = "epoch"
+    k: Literal["fixed", "auto"] = "fixed"
     foreground_clusters: int = 500
     background_clusters: int = 500
     sample_share: float = 0.3
@@ -105,10 +108,11 @@ class MoGoClustering:
             samples: this rank's foreground and background rows, batch by batch, in image order.
 
         Returns:
-            Figures for the log: rows and k-means inertia per row of each bank.
+            Figures for the log: rows, clusters and k-means inertia per row of each bank.
 
         Raises:
-            ValueError: a bank has fewer rows than clusters.
+            ValueError: a bank has fewer rows than clusters, or with ``k`` "auto" none.
+            FloatingPointError: a bank holds rows that are not finite.
         """
         foreground, background = (torch.cat(rows) for rows in zip(*samples, strict=True))
         new = (self.ranks.gather_rows(foreground), self.ranks.gather_rows(background))
@@ -120,6 +124,7 @@ class MoGoClustering:
             result = self._cluster(bank, clusters, side, epoch)
             centroids.append(result.centroids.float())
             figures[f"{side}_rows"] = len(bank)
+            figures[f"{side}_clusters"] = len(result.centroids)
             figures[f"{side}_inertia"] = result.inertia / len(bank)
         self.centroids = Centroids(*centroids)
         if self.config.mode == "online":
@@ -138,29 +143,39 @@ class MoGoClustering:
         )
         return foreground, background
 
-    def _cluster(self, bank: Tensor, clusters: int, side: str, epoch: int) -> KMeans:
-        if len(bank) < clusters:
+    def _cluster(self, bank: Tensor, wanted: int, side: str, epoch: int) -> KMeans:
+        clusters = min(wanted, len(bank)) if self.config.k == "auto" else wanted
+        if not 1 <= clusters <= len(bank):
             raise ValueError(
-                f"the {side} bank has {len(bank)} tokens for {clusters} clusters: lower "
-                f"--clustering.{side}_clusters, raise --clustering.sample_share, or train on more images"
+                f"the {side} bank has {len(bank)} tokens for {wanted} clusters: lower "
+                f"--clustering.{side}_clusters or take --clustering.k auto, raise --clustering.sample_share, "
+                "or train on more images"
             )
         rows = generator(self.seed, f"k-means {side}", epoch).choice(len(bank), size=clusters, replace=False)
         start = bank[torch.from_numpy(rows).to(bank.device)]
-        return kmeans(
+        result = kmeans(
             bank[self.ranks.slice(len(bank))],
             clusters,
             iterations=self.config.iterations,
             init=start,
             reduce=self.ranks.sum,
         )
+        if not math.isfinite(result.inertia):
+            bad = int((~bank.isfinite().all(dim=1)).sum())
+            raise FloatingPointError(
+                f"{bad} of the {len(bank)} {side} tokens before epoch {epoch + 1} are not finite: "
+                "try --precision fp32, and look at the images and backbone weights"
+            )
+        return result
 
-    def follow(self, tokens: Tensor, foreground: Tensor, assignment: Tensor) -> None:
+    def follow(self, tokens: Tensor, foreground: Tensor, assignment: Tensor, *, hold: Tensor) -> None:
         """Move the centroids towards a batch's momentum tokens; only the online mode does (HCL, section 11).
 
         Args:
             tokens: (M, C) momentum tokens of this rank.
             foreground: (M,) bool.
             assignment: (M,) index of each token's centroid in its own bank.
+            hold: 0-d bool; where true, nothing moves.
         """
         if self.config.mode != "online":
             return
@@ -181,8 +196,15 @@ class MoGoClustering:
                 self.centroids, self._idle, (foreground, ~foreground), strict=True
             )
         ]
-        self.centroids = Centroids(*(update.centroids for update in moved))
-        self._idle = (moved[0].idle, moved[1].idle)
+        foreground_c, background_c = (
+            torch.where(hold, old, update.centroids)
+            for old, update in zip(self.centroids, moved, strict=True)
+        )
+        foreground_i, background_i = (
+            torch.where(hold, old, update.idle) for old, update in zip(self._idle, moved, strict=True)
+        )
+        self.centroids = Centroids(foreground_c, background_c)
+        self._idle = (foreground_i, background_i)
 
     def state_dict(self) -> dict[str, Tensor | None]:
         """What a later process needs to go on: ``bank_``, ``centroids_`` and ``idle_`` of each side."""

@@ -1,28 +1,117 @@
-"""Checkpoints: written whole or not at all, read without executing anything."""
+"""Checkpoints: written whole or not at all, verified before use, read without executing anything.
 
+``checkpoint.pt`` is the newest, ``checkpoint.1.pt`` the one before it, and so on; ``best.pt`` is the best.
+torch writes a file as a zip archive, which holds a CRC-32 of every record: that is the checksum.
+"""
+
+import struct
+import zipfile
+import zlib
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
-from hcl.files import written_whole
+from hcl.files import sync_folder, written_aside, written_whole
 from hcl.models.weights import CheckpointError, read_checkpoint
 
 FORMAT = 1
 
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError)
 
-def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Write ``state`` to ``path``, whole or not at all."""
-    with written_whole(path) as file:
-        torch.save({"format": FORMAT, **state}, file)
+
+class Found(NamedTuple):
+    """The newest checkpoint that can be used, its file, and why each newer one cannot."""
+
+    state: dict[str, Any]
+    path: Path
+    refused: list[str]
+
+
+class Checkpoints:
+    """The checkpoints of the run in one folder; only one process at a time may write them.
+
+    Args:
+        folder: of the run.
+        kept: how many of the last checkpoints to keep, at least 1; the best one comes on top.
+    """
+
+    def __init__(self, folder: Path, kept: int = 1) -> None:
+        self.folder, self.kept = folder, kept
+
+    @property
+    def newest(self) -> Path:
+        """The well-known name of the last checkpoint."""
+        return self._aged(0)
+
+    @property
+    def best(self) -> Path:
+        """The name of the best checkpoint."""
+        return self.folder / "best.pt"
+
+    def _aged(self, age: int) -> Path:
+        return self.folder / (f"checkpoint.{age}.pt" if age else "checkpoint.pt")
+
+    def existing(self) -> list[Path]:
+        """The checkpoints that are there, newest first, without the best."""
+        ages = [
+            int(name) for path in self.folder.glob("checkpoint.*.pt") if (name := path.stem[11:]).isdecimal()
+        ]
+        return [path for age in [0, *sorted(ages)] if (path := self._aged(age)).exists()]
+
+    def save(self, state: dict[str, Any], *, best: bool = False) -> None:
+        """Write ``state`` as the newest checkpoint and, where it is the best so far, as the best one.
+
+        Every file is complete on disk before it gets its name, and none gives up its name before that.
+
+        Raises:
+            OSError: a file could not be written, for one on a full disk; all earlier checkpoints are left.
+        """
+        if best:
+            with written_whole(self.best) as file:
+                _write(state, file)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self.folder / ".checkpoint.fresh"
+        with written_aside(fresh) as file:
+            _write(state, file)
+        names = [fresh, *(self._aged(age) for age in range(self.kept))]
+        for newer, older in reversed(list(pairwise(names))):
+            if newer.exists():
+                newer.replace(older)
+        sync_folder(self.folder)
+        for surplus in set(self.existing()) - set(names):
+            surplus.unlink()
+
+    def load(self) -> Found:
+        """Read the newest checkpoint that is whole and ours.
+
+        Raises:
+            FileNotFoundError: there is none at all.
+            CheckpointError: none can be used; the message says why for each.
+        """
+        refused: list[str] = []
+        for path in self.existing():
+            try:
+                return Found(load_checkpoint(path), path, refused)
+            except CheckpointError as error:
+                refused.append(str(error))
+        if not refused:
+            raise FileNotFoundError(f"there is no checkpoint in {self.folder}")
+        raise CheckpointError("no checkpoint can be used: " + "; ".join(refused))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint that `save_checkpoint` wrote.
+    """Read one training checkpoint of this program.
 
     Raises:
+        FileNotFoundError: there is no such file.
         CheckpointError: the file is damaged, would execute code, or is no training checkpoint of ours.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint file {path}")
+    if damage := _damage(path):
+        raise CheckpointError(f"{path} is damaged: {damage}")
     state = read_checkpoint(path)
     if state.get("format") != FORMAT:
         raise CheckpointError(
@@ -30,6 +119,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"not {FORMAT}"
         )
     return state
+
+
+def _write(state: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save({"format": FORMAT, **state}, file)
+    except RuntimeError as error:
+        # After a full disk or Ctrl-C, torch tells only of an archive that it cannot close.
+        raise error.__context__ or error from None
+
+
+def _damage(path: Path) -> str | None:
+    """What the checksums of an archive's records say against it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            record = archive.testzip()
+    except _UNREADABLE as error:
+        return f"it is cut short or altered ({error})"
+    return record and f"the checksum of its record {record} is wrong"
 
 
 def changed_settings(saved: dict[str, Any], current: dict[str, Any], free: frozenset[str]) -> list[str]:

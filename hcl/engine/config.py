@@ -1,13 +1,17 @@
 """Everything that a training run can be told."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentError, ArgumentParser
 
 from hcl.clustering.mogo import ClusteringConfig
 from hcl.data.dataset import DataConfig
 from hcl.engine.step import LossConfig
 from hcl.models.backbones import BackboneConfig
 from hcl.models.seg_head import SegHeadConfig
+from hcl.models.weights import CheckpointError
 from hcl.precision import Precision
 from pipelines.draws import ViewsConfig
 
@@ -35,16 +39,21 @@ class TrainConfig:
 
     Args:
         data: the images.
-        output: folder of the run: checkpoint.pt, log.jsonl, TensorBoard events.
+        output: folder of the run: checkpoint.pt and earlier ones, best.pt, log.jsonl, TensorBoard events.
         epochs: passes over the training split.
         batch_size: images in one optimiser step, all ranks and micro-batches together.
         accumulation: micro-batches to a step; more need less memory and change no result.
         seed: of everything that is drawn.
+        deterministic: have torch choose reproducible algorithms, slower on a GPU; a CPU computes so anyway.
         device: where to train; auto takes a CUDA GPU if there is one.
         precision: of the forward pass.
         compile: torch.compile the transformer blocks.
         log_every: steps between records of the losses.
         checkpoint_every: steps between checkpoints within an epoch; 0 saves at the end of each epoch only.
+        checkpoints_kept: how many of the last checkpoints to keep; best.pt, of the epoch of least mean loss,
+            comes on top.
+        on_non_finite: when a loss or gradient is NaN or infinite, stop with a dump of the step, or skip its
+            update and count it. It never reaches the weights.
         threads: of the data pipeline.
         views: how the two training views are drawn.
         backbone: the frozen transformer.
@@ -60,11 +69,14 @@ class TrainConfig:
     batch_size: int = 64
     accumulation: int = 1
     seed: int = 7
+    deterministic: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "fp32"
     compile: bool = False
     log_every: int = 10
     checkpoint_every: int = 0
+    checkpoints_kept: int = 3
+    on_non_finite: Literal["stop", "skip"] = "stop"
     threads: int = 2
     views: ViewsConfig = field(default_factory=ViewsConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -74,7 +86,7 @@ class TrainConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "accumulation", "log_every", "threads"):
+        for name in ("epochs", "accumulation", "log_every", "checkpoints_kept", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("seed", "checkpoint_every"):
@@ -83,7 +95,25 @@ class TrainConfig:
 
 
 MAY_CHANGE_ON_RESUME = frozenset(
-    {"output", "epochs", "accumulation", "device", "compile", "log_every", "checkpoint_every", "threads"}
-    | {"data.root", "backbone.weights"}
+    {"output", "epochs", "accumulation", "device", "compile", "deterministic", "threads", "log_every"}
+    | {"checkpoint_every", "checkpoints_kept", "on_non_finite", "data.root", "backbone.weights"}
 )
 """Settings that a resumed run may have otherwise than the run that it continues."""
+
+
+def config_from(settings: dict[str, Any], path: Path) -> TrainConfig:
+    """The configuration that a checkpoint holds; a setting that is younger than the file has its default.
+
+    Args:
+        settings: nested dicts, as `dataclasses.asdict` gives them.
+        path: where they come from, for errors.
+
+    Raises:
+        CheckpointError: they are no settings of this program.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(TrainConfig)
+    try:
+        return TrainConfig(**vars(parser.instantiate(parser.parse_object(settings))))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} holds settings that this program does not know: {error}") from error

@@ -2,64 +2,107 @@
 
 import math
 import time
-from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hcl.engine.step import Losses
+from hcl.engine.step import Losses, Outcome
 
 
-class NonFiniteLossError(FloatingPointError):
-    """A loss became NaN or infinite; the message names the step and its images."""
+class FailedStep(NamedTuple):
+    """A step whose update was left out: its number, this rank's images by data-set index, its losses."""
+
+    step: int
+    images: np.ndarray
+    losses: dict[str, float]
+
+
+class Taken(NamedTuple):
+    """Figures of the steps since the last record, and those steps that failed."""
+
+    figures: dict[str, float]
+    failed: list[FailedStep]
 
 
 class LossRecord:
     """Collects losses step by step without waiting for the device, and times the steps between records.
 
     Args:
-        image_names: of the training set, to name the images of a failed step.
         batch_size: images in a step, over all ranks.
+
+    Attributes:
+        skipped: steps since the start of the run whose update was left out.
     """
 
-    def __init__(self, image_names: Sequence[str], batch_size: int) -> None:
-        self._image_names = image_names
+    def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
         self._pending: list[tuple[int, Tensor, np.ndarray]] = []
+        self._epoch_sum, self._epoch_steps = 0.0, 0
+        self._best = math.inf
+        self.skipped = 0
         self.restart_clock()
 
     def restart_clock(self) -> None:
         """Begin to count time here."""
         self._since = time.perf_counter()
 
-    def add(self, step: int, losses: Losses, images: np.ndarray) -> None:
-        """Note the losses of one step and the data-set indices of this rank's images in it."""
-        self._pending.append((step, torch.stack(losses), images))
+    def add(self, step: int, outcome: Outcome, images: np.ndarray) -> None:
+        """Note one step and the data-set indices of this rank's images in it."""
+        row = torch.stack([*outcome.losses, outcome.applied.to(outcome.losses.total.dtype)])
+        self._pending.append((step, row, images))
 
-    def take(self) -> dict[str, float]:
-        """Means over the steps since the last call, and images per second; empty where there were no steps.
+    def take(self) -> Taken:
+        """What the steps since the last call came to.
 
-        Raises:
-            NonFiniteLossError: one of the losses is NaN or infinite.
+        Returns:
+            Means over the steps whose update was applied, images per second, and how many steps were skipped
+            where some were; empty where there were no steps at all.
         """
         if not self._pending:
-            return {}
-        rows = torch.stack([losses for _, losses, _ in self._pending]).tolist()
-        rate = len(rows) * self._batch_size / (time.perf_counter() - self._since)
-        for (step, _, images), row in zip(self._pending, rows, strict=True):
-            if not all(math.isfinite(value) for value in row):
-                self._refuse(step, row, images)
+            return Taken({}, [])
+        rows = torch.stack([row for _, row, _ in self._pending]).tolist()
+        figures = {"images_per_second": len(rows) * self._batch_size / (time.perf_counter() - self._since)}
+        applied = [row[:-1] for row in rows if row[-1]]
+        if applied:
+            names = ("loss", "loss_fg", "loss_bg", "loss_prediction")
+            figures = dict(zip(names, np.mean(applied, axis=0).tolist(), strict=True)) | figures
+        failed = [
+            FailedStep(step, images, dict(zip(Losses._fields, row, strict=False)))
+            for (step, _, images), row in zip(self._pending, rows, strict=True)
+            if not row[-1]
+        ]
+        if failed:
+            figures["skipped"] = len(failed)
+        for losses in applied:
+            self._epoch_sum += losses[0]
+        self._epoch_steps += len(applied)
+        self.skipped += len(failed)
         self._pending.clear()
         self.restart_clock()
-        means = np.mean(rows, axis=0).tolist()
-        names = ("loss", "loss_fg", "loss_bg", "loss_prediction")
-        return dict(zip(names, means, strict=True)) | {"images_per_second": rate}
+        return Taken(figures, failed)
 
-    def _refuse(self, step: int, row: list[float], images: np.ndarray) -> None:
-        names = ", ".join(self._image_names[index] for index in images)
-        figures = ", ".join(f"{name} {value}" for name, value in zip(Losses._fields, row, strict=True))
-        raise NonFiniteLossError(
-            f"the loss of step {step} is not finite ({figures}); images of the step on this rank: {names}. "
-            "A checkpoint in the output folder is from before it."
-        )
+    def end_epoch(self) -> bool:
+        """Whether the mean loss over the epoch's applied steps is the lowest of the run so far."""
+        mean = self._epoch_sum / self._epoch_steps if self._epoch_steps else math.inf
+        self._epoch_sum, self._epoch_steps = 0.0, 0
+        is_best = mean < self._best
+        self._best = min(mean, self._best)
+        return is_best
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the record of a resumed run goes on from; nothing may be pending."""
+        return {
+            "epoch_loss_sum": self._epoch_sum,
+            "epoch_loss_steps": self._epoch_steps,
+            "best_loss": self._best,
+            "skipped_steps": self.skipped,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; a checkpoint from before there was such a thing starts anew."""
+        self._epoch_sum = state.get("epoch_loss_sum", 0.0)
+        self._epoch_steps = state.get("epoch_loss_steps", 0)
+        self._best = state.get("best_loss", math.inf)
+        self.skipped = state.get("skipped_steps", 0)

@@ -8,6 +8,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from hcl.files import naming, written_whole
+
 
 class RunLog:
     """Writes the records of one run; on other ranks than the main one it does nothing.
@@ -24,20 +26,26 @@ class RunLog:
         if not enabled:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "log.jsonl"
-        _drop_after(path, step)
-        self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder), purge_step=step + 1)
+        self._path = folder / "log.jsonl"
+        _drop_after(self._path, step)
+        self._path.touch()
+        with naming(folder):
+            self._board = SummaryWriter(str(folder), purge_step=step + 1)
 
     def record(self, kind: str, step: int, **figures: Any) -> None:
-        """Note figures under ``kind`` ("step", "clustering", ...) at an optimiser step."""
+        """Note figures under ``kind`` ("step", "clustering", ...) at an optimiser step.
+
+        Raises:
+            OSError: they could not be written; the line that may be cut short goes when the run is resumed.
+        """
         if not self.enabled:
             return
-        self._file.write(json.dumps({"kind": kind, "step": step, **figures}) + "\n")
-        self._file.flush()
-        for name, value in figures.items():
-            if isinstance(value, (int, float)):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        with naming(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "step": step, **figures}) + "\n")
+        with naming(self._path.parent):
+            for name, value in figures.items():
+                if isinstance(value, (int, float)):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def say(self, line: str) -> None:
         """Print a line, above a progress bar where there is one."""
@@ -47,8 +55,8 @@ class RunLog:
     def close(self) -> None:
         """Flush and close the files."""
         if self.enabled:
-            self._file.close()
-            self._board.close()
+            with naming(self._path.parent):
+                self._board.close()
 
 
 def _drop_after(path: Path, step: int) -> None:
@@ -63,4 +71,5 @@ def _drop_after(path: Path, step: int) -> None:
             continue
         if record["step"] < step or (record["step"] == step and record["kind"] == "step"):
             kept.append(line + "\n")
-    path.write_text("".join(kept), encoding="utf-8")
+    with written_whole(path) as file:
+        file.write("".join(kept).encode())

@@ -48,6 +48,13 @@ class Losses(NamedTuple):
     prediction: Tensor
 
 
+class Outcome(NamedTuple):
+    """The losses of a step, and whether its update was applied (0-d bool), as it is where all is finite."""
+
+    losses: Losses
+    applied: Tensor
+
+
 class MicroBatch(NamedTuple):
     """What one forward and backward pass needs: the online view's levels and the momentum view's targets."""
 
@@ -61,6 +68,13 @@ class TrainingStep:
     Means run over all tokens of all ranks and micro-batches, so that the losses and gradients depend on the
     images alone. To that end the momentum branch goes through all micro-batches first and tells how many
     tokens are foreground.
+
+    A loss or gradient that is NaN or infinite never reaches weights, optimiser or centroids: the device
+    leaves out the update, and the host need not wait to know. With ``halt`` nothing moves from then on: who
+    learns of it later finds everything as the failed step saw it.
+
+    Attributes:
+        halted: 0-d bool, whether nothing moves any more.
     """
 
     def __init__(
@@ -72,6 +86,7 @@ class TrainingStep:
         *,
         world: World,
         precision: Precision = "fp32",
+        halt: bool = True,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -79,37 +94,54 @@ class TrainingStep:
         self.config = config
         self.world = world
         self.precision = precision
+        self.halt = halt
+        self.halted = torch.zeros((), dtype=torch.bool, device=world.device)
         self.online: torch.nn.Module = model.online
         if world.size > 1:
             self.online = DistributedDataParallel(model.online, broadcast_buffers=False)
 
-    def __call__(self, views: Sequence[Views]) -> Losses:
+    def __call__(self, views: Sequence[Views]) -> Outcome:
         """Update the heads on one global batch.
 
         Args:
             views: this rank's micro-batches; each two views (B, 3, H, W), normalised, of the same images.
 
         Returns:
-            Means over the global batch, the same on every rank, without gradient.
+            Means over the global batch, without gradient, and whether they led to an update; every rank has
+            the same.
         """
-        self.model.update_momentum(self.config.momentum)
+        self.model.update_momentum(self.config.momentum, hold=self.halted)
         micro_batches = [self._prepare(*pair) for pair in views]
         totals = self._token_counts(micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
         parts, assignments = [], []
         for number, micro_batch in enumerate(micro_batches, start=1):
             with self._gradient_exchange(last=number == len(micro_batches)):
-                losses, assignment = self._losses(micro_batch, totals)
-                (losses.total * self.world.size).backward()
-            parts.append(torch.stack([part.detach() for part in losses]))
+                share, assignment = self._losses(micro_batch, totals)
+                (share.total * self.world.size).backward()
+            parts.append(torch.stack([part.detach() for part in share]))
             assignments.append(assignment)
-        self.optimizer.step()
+        losses = self.world.sum(torch.stack(parts).sum(dim=0))
+        left_out = self._update(losses)
         self.clustering.follow(
             torch.cat([batch.targets.tokens.flatten(0, 1) for batch in micro_batches]).float(),
             torch.cat([batch.targets.foreground.flatten() for batch in micro_batches]),
             torch.cat(assignments),
+            hold=left_out,
         )
-        return Losses(*self.world.sum(torch.stack(parts).sum(dim=0)).unbind())
+        return Outcome(Losses(*losses.unbind()), ~left_out)
+
+    def _update(self, losses: Tensor) -> Tensor:
+        """Take the optimiser's step where all is finite; returns whether it was left out, 0-d bool."""
+        gradients = [p.grad for p in self.model.online.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        left_out = ~(losses.isfinite().all() & norm.isfinite()) | self.halted
+        if self.halt:
+            self.halted = left_out
+        # What GradScaler sets for a fused optimiser: at 1, the step changes nothing.
+        self.optimizer.found_inf = left_out.float()  # type: ignore[attr-defined]
+        self.optimizer.step()
+        return left_out
 
     def _prepare(self, view_1: Tensor, view_2: Tensor) -> MicroBatch:
         with torch.no_grad(), mixed(self.world.device, self.precision):

@@ -2,30 +2,26 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from hcl.clustering.bank import sample_tokens
-from hcl.clustering.mogo import MoGoClustering
+from hcl.clustering.mogo import SIDES
 from hcl.clustering.targets import momentum_targets
 from hcl.data.dataset import open_dataset
 from hcl.distributed import World
+from hcl.engine import non_finite
 from hcl.engine.batches import Batches
-from hcl.engine.checkpoint import changed_settings, load_checkpoint, save_checkpoint
-from hcl.engine.config import MAY_CHANGE_ON_RESUME, TrainConfig
+from hcl.engine.checkpoint import Checkpoints
+from hcl.engine.config import TrainConfig
 from hcl.engine.interruption import StopRequest, stop_on_signal
-from hcl.engine.loss_record import LossRecord
+from hcl.engine.learner import Learner
+from hcl.engine.loss_record import FailedStep, LossRecord
 from hcl.engine.run_log import RunLog
-from hcl.engine.step import TrainingStep
-from hcl.models.backbones import build_backbone
-from hcl.models.hcl import HCL
-from hcl.models.weights import load_into
+from hcl.engine.step import Views
 from hcl.precision import mixed
 from pipelines.training_views import TrainingViews
 from pipelines.usable import usable
@@ -45,15 +41,16 @@ class Trainer:
     def __init__(self, config: TrainConfig, world: World) -> None:
         self.config = config
         self.world = world
-        self.folder = Path(config.output)
+        self.checkpoints = Checkpoints(Path(config.output), config.checkpoints_kept)
         self.epoch = self.step = 0
         self.stop = StopRequest()
         dataset = usable(open_dataset(config.data), config.data.on_error)
         self.batches = Batches(
             len(dataset.samples), config.batch_size, config.accumulation, config.seed, world
         )
-        self.losses = LossRecord([str(sample.image) for sample in dataset.samples], config.batch_size)
-        self.model = self._build_model()
+        self.image_names = [str(sample.image) for sample in dataset.samples]
+        self.losses = LossRecord(config.batch_size)
+        self.learner = Learner(config, world)
         self.views = TrainingViews(
             dataset,
             config.views,
@@ -61,30 +58,6 @@ class Trainer:
             device=world.device,
             threads=config.threads,
         )
-        self.optimizer = torch.optim.AdamW(
-            self.model.online.parameters(), lr=config.optimiser.lr, weight_decay=config.optimiser.weight_decay
-        )
-        self.schedule = torch.optim.lr_scheduler.MultiStepLR(
-            self.optimizer, config.optimiser.milestones, config.optimiser.gamma
-        )
-        self.clustering = MoGoClustering(config.clustering, seed=config.seed, ranks=world)
-        self.training_step = TrainingStep(
-            self.model, self.optimizer, self.clustering, config.loss, world=world, precision=config.precision
-        )
-
-    def _build_model(self) -> HCL:
-        torch.manual_seed(self.config.seed)
-        model = HCL(build_backbone(self.config.backbone), self.config.head).to(self.world.device)
-        if self.config.compile:
-            heads = (model.online.seg_head, model.momentum)
-            for block in (*model.backbone.vit.blocks, *(head.seg_head for head in heads)):
-                block.compile(fullgraph=True)
-        return model
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where this run saves itself."""
-        return self.folder / "checkpoint.pt"
 
     @property
     def global_step(self) -> int:
@@ -102,10 +75,13 @@ class Trainer:
 
         Raises:
             FileExistsError: the output folder holds a run and ``resume`` is False.
-            NonFiniteLossError: a loss became NaN or infinite.
+            CheckpointError: it holds checkpoints, and none can be used.
+            NonFiniteLossError: a loss or gradient became NaN or infinite, and ``on_non_finite`` says stop.
         """
-        self._start(resume)
-        self.log = RunLog(self.folder, enabled=self.world.is_main, step=self.global_step)
+        refused = self._start(resume)
+        self.log = RunLog(self.checkpoints.folder, enabled=self.world.is_main, step=self.global_step)
+        for reason in refused:
+            self.log.say(f"passed over: {reason}")
         self.log.say(
             f"{self.batches.images} images, {self.batches.steps_per_epoch} steps an epoch, "
             f"{self.world.size} x {self.world.device}, from epoch {self.epoch + 1}, step {self.step + 1}"
@@ -115,7 +91,7 @@ class Trainer:
         with stop_on_signal() as self.stop:
             try:
                 while self.epoch < self.config.epochs:
-                    if self.step == 0 and self.clustering.due(self.epoch):
+                    if self.step == 0 and self.learner.clustering.due(self.epoch):
                         self._cluster()
                     self._train_epoch()
             except Stopped:
@@ -123,37 +99,51 @@ class Trainer:
                 return False
             finally:
                 self.log.close()
+        if self.losses.skipped:
+            self.log.say(f"{self.losses.skipped} of {self.global_step} steps were skipped: not finite")
         if skipped:
-            self.log.say(
-                f"{len(skipped)} of the images could not be used: {self.folder / 'log.jsonl'} names them"
-            )
+            log = self.checkpoints.folder / "log.jsonl"
+            self.log.say(f"{len(skipped)} of the images could not be used: {log} names them")
         return True
 
-    def _start(self, resume: bool) -> None:
-        if not self.checkpoint.exists():
-            return
+    def _start(self, resume: bool) -> list[str]:
+        """Take over the newest checkpoint that can be used; returns why newer ones cannot."""
+        if not self.checkpoints.existing():
+            return []
         if not resume:
             raise FileExistsError(
-                f"{self.checkpoint} exists: continue that run with --resume, or choose another --output"
+                f"{self.checkpoints.folder} holds a run: continue it by --resume, or choose another --output"
             )
-        self._load(load_checkpoint(self.checkpoint))
+        state, path, refused = self.checkpoints.load()
+        self.learner.load_state_dict(state, path)
+        self.losses.load_state_dict(state)
+        self.epoch, self.step = state["epoch"], state["step"]
+        return refused
 
     def _cluster(self) -> None:
         """The bank pass over the views last trained on, then k-means (HCL, section 4)."""
         started = time.perf_counter()
-        figures = self.clustering.refresh(self.epoch, self._bank_samples())
+        figures = self.learner.clustering.refresh(self.epoch, self._bank_samples())
         seconds = time.perf_counter() - started
+        for side in SIDES:
+            if figures[f"{side}_clusters"] < getattr(self.config.clustering, f"{side}_clusters"):
+                self.log.say(
+                    f"{side}: only {figures[f'{side}_clusters']} clusters, as many as there are tokens"
+                )
         self.log.record("clustering", self.global_step, epoch=self.epoch, seconds=seconds, **figures)
 
     def _bank_samples(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Sampled tokens, batch by batch; a rank told to stop leaves the rest, and all agree at the end."""
         batches = self.batches.whole_set()
         stream = self.views.batches(self.epoch, batches, views=(2,))
         with self._progress(len(batches), f"bank {self.epoch + 1}/{self.config.epochs}") as bar:
             for batch in stream:
+                if self.stop:
+                    break
                 with mixed(self.world.device, self.config.precision):
-                    targets = momentum_targets(self.model, batch.views[0], self.config.clustering.keep_mass)
-                if self.stop and self.world.size == 1:
-                    raise Stopped
+                    targets = momentum_targets(
+                        self.learner.model, batch.views[0], self.config.clustering.keep_mass
+                    )
                 yield sample_tokens(
                     targets,
                     batch.indices,
@@ -162,6 +152,8 @@ class Trainer:
                     draw=self.epoch,
                 )
                 bar.update(len(batch.indices) * self.world.size)
+        if self.world.any(bool(self.stop)):
+            raise Stopped
 
     def _train_epoch(self) -> None:
         """Take the steps to the end of the epoch, then save."""
@@ -170,9 +162,9 @@ class Trainer:
             self.batches.steps_per_epoch, f"epoch {self.epoch + 1}/{self.config.epochs}", self.step
         ) as bar:
             for indices, views in self._steps():
-                losses = self.training_step(views)
+                outcome = self.learner.training_step(views)
                 self.step += 1
-                self.losses.add(self.global_step, losses, indices)
+                self.losses.add(self.global_step, outcome, indices)
                 bar.update(self.config.batch_size)
                 if self.step % self.config.log_every == 0:
                     bar.set_postfix(self._record_losses())
@@ -184,10 +176,10 @@ class Trainer:
                     self._save()
         self._record_losses()
         self.epoch, self.step = self.epoch + 1, 0
-        self.schedule.step()
-        self._save()
+        self.learner.schedule.step()
+        self._save(best=self.losses.end_epoch())
 
-    def _steps(self) -> Iterator[tuple[np.ndarray, list[tuple[Tensor, Tensor]]]]:
+    def _steps(self) -> Iterator[tuple[np.ndarray, list[Views]]]:
         """The rest of the epoch: for each step, this rank's image indices and micro-batches of two views."""
         stream = self.views.batches(
             self.epoch + 1, self.batches.training(self.epoch, self.step), views=(1, 2)
@@ -209,11 +201,26 @@ class Trainer:
         return self.step % self.config.log_every == 0 and self.world.any(bool(self.stop))
 
     def _record_losses(self) -> dict[str, float]:
-        figures = self.losses.take()
+        figures, failed = self.losses.take()
+        if failed and self.config.on_non_finite == "stop":
+            raise self._dump(failed[0])
+        for step, images, _ in failed:
+            names = ", ".join(self.image_names[index] for index in images)
+            self.log.say(
+                f"step {step} is not finite and was skipped; images of the step on this rank: {names}"
+            )
         if figures:
-            lr = self.optimizer.param_groups[0]["lr"]
-            self.log.record("step", self.global_step, epoch=self.epoch, lr=lr, **figures)
+            self.log.record("step", self.global_step, epoch=self.epoch, lr=self.learner.lr, **figures)
         return {name: round(value, 4) for name, value in figures.items()}
+
+    def _dump(self, failed: FailedStep) -> non_finite.NonFiniteLossError:
+        """Leave a file that reproduces the step; its views are made again, which gives the same ones."""
+        parts = np.split(failed.images, self.config.accumulation)
+        batches = self.views.batches(self.epoch + 1, parts, views=(1, 2))
+        views = [(batch.views[0], batch.views[1]) for batch in batches]
+        names = [self.image_names[index] for index in failed.images]
+        path = non_finite.dump(self.learner, failed, names, views, self.checkpoints.folder)
+        return non_finite.refusal(failed, names, path)
 
     def _progress(self, steps: int, title: str, done: int = 0) -> tqdm:
         batch = self.config.batch_size
@@ -225,36 +232,9 @@ class Trainer:
             disable=None if self.world.is_main else True,
         )
 
-    def _save(self) -> None:
+    def _save(self, *, best: bool = False) -> None:
         self._record_losses()
         if self.world.is_main:
-            save_checkpoint(self._state(), self.checkpoint)
+            state = self.learner.state_dict() | self.losses.state_dict()
+            self.checkpoints.save({"epoch": self.epoch, "step": self.step, **state}, best=best)
         self.world.barrier()
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "config": asdict(self.config),
-            "arch": self.config.backbone.name,
-            "epoch": self.epoch,
-            "step": self.step,
-            "online_seg_head": self.model.online.seg_head.state_dict(),
-            "momentum_seg_head": self.model.momentum.state_dict(),
-            "predictor": self.model.online.predictor.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            **self.clustering.state_dict(),
-        }
-
-    def _load(self, state: dict[str, Any]) -> None:
-        differences = changed_settings(state["config"], asdict(self.config), MAY_CHANGE_ON_RESUME)
-        if differences:
-            raise ValueError(
-                f"{self.checkpoint} belongs to a run with other settings:\n  " + "\n  ".join(differences)
-            )
-        load_into(self.model.online.seg_head, state["online_seg_head"], self.checkpoint)
-        load_into(self.model.momentum, state["momentum_seg_head"], self.checkpoint)
-        load_into(self.model.online.predictor, state["predictor"], self.checkpoint)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.clustering.load_state_dict(state, self.world.device)
-        self.epoch, self.step = state["epoch"], state["step"]

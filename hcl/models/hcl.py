@@ -38,8 +38,12 @@ class HCL(nn.Module):
         self.momentum = deepcopy(self.online.seg_head).requires_grad_(False)
 
     @torch.no_grad()
-    def update_momentum(self, momentum: float) -> None:
+    def update_momentum(self, momentum: float, hold: Tensor | None = None) -> None:
         """Move the momentum head towards the online one: w ← m·w + (1 - m)·w_online.
+
+        Args:
+            momentum: m.
+            hold: 0-d bool on the model's device; where true, nothing moves, and the host need not know.
 
         Raises:
             ValueError: the momentum does not lie in [0, 1].
@@ -48,4 +52,9 @@ class HCL(nn.Module):
             raise ValueError(f"momentum is {momentum}; it must lie in [0, 1]")
         averaged: list[Tensor] = list(self.momentum.parameters())
         online: list[Tensor] = list(self.online.seg_head.parameters())
-        torch._foreach_lerp_(averaged, online, 1 - momentum)
+        share: float | Tensor = 1 - momentum
+        if hold is not None:
+            share = share * (~hold).to(averaged[0].dtype)
+        ways = torch._foreach_sub(online, averaged)
+        torch._foreach_mul_(ways, share)
+        torch._foreach_add_(averaged, ways)

@@ -51,7 +51,12 @@ def test_the_epoch_mode_leaves_the_centroids_alone_between_passes():
     mogo = clustering()
     mogo.refresh(0, [(rows(20, 0), rows(20, 1))])
     before = mogo.centroids
-    mogo.follow(rows(6, 2), torch.ones(6, dtype=torch.bool), torch.zeros(6, dtype=torch.int64))
+    mogo.follow(
+        rows(6, 2),
+        torch.ones(6, dtype=torch.bool),
+        torch.zeros(6, dtype=torch.int64),
+        hold=torch.tensor(False),
+    )
     assert mogo.centroids is before
 
 

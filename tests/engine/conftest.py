@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
-from hcl.data.scenes import write_scenes
 from hcl.engine.step import LossConfig, TrainingStep
-from tests.engine.support import ALONE, GoldenTraining, golden_model
+from tests.engine.support import ALONE, GoldenTraining, golden_model, tiny_run, write_tiny_scenes
 
 
 @pytest.fixture
@@ -20,7 +19,10 @@ def golden_training(golden, golden_pattern) -> Callable[..., GoldenTraining]:
     def make(dtype: torch.dtype = torch.float32) -> GoldenTraining:
         model = golden_model(vectors, backbone).to(dtype)
         optimizer = torch.optim.AdamW(
-            model.online.parameters(), lr=float(vectors["lr"]), weight_decay=float(vectors["weight_decay"])
+            model.online.parameters(),
+            lr=float(vectors["lr"]),
+            weight_decay=float(vectors["weight_decay"]),
+            fused=True,
         )
         clustering = MoGoClustering(ClusteringConfig(), seed=7, ranks=ALONE)
         clustering.centroids = Centroids(
@@ -42,31 +44,11 @@ def golden_training(golden, golden_pattern) -> Callable[..., GoldenTraining]:
 @pytest.fixture(scope="session")
 def scenes_root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("scenes") / "scenes"
-    write_scenes(root, train=12, val=4, size=96, seed=7)
+    write_tiny_scenes(root)
     return root
 
 
 @pytest.fixture
 def tiny_settings(scenes_root, tmp_path) -> dict:
     """Command-line settings of a run of 3 epochs of 3 steps, by dotted name."""
-    return {
-        "output": str(tmp_path / "run"),
-        "epochs": 3,
-        "batch_size": 4,
-        "log_every": 1,
-        "device": "cpu",
-        "data.kind": "scenes",
-        "data.root": str(scenes_root),
-        "data.split": "train",
-        "views.size": 64,
-        "backbone.name": "tiny",
-        "head.width": 24,
-        "head.hidden": 16,
-        "head.projection_dim": 8,
-        "head.heads": 2,
-        "clustering.foreground_clusters": 4,
-        "clustering.background_clusters": 4,
-        "clustering.sample_share": 1.0,
-        "optimiser.lr": 1e-3,
-        "optimiser.milestones": "[2]",
-    }
+    return tiny_run(scenes_root, tmp_path / "run")

@@ -1,12 +1,15 @@
 """What the engine's tests share: the golden model, and settings as a command line."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from hcl.data.scenes import write_scenes
 from hcl.distributed import World
+from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.step import TrainingStep
 from hcl.models.hcl import HCL
 from hcl.models.pm_vit import PMViT
@@ -49,6 +52,54 @@ def golden_model(vectors: dict[str, np.ndarray], backbone: dict[str, np.ndarray]
     return model
 
 
+def write_tiny_scenes(root: Path) -> None:
+    """A training set small enough to train on in seconds."""
+    write_scenes(root, train=12, val=4, size=96, seed=7)
+
+
+def tiny_run(scenes_root: Path, output: Path) -> dict:
+    """Command-line settings of a run of 3 epochs of 3 steps, by dotted name."""
+    return {
+        "output": str(output),
+        "epochs": 3,
+        "batch_size": 4,
+        "log_every": 1,
+        "device": "cpu",
+        "data.kind": "scenes",
+        "data.root": str(scenes_root),
+        "data.split": "train",
+        "views.size": 64,
+        "backbone.name": "tiny",
+        "head.width": 24,
+        "head.hidden": 16,
+        "head.projection_dim": 8,
+        "head.heads": 2,
+        "clustering.foreground_clusters": 4,
+        "clustering.background_clusters": 4,
+        "clustering.sample_share": 1.0,
+        "optimiser.lr": 1e-3,
+        "optimiser.milestones": "[2]",
+    }
+
+
 def arguments(settings: dict) -> list[str]:
     """The settings as a command line."""
     return [f"--{name}={value}" for name, value in settings.items()]
+
+
+def saved_state(folder: str | Path) -> dict:
+    """What a run has saved last, without its settings, which hold paths."""
+    state = load_checkpoint(Path(folder) / "checkpoint.pt")
+    del state["config"]
+    return state
+
+
+def same(left, right) -> bool:
+    """Whether two nested states are equal bit for bit."""
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right

@@ -2,28 +2,74 @@ import numpy as np
 import pytest
 import torch
 
-from hcl.engine.loss_record import LossRecord, NonFiniteLossError
-from hcl.engine.step import Losses
+from hcl.engine.loss_record import LossRecord
+from hcl.engine.step import Losses, Outcome
 
 
-def losses(*values: float) -> Losses:
-    return Losses(*torch.tensor(values))
+def outcome(*values: float, applied: bool = True) -> Outcome:
+    return Outcome(Losses(*torch.tensor(values)), torch.tensor(applied))
+
+
+def record_of(*totals: float) -> LossRecord:
+    record = LossRecord(batch_size=2)
+    for step, total in enumerate(totals):
+        record.add(step, outcome(total, 1, 1, 1), np.array([0]))
+    return record
 
 
 def test_the_mean_of_the_steps_since_the_last_record_is_given_once():
-    record = LossRecord(["a.jpg", "b.jpg"], batch_size=2)
-    record.add(1, losses(1, 2, 3, 4), np.array([0]))
-    record.add(2, losses(3, 4, 5, 6), np.array([1]))
-    figures = record.take()
+    record = LossRecord(batch_size=2)
+    record.add(1, outcome(1, 2, 3, 4), np.array([0]))
+    record.add(2, outcome(3, 4, 5, 6), np.array([1]))
+    figures = record.take().figures
     assert figures.pop("images_per_second") > 0
     assert figures == {"loss": 2, "loss_fg": 3, "loss_bg": 4, "loss_prediction": 5}
-    assert record.take() == {}
+    assert record.take().figures == {}
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_names_its_step_and_images(bad):
-    record = LossRecord(["a.jpg", "b.jpg", "c.jpg"], batch_size=2)
-    record.add(4, losses(1, 1, 1, 1), np.array([0]))
-    record.add(5, losses(bad, 1, bad, 1), np.array([2, 1]))
-    with pytest.raises(NonFiniteLossError, match=r"step 5 .*c\.jpg, b\.jpg"):
+def test_a_failed_step_is_told_with_its_images_and_counts_in_no_mean():
+    record = record_of(1.0)
+    record.add(5, outcome(float("nan"), 1, 1, 1, applied=False), np.array([2, 1]))
+    figures, failed = record.take()
+    assert figures["loss"] == 1
+    assert figures["skipped"] == record.skipped == 1
+    assert [step.step for step in failed] == [5]
+    assert failed[0].images.tolist() == [2, 1]
+    assert np.isnan(failed[0].losses["total"])
+
+
+def test_steps_that_all_failed_leave_no_losses_and_no_best_epoch():
+    record = LossRecord(batch_size=2)
+    record.add(1, outcome(float("inf"), 1, 1, 1, applied=False), np.array([0]))
+    assert set(record.take().figures) == {"images_per_second", "skipped"}
+    assert not record.end_epoch()
+
+
+def test_the_epoch_of_least_mean_loss_is_the_best():
+    record = LossRecord(batch_size=2)
+    best = []
+    for totals in ([3.0, 1.0], [1.0, 4.0], [1.0, 1.0], [1.0, 1.0]):
+        for total in totals:
+            record.add(1, outcome(total, 1, 1, 1), np.array([0]))
         record.take()
+        best.append(record.end_epoch())
+    assert best == [True, False, True, False]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3])
+def test_an_epoch_taken_up_by_another_record_has_the_same_mean(cut):
+    totals = [0.1, 0.7, 0.3]
+    record = record_of(*totals[:cut])
+    record.take()
+    other = record_of(*totals[cut:])
+    other.load_state_dict(record.state_dict())
+    other.take()
+    whole = record_of(*totals)
+    whole.take()
+    assert other.state_dict() == whole.state_dict()
+
+
+def test_a_checkpoint_without_a_record_starts_anew():
+    record = record_of(1.0)
+    record.load_state_dict({})
+    assert record.state_dict() == LossRecord(batch_size=2).state_dict()

@@ -12,8 +12,8 @@ import torch
 
 import train
 from hcl.engine import trainer
-from hcl.engine.checkpoint import load_checkpoint, save_checkpoint
-from tests.engine.support import arguments
+from hcl.engine.checkpoint import Checkpoints, load_checkpoint
+from tests.engine.support import arguments, same, saved_state
 
 ROOT = Path(__file__).parents[2]
 SIGNAL_IN_STEP = """
@@ -41,22 +41,6 @@ def run_with_signal(settings: dict, number: signal.Signals, step: int) -> int:
     ).returncode
 
 
-def same(left, right) -> bool:
-    if isinstance(left, torch.Tensor):
-        return torch.equal(left, right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, (list, tuple)):
-        return len(left) == len(right) and all(map(same, left, right))
-    return left == right
-
-
-def without_paths(path: str) -> dict:
-    state = load_checkpoint(Path(path) / "checkpoint.pt")
-    del state["config"]
-    return state
-
-
 def losses(path: str) -> list[tuple[int, float]]:
     lines = (Path(path) / "log.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
@@ -70,17 +54,17 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_bits(tiny_sett
     assert train.main(arguments(undisturbed)) == 0
 
     assert run_with_signal(settings, signal.SIGKILL, step=6) == -signal.SIGKILL
-    saved = without_paths(settings["output"])
+    saved = saved_state(settings["output"])
     assert (saved["epoch"], saved["step"]) == (1, 2)
     assert train.main([*arguments(settings), "--resume"]) == 0
 
-    assert same(without_paths(settings["output"]), without_paths(undisturbed["output"]))
+    assert same(saved_state(settings["output"]), saved_state(undisturbed["output"]))
     assert losses(settings["output"]) == losses(undisturbed["output"])
 
 
 def test_sigterm_saves_and_exits(tiny_settings):
     assert run_with_signal(tiny_settings, signal.SIGTERM, step=5) == 143
-    saved = without_paths(tiny_settings["output"])
+    saved = saved_state(tiny_settings["output"])
     assert (saved["epoch"], saved["step"]) == (1, 2)
 
 
@@ -110,13 +94,28 @@ def test_resuming_with_other_settings_is_refused_by_name(tiny_settings, capsys):
     assert "optimiser.lr: 0.001 -> 0.5" in capsys.readouterr().err
 
 
+def test_a_checkpoint_from_before_these_settings_and_records_is_continued(tiny_settings):
+    assert train.main(arguments(tiny_settings | {"epochs": 1})) == 0
+    path = Path(tiny_settings["output"]) / "checkpoint.pt"
+    state = load_checkpoint(path)
+    for name in ("epoch_loss_sum", "epoch_loss_steps", "best_loss", "skipped_steps"):
+        del state[name]
+    for name in ("deterministic", "checkpoints_kept", "on_non_finite"):
+        del state["config"][name]
+    del state["config"]["clustering"]["k"]
+    state["optimizer"]["param_groups"][0]["fused"] = None
+    Checkpoints(path.parent).save(state)
+    assert train.main([*arguments(tiny_settings), "--resume"]) == 0
+    assert saved_state(path.parent)["epoch"] == 3
+
+
 def test_a_checkpoint_of_another_width_is_refused_by_key(tiny_settings, capsys):
     settings = tiny_settings | {"epochs": 1}
     assert train.main(arguments(settings)) == 0
     path = Path(settings["output"]) / "checkpoint.pt"
     state = load_checkpoint(path)
     state["online_seg_head"]["norm.weight"] = torch.ones(7)
-    save_checkpoint(state, path)
+    Checkpoints(path.parent).save(state)
     assert train.main([*arguments(settings), "--resume"]) == 2
     error = capsys.readouterr().err
     assert "norm.weight" in error

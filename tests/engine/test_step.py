@@ -34,7 +34,7 @@ def test_four_steps_give_the_published_losses_and_weights(golden_training):
     """
     training, exact = golden_training(), golden_training(torch.float64)
     for number, expected in enumerate(training.vectors["losses"]):
-        losses = training.step([training.views(number)])
+        losses = training.step([training.views(number)]).losses
         np.testing.assert_allclose(torch.stack(losses), expected, atol=1e-5, rtol=0)
         exact.step([exact.views(number)])
     published_weights = weights(training.vectors, "final.")
@@ -51,7 +51,7 @@ def test_four_steps_give_the_published_losses_and_weights(golden_training):
 def test_the_published_algorithm_gives_the_same_losses(golden_training):
     vectors, model, step, views = golden_training()
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    ours = [torch.stack(step([views(number)])) for number in range(3)]
+    ours = [torch.stack(step([views(number)]).losses) for number in range(3)]
 
     model.load_state_dict(start)
     optimizer = torch.optim.AdamW(
@@ -77,8 +77,8 @@ def test_accumulation_changes_no_loss_and_no_gradient(golden_training):
     whole, parts = golden_training(), golden_training()
     first, second = whole.views(0)
     losses = [
-        torch.stack(whole.step([(first, second)])),
-        torch.stack(parts.step([(first[:1], second[:1]), (first[1:], second[1:])])),
+        torch.stack(whole.step([(first, second)]).losses),
+        torch.stack(parts.step([(first[:1], second[:1]), (first[1:], second[1:])]).losses),
     ]
     torch.testing.assert_close(*losses, atol=1e-6, rtol=0)
     pairs = zip(whole.model.online.parameters(), parts.model.online.parameters(), strict=True)
@@ -112,4 +112,4 @@ def test_a_nan_in_an_image_reaches_the_loss(golden_training, view):
     _, _, step, views = golden_training()
     pair = views(0)
     pair[view][0, 0, 5, 5] = torch.nan
-    assert not torch.isfinite(step([pair]).total)
+    assert not torch.isfinite(step([pair]).losses.total)

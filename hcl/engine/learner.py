@@ -1,0 +1,100 @@
+"""What is trained and what trains it: model, optimiser, clusters, and their state as a whole."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hcl.clustering.mogo import MoGoClustering
+from hcl.distributed import World
+from hcl.engine.checkpoint import changed_settings
+from hcl.engine.config import MAY_CHANGE_ON_RESUME, TrainConfig, config_from
+from hcl.engine.step import TrainingStep
+from hcl.models.backbones import build_backbone
+from hcl.models.hcl import HCL
+from hcl.models.weights import load_into
+
+
+class Learner:
+    """Builds all that one configuration says about learning, on this rank's device.
+
+    Attributes:
+        training_step: takes one optimiser step.
+        clustering: the token banks and their clusters.
+        schedule: of the learning rate, one step an epoch.
+    """
+
+    def __init__(self, config: TrainConfig, world: World) -> None:
+        self.config = config
+        self.world = world
+        self.model = self._build_model()
+        # The fused form is the one that leaves out an update without asking the host.
+        self.optimizer = torch.optim.AdamW(
+            self.model.online.parameters(),
+            lr=config.optimiser.lr,
+            weight_decay=config.optimiser.weight_decay,
+            fused=True,
+        )
+        self.schedule = torch.optim.lr_scheduler.MultiStepLR(
+            self.optimizer, config.optimiser.milestones, config.optimiser.gamma
+        )
+        self.clustering = MoGoClustering(config.clustering, seed=config.seed, ranks=world)
+        self.training_step = TrainingStep(
+            self.model,
+            self.optimizer,
+            self.clustering,
+            config.loss,
+            world=world,
+            precision=config.precision,
+            halt=config.on_non_finite == "stop",
+        )
+
+    def _build_model(self) -> HCL:
+        torch.manual_seed(self.config.seed)
+        model = HCL(build_backbone(self.config.backbone), self.config.head).to(self.world.device)
+        if self.config.compile:
+            heads = (model.online.seg_head, model.momentum)
+            for block in (*model.backbone.vit.blocks, *(head.seg_head for head in heads)):
+                block.compile(fullgraph=True)
+        return model
+
+    @property
+    def lr(self) -> float:
+        """The learning rate now."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a later process needs to go on, under the published program's keys where it has them."""
+        return {
+            "config": asdict(self.config),
+            "arch": self.config.backbone.name,
+            "online_seg_head": self.model.online.seg_head.state_dict(),
+            "momentum_seg_head": self.model.momentum.state_dict(),
+            "predictor": self.model.online.predictor.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            **self.clustering.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
+        """Take over what `state_dict` gave.
+
+        Args:
+            state: of a run with the same settings, but for those that a resumed run may change.
+            path: where it comes from, for errors.
+
+        Raises:
+            ValueError: the settings differ; the message lists them.
+            CheckpointError: weights are missing or of another shape.
+        """
+        saved = asdict(config_from(state["config"], path))
+        if differences := changed_settings(saved, asdict(self.config), MAY_CHANGE_ON_RESUME):
+            raise ValueError(f"{path} belongs to a run with other settings:\n  " + "\n  ".join(differences))
+        load_into(self.model.online.seg_head, state["online_seg_head"], path)
+        load_into(self.model.momentum, state["momentum_seg_head"], path)
+        load_into(self.model.online.predictor, state["predictor"], path)
+        groups = [{**group, "fused": True} for group in state["optimizer"]["param_groups"]]
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        self.schedule.load_state_dict(state["schedule"])
+        self.clustering.load_state_dict(state, self.world.device)

@@ -1,0 +1,83 @@
+"""A step that came to NaN or infinity: a dump, and ``python -m hcl.engine.non_finite FILE`` computes it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hcl.distributed import World
+from hcl.engine.checkpoint import FORMAT, load_checkpoint
+from hcl.engine.config import config_from
+from hcl.engine.learner import Learner
+from hcl.engine.loss_record import FailedStep
+from hcl.engine.step import Losses, Views
+from hcl.files import written_whole
+from hcl.models.weights import CheckpointError
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A loss or gradient became NaN or infinite; the message names the step, its images and the dump."""
+
+
+def dump(
+    learner: Learner, failed: FailedStep, image_names: list[str], views: list[Views], folder: Path
+) -> Path:
+    """Write a file that reproduces a failed step.
+
+    Args:
+        learner: halted by the step, so that its weights and centroids are those that the step saw.
+        failed: the step.
+        image_names: of this rank's images.
+        views: this rank's micro-batches, as `TrainingStep` took them.
+        folder: of the run.
+
+    Returns:
+        The file: a checkpoint without token banks, and beside it ``failed_step``, ``images`` (names),
+        ``indices``, ``losses`` and ``views``.
+    """
+    rank = f"_rank_{learner.world.rank}" if learner.world.size > 1 else ""
+    path = folder / f"non_finite_step_{failed.step}{rank}.pt"
+    state = learner.state_dict() | {"bank_foreground": None, "bank_background": None}
+    extra = {
+        "failed_step": failed.step,
+        "images": image_names,
+        "indices": failed.images.tolist(),
+        "losses": failed.losses,
+        "views": [(first.cpu(), second.cpu()) for first, second in views],
+    }
+    with written_whole(path) as file:
+        torch.save({"format": FORMAT, **state, **extra}, file)
+    return path
+
+
+def refusal(failed: FailedStep, image_names: list[str], path: Path) -> NonFiniteLossError:
+    """The error that tells of a failed step."""
+    figures = ", ".join(f"{name} {value}" for name, value in failed.losses.items())
+    return NonFiniteLossError(
+        f"step {failed.step} is not finite in loss or gradient ({figures}); images of the step on this rank: "
+        f"{', '.join(image_names)}. It touched no weight; python -m hcl.engine.non_finite {path} computes it "
+        "again, and --on_non_finite skip would leave such steps out"
+    )
+
+
+def replay(path: Path) -> Losses:
+    """Compute the failed step of a dump again, on the CPU.
+
+    A dump of one rank among several holds that rank's images only, and means run over these.
+
+    Raises:
+        FileNotFoundError, CheckpointError: the file is not there, damaged, or no such dump.
+    """
+    state: dict[str, Any] = load_checkpoint(path)
+    if "failed_step" not in state:
+        raise CheckpointError(f"{path} is no dump of a failed step")
+    learner = Learner(config_from(state["config"], path), World(0, 1, torch.device("cpu")))
+    learner.load_state_dict(state, path)
+    learner.training_step.halted.fill_(True)
+    return learner.training_step(state["views"]).losses
+
+
+if __name__ == "__main__":
+    for name, value in replay(Path(sys.argv[1]))._asdict().items():
+        print(f"{name} {value.item()}")

@@ -1,0 +1,43 @@
+"""One run a folder."""
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make a run's folder and keep other runs out of it until the block or the process ends, however it ends.
+
+    Raises:
+        FileExistsError: another run has it; the message names its process.
+        OSError: the folder cannot be made or written to.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
+        (folder / LOCK).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    except Timeout:
+        holder = (folder / LOCK).read_text(encoding="utf-8")
+        raise FileExistsError(
+            f"another run is writing to {folder} ({holder}): let it end first, or choose another --output"
+        ) from None
+    except OSError as error:
+        lock.release()
+        raise OSError(
+            f"the output folder {folder} cannot be written to ({error.strerror}): choose another --output"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,59 @@
+"""What a long run holds on to: ``python -m tests.faults.growth STEPS ...`` with train.py's command line.
+
+Prints one JSON object: memory (bytes), open files, threads and child processes at points along the run, and
+by how many bytes a step memory grew from the third quarter of the run to the fourth.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+import train
+from hcl.engine.step import TrainingStep
+
+POINTS = 40
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def holdings() -> dict[str, int]:
+    """What this process holds now."""
+    process = Path("/proc/self")
+    return {
+        "memory": int((process / "statm").read_text().split()[1]) * PAGE,
+        "files": len(list((process / "fd").iterdir())),
+        "threads": len(list((process / "task").iterdir())),
+        "children": sum(len(path.read_text().split()) for path in process.glob("task/*/children")),
+    }
+
+
+def growth(steps: int, arguments: list[str]) -> dict:
+    """Train with these arguments, looking at the process at 40 equal distances over ``steps`` steps."""
+    original, done = TrainingStep.__call__, 0
+    seen: list[dict[str, int]] = []
+
+    def counting(self, views):
+        nonlocal done
+        done += 1
+        if done % (steps // POINTS) == 0:
+            seen.append({"step": done, **holdings()})
+        return original(self, views)
+
+    with mock.patch.object(TrainingStep, "__call__", counting):
+        status = train.main(arguments)
+    third, fourth = (
+        np.median([point["memory"] for point in seen[n * POINTS // 4 :][: POINTS // 4]]) for n in (2, 3)
+    )
+    return {
+        "status": status,
+        "steps": done,
+        "bytes_per_step": round(float(fourth - third) / (steps / 4)),
+        "seen": seen[:POINTS],
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(growth(int(sys.argv[1]), sys.argv[2:])))

@@ -1,0 +1,77 @@
+"""Train and be struck by a signal at one moment: ``python -m tests.faults.struck POINT CALL SIGNAL ...``.
+
+The signal comes at the CALL-th time that the run passes the point; the rest is the command line of train.py.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import train
+from hcl.engine import checkpoint, trainer
+from hcl.engine.run_log import RunLog
+from hcl.engine.step import TrainingStep
+from kernels.kmeans import lloyd
+
+POINTS: dict[str, tuple[Any, str]] = {
+    "step": (TrainingStep, "__call__"),
+    "bank": (trainer, "sample_tokens"),
+    "k-means": (lloyd, "lloyd_step"),
+    "write": (checkpoint, "_write"),
+    "rename": (Path, "replace"),
+    "log": (RunLog, "record"),
+}
+"""Where a run can be struck: before the function is called, and in the middle of a checkpoint for "write"."""
+
+Strike = Callable[[], None]
+
+
+class _Pipe:
+    """A file that something is done to at its third write: the archive has begun and is not complete."""
+
+    def __init__(self, file: Any, strike: Strike) -> None:
+        self._file, self._strike, self._writes = file, strike, 0
+
+    def write(self, data: Any) -> int:
+        self._writes += 1
+        if self._writes == 3:
+            self._strike()
+        return self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@contextmanager
+def struck(point: str, call: int, strike: Strike) -> Iterator[None]:
+    """Do something to the program the ``call``-th time that it passes a point."""
+    owner, name = POINTS[point]
+    original, calls = getattr(owner, name), 0
+
+    def passing(*positional: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call and point == "write":
+            state, file = positional
+            return original(state, _Pipe(file, strike))
+        if calls == call:
+            strike()
+        return original(*positional, **named)
+
+    with mock.patch.object(owner, name, passing):
+        yield
+
+
+def main(point: str, call: str, number: str, *arguments: str) -> int:
+    """Train with a signal to come; returns the exit status of train.py, where the signal leaves one."""
+    with struck(point, int(call), lambda: os.kill(os.getpid(), signal.Signals[number])):
+        return train.main(list(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

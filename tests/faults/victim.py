@@ -1,0 +1,88 @@
+"""The run that faults are put to: it lasts seconds, saves itself often and is the same every time."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hcl.engine.checkpoint import Checkpoints, load_checkpoint
+from tests.engine.support import arguments
+
+ROOT = Path(__file__).parents[2]
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py")
+
+
+class Victim:
+    """One run in one folder.
+
+    Args:
+        settings: of train.py, by dotted name.
+        program: what Python is to run, for instance `TORCHRUN`.
+    """
+
+    def __init__(self, settings: dict, program: tuple[str, ...] = ("train.py",)) -> None:
+        self.settings, self.program = settings, program
+        self.folder = Path(settings["output"])
+
+    def start(self, *flags: str, program: tuple[str, ...] | None = None) -> subprocess.Popen:
+        """Begin the run, or with ``--resume`` continue it."""
+        command = [sys.executable, *(program or self.program), *arguments(self.settings), *flags]
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    def finish(self, *flags: str) -> tuple[int, str]:
+        """Let it run to its end; the exit status and what it said."""
+        process = self.start(*flags)
+        _, said = process.communicate(timeout=300)
+        return process.returncode, said
+
+    def saved(self) -> int:
+        """The step of the newest checkpoint, which must be sound; 0 before there is one."""
+        if not Checkpoints(self.folder).existing():
+            return 0
+        state = load_checkpoint(Checkpoints(self.folder).load().path)
+        return state["epoch"] * self.steps_per_epoch + state["step"]
+
+    def logged(self) -> int:
+        """The last step that the log tells of."""
+        log = self.folder / "log.jsonl"
+        lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+        steps = [json.loads(line) for line in lines if line.endswith("\n")]
+        return max((record["step"] for record in steps if record["kind"] == "step"), default=0)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Of the twelve images of the training set."""
+        return 12 // self.settings["batch_size"]
+
+    @property
+    def begun(self) -> int:
+        """How often the run has come as far as opening its log."""
+        return len(list(self.folder.glob("events.*")))
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait for something to become true, and tell whether it did."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+def children(parent: int) -> list[int]:
+    """The processes that a process has started."""
+    try:
+        return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
