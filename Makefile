@@ -5,7 +5,7 @@ EXTRA ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 STAMP := .venv/installed-$(EXTRA)
 BIN := .venv/bin
 
-.PHONY: setup demo test check kernels clean
+.PHONY: setup demo test check kernels faults clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,9 @@ check: setup
 
 kernels: setup
 	$(BIN)/python -m benchmarks.compile_report
+
+faults: setup
+	$(BIN)/python -m tests.faults.campaign
 
 clean:
 	rm -rf .venv build *.egg-info

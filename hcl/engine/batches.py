@@ -59,6 +59,11 @@ class Batches:
         )
         return list(steps[first_step:, :, self.world.rank].reshape(-1, self.micro_batch_size))
 
+    def step(self, epoch: int, number: int) -> np.ndarray:
+        """The image indices of one step on all ranks, ``number`` counted from 0 in the epoch."""
+        order = generator(self.seed, "order", epoch).permutation(self.images)
+        return order[number * self.batch_size :][: self.batch_size]
+
     def whole_set(self) -> list[np.ndarray]:
         """This rank's contiguous share of all images in their own order; the last array may be shorter."""
         share = np.arange(self.images)[self.world.slice(self.images)]

@@ -22,13 +22,19 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[StopRequest]:
-    """Note SIGTERM and the first SIGINT instead of dying of them; a second SIGINT interrupts as usual."""
+def stop_on_signal(*, insist: bool = True) -> Iterator[StopRequest]:
+    """Note SIGTERM and SIGINT instead of dying of them.
+
+    Args:
+        insist: whether a SIGINT after another signal interrupts as usual. Not among ranks: there Ctrl-C comes
+            twice, from the terminal and from torchrun, which also ends whoever does not stop in time.
+    """
     request = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
         request.received = signal.Signals(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if insist:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -12,10 +12,9 @@ from hcl.engine.step import Losses, Outcome
 
 
 class FailedStep(NamedTuple):
-    """A step whose update was left out: its number, this rank's images by data-set index, its losses."""
+    """A step whose update was left out, and its losses."""
 
     step: int
-    images: np.ndarray
     losses: dict[str, float]
 
 
@@ -38,7 +37,7 @@ class LossRecord:
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
-        self._pending: list[tuple[int, Tensor, np.ndarray]] = []
+        self._pending: list[tuple[int, Tensor]] = []
         self._epoch_sum, self._epoch_steps = 0.0, 0
         self._best = math.inf
         self.skipped = 0
@@ -48,10 +47,10 @@ class LossRecord:
         """Begin to count time here."""
         self._since = time.perf_counter()
 
-    def add(self, step: int, outcome: Outcome, images: np.ndarray) -> None:
-        """Note one step and the data-set indices of this rank's images in it."""
+    def add(self, step: int, outcome: Outcome) -> None:
+        """Note what one step came to."""
         row = torch.stack([*outcome.losses, outcome.applied.to(outcome.losses.total.dtype)])
-        self._pending.append((step, row, images))
+        self._pending.append((step, row))
 
     def take(self) -> Taken:
         """What the steps since the last call came to.
@@ -62,16 +61,16 @@ class LossRecord:
         """
         if not self._pending:
             return Taken({}, [])
-        rows = torch.stack([row for _, row, _ in self._pending]).tolist()
+        rows = torch.stack([row for _, row in self._pending]).tolist()
         figures = {"images_per_second": len(rows) * self._batch_size / (time.perf_counter() - self._since)}
         applied = [row[:-1] for row in rows if row[-1]]
         if applied:
             names = ("loss", "loss_fg", "loss_bg", "loss_prediction")
             figures = dict(zip(names, np.mean(applied, axis=0).tolist(), strict=True)) | figures
         failed = [
-            FailedStep(step, images, dict(zip(Losses._fields, row, strict=False)))
-            for (step, _, images), row in zip(self._pending, rows, strict=True)
-            if not row[-1]
+            FailedStep(step, dict(zip(Losses._fields, losses, strict=True)))
+            for (step, _), (*losses, kept) in zip(self._pending, rows, strict=True)
+            if not kept
         ]
         if failed:
             figures["skipped"] = len(failed)

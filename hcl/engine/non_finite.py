@@ -21,28 +21,27 @@ class NonFiniteLossError(FloatingPointError):
 
 
 def dump(
-    learner: Learner, failed: FailedStep, image_names: list[str], views: list[Views], folder: Path
+    learner: Learner, failed: FailedStep, images: dict[int, str], views: list[Views], folder: Path
 ) -> Path:
     """Write a file that reproduces a failed step.
 
     Args:
         learner: halted by the step, so that its weights and centroids are those that the step saw.
         failed: the step.
-        image_names: of this rank's images.
+        images: of the step on this rank, names by data-set index in the order of the views.
         views: this rank's micro-batches, as `TrainingStep` took them.
         folder: of the run.
 
     Returns:
-        The file: a checkpoint without token banks, and beside it ``failed_step``, ``images`` (names),
-        ``indices``, ``losses`` and ``views``.
+        The file: a checkpoint without token banks, and beside it ``failed_step``, ``images``, ``losses`` and
+        ``views``.
     """
     rank = f"_rank_{learner.world.rank}" if learner.world.size > 1 else ""
     path = folder / f"non_finite_step_{failed.step}{rank}.pt"
     state = learner.state_dict() | {"bank_foreground": None, "bank_background": None}
     extra = {
         "failed_step": failed.step,
-        "images": image_names,
-        "indices": failed.images.tolist(),
+        "images": images,
         "losses": failed.losses,
         "views": [(first.cpu(), second.cpu()) for first, second in views],
     }
@@ -51,13 +50,13 @@ def dump(
     return path
 
 
-def refusal(failed: FailedStep, image_names: list[str], path: Path) -> NonFiniteLossError:
-    """The error that tells of a failed step."""
+def refusal(failed: FailedStep, images: str, path: Path) -> NonFiniteLossError:
+    """The error that tells of a failed step, its images and its dump."""
     figures = ", ".join(f"{name} {value}" for name, value in failed.losses.items())
     return NonFiniteLossError(
-        f"step {failed.step} is not finite in loss or gradient ({figures}); images of the step on this rank: "
-        f"{', '.join(image_names)}. It touched no weight; python -m hcl.engine.non_finite {path} computes it "
-        "again, and --on_non_finite skip would leave such steps out"
+        f"step {failed.step} is not finite in loss or gradient ({figures}) and touched nothing; its images: "
+        f"{images}. python -m hcl.engine.non_finite {path} computes it again; "
+        "--on_non_finite skip would leave such steps out"
     )
 
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
@@ -88,7 +87,7 @@ class Trainer:
         )
         if skipped := self.views.dataset.skipped:
             self.log.record("skipped", self.global_step, count=len(skipped), files=list(skipped))
-        with stop_on_signal() as self.stop:
+        with stop_on_signal(insist=self.world.size == 1) as self.stop:
             try:
                 while self.epoch < self.config.epochs:
                     if self.step == 0 and self.learner.clustering.due(self.epoch):
@@ -161,10 +160,10 @@ class Trainer:
         with self._progress(
             self.batches.steps_per_epoch, f"epoch {self.epoch + 1}/{self.config.epochs}", self.step
         ) as bar:
-            for indices, views in self._steps():
+            for views in self._steps():
                 outcome = self.learner.training_step(views)
                 self.step += 1
-                self.losses.add(self.global_step, outcome, indices)
+                self.losses.add(self.global_step, outcome)
                 bar.update(self.config.batch_size)
                 if self.step % self.config.log_every == 0:
                     bar.set_postfix(self._record_losses())
@@ -179,19 +178,16 @@ class Trainer:
         self.learner.schedule.step()
         self._save(best=self.losses.end_epoch())
 
-    def _steps(self) -> Iterator[tuple[np.ndarray, list[Views]]]:
-        """The rest of the epoch: for each step, this rank's image indices and micro-batches of two views."""
+    def _steps(self) -> Iterator[list[Views]]:
+        """The rest of the epoch: for each step, this rank's micro-batches of two views."""
         stream = self.views.batches(
             self.epoch + 1, self.batches.training(self.epoch, self.step), views=(1, 2)
         )
-        group = []
+        group: list[Views] = []
         for batch in stream:
-            group.append(batch)
+            group.append((batch.views[0], batch.views[1]))
             if len(group) == self.config.accumulation:
-                yield (
-                    np.concatenate([part.indices for part in group]),
-                    [(part.views[0], part.views[1]) for part in group],
-                )
+                yield group
                 group = []
 
     def _interrupted(self) -> bool:
@@ -204,23 +200,28 @@ class Trainer:
         figures, failed = self.losses.take()
         if failed and self.config.on_non_finite == "stop":
             raise self._dump(failed[0])
-        for step, images, _ in failed:
-            names = ", ".join(self.image_names[index] for index in images)
-            self.log.say(
-                f"step {step} is not finite and was skipped; images of the step on this rank: {names}"
-            )
+        for step in failed:
+            self.log.say(f"step {step.step} is not finite and was skipped; its images: {self._images(step)}")
         if figures:
             self.log.record("step", self.global_step, epoch=self.epoch, lr=self.learner.lr, **figures)
         return {name: round(value, 4) for name, value in figures.items()}
 
+    def _place(self, failed: FailedStep) -> int:
+        """Where a step of the current epoch stands in it, from 0."""
+        return failed.step - 1 - self.epoch * self.batches.steps_per_epoch
+
+    def _images(self, failed: FailedStep) -> str:
+        indices = self.batches.step(self.epoch, self._place(failed))
+        return ", ".join(self.image_names[index] for index in indices)
+
     def _dump(self, failed: FailedStep) -> non_finite.NonFiniteLossError:
         """Leave a file that reproduces the step; its views are made again, which gives the same ones."""
-        parts = np.split(failed.images, self.config.accumulation)
+        parts = self.batches.training(self.epoch, self._place(failed))[: self.config.accumulation]
         batches = self.views.batches(self.epoch + 1, parts, views=(1, 2))
+        images = {int(index): self.image_names[index] for part in parts for index in part}
         views = [(batch.views[0], batch.views[1]) for batch in batches]
-        names = [self.image_names[index] for index in failed.images]
-        path = non_finite.dump(self.learner, failed, names, views, self.checkpoints.folder)
-        return non_finite.refusal(failed, names, path)
+        path = non_finite.dump(self.learner, failed, images, views, self.checkpoints.folder)
+        return non_finite.refusal(failed, self._images(failed), path)
 
     def _progress(self, steps: int, title: str, done: int = 0) -> tqdm:
         batch = self.config.batch_size

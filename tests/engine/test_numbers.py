@@ -65,9 +65,7 @@ def test_a_nan_stops_the_run_with_a_dump_that_computes_it_again(
 
     monkeypatch.undo()
     content = load_checkpoint(dump)
-    assert (
-        content["indices"][content["images"].index(next(n for n in content["images"] if "00005" in n))] == 5
-    )
+    assert "train_00005" in content["images"][5]
     assert 1 <= content["failed_step"] <= 3
     assert len(content["views"]) == accumulation
     again = replay(dump)

@@ -54,7 +54,9 @@ def faults(kills: int) -> dict[str, Fault]:
     for rank in (0, 1):
         table[f"rank {rank} of 2 killed"] = each(trials.rank_killed, several(5), rank)
     return table | {
-        "torchrun killed": each(trials.launcher_killed, several(5)),
+        "torchrun killed": each(trials.launcher_signalled, several(5), signal.SIGKILL),
+        "torchrun told to end": each(trials.launcher_signalled, several(5), signal.SIGTERM),
+        "Ctrl-C on torchrun": each(trials.launcher_signalled, several(5), signal.SIGINT),
         "disk full": each(trials.disk_full, several(15)),
         "read-only folder": each(trials.read_only, several(5)),
         "checkpoint truncated": each(trials.damaged, several(15), "truncated"),

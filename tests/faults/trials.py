@@ -158,22 +158,26 @@ def rank_killed(shop: Workshop, rank: int) -> Trial:
     return shop.finished(victim, expected=shop.expected_of_ranks)
 
 
-def launcher_killed(shop: Workshop) -> Trial:
-    """Kill torchrun; its two ranks must save and end by themselves within half a minute."""
+def launcher_signalled(shop: Workshop, number: signal.Signals) -> Trial:
+    """Signal torchrun, and with SIGINT its ranks as a terminal does: they must save and end in 30 seconds."""
     shop.ranks()
     victim = shop.victim(TORCHRUN)
     launcher = victim.start()
     until(lambda: victim.begun == 1, 120)
     ranks = children(launcher.pid)
     time.sleep(shop.rng.uniform(0, shop.seconds_of_ranks))
-    launcher.kill()
-    launcher.wait()
+    if number == signal.SIGINT:
+        os.killpg(launcher.pid, number)
+    else:
+        launcher.send_signal(number)
     bounded = until(lambda: not any(map(alive, ranks)), 30)
-    launcher.stderr.close()
     if not bounded:
         for pid in ranks:
             os.kill(pid, signal.SIGKILL)
         return Trial(False, 0, "ranks left behind")
+    _, said = launcher.communicate(timeout=60)
+    if f"stopped by {signal.SIGTERM.name if number != signal.SIGINT else 'SIGINT'}" not in said:
+        return Trial(launcher.returncode == 0, 0, f"status {launcher.returncode}: {said[-300:]}")
     return shop.finished(victim, expected=shop.expected_of_ranks)
 
 

@@ -30,7 +30,12 @@ class Victim:
         """Begin the run, or with ``--resume`` continue it."""
         command = [sys.executable, *(program or self.program), *arguments(self.settings), *flags]
         return subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=ROOT,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def finish(self, *flags: str) -> tuple[int, str]:
