@@ -1,11 +1,7 @@
-"""Train and be struck by a signal at one moment: ``python -m tests.faults.struck POINT CALL SIGNAL ...``.
-
-The signal comes at the CALL-th time that the run passes the point; the rest is the command line of train.py.
-"""
+"""Training that is struck by a signal, or whatever else, at a chosen moment."""
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,10 +64,9 @@ def struck(point: str, call: int, strike: Strike) -> Iterator[None]:
 
 
 def main(point: str, call: str, number: str, *arguments: str) -> int:
-    """Train with a signal to come; returns the exit status of train.py, where the signal leaves one."""
+    """Train with a signal to come the ``call``-th time that the run passes a point.
+
+    Returns the exit status of train.py, where the signal leaves one; ``arguments`` are its command line.
+    """
     with struck(point, int(call), lambda: os.kill(os.getpid(), signal.Signals[number])):
         return train.main(list(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

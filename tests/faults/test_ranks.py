@@ -8,13 +8,13 @@ import pytest
 import train
 from hcl.engine.checkpoint import load_checkpoint
 from tests.engine.support import arguments
-from tests.faults.victim import TORCHRUN, Victim, alive, children, until
+from tests.faults.victim import Victim, alive, children, until
 
 
 @pytest.fixture
 def launched(settings):
     """The launcher of two ranks that have saved a checkpoint and are far from done, and their run."""
-    victim = Victim(settings | {"epochs": 400}, TORCHRUN)
+    victim = Victim(settings | {"epochs": 400}, ranks=True)
     launcher = victim.start()
     assert until((victim.folder / "checkpoint.pt").exists, 60)
     yield launcher, victim

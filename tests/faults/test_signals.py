@@ -17,7 +17,7 @@ MOMENTS = [("write", 5), ("rename", 11), ("bank", 4), ("k-means", 16)]
 
 @pytest.mark.parametrize(("point", "call"), MOMENTS[:2])
 def test_killed_at_the_worst_moment_the_run_continues_to_the_same_bits(settings, continues, point, call):
-    victim = Victim(settings, ("-m", "tests.faults.struck", point, str(call), "SIGKILL"))
+    victim = Victim(settings, strike=(point, str(call), "SIGKILL"))
     assert victim.finish()[0] == -signal.SIGKILL
     saved = Checkpoints(Path(settings["output"])).load().state
     assert saved["epoch"] >= 1

@@ -19,7 +19,7 @@ import train
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
 from hcl.models.weights import CheckpointError
 from tests.engine.support import arguments, same, saved_state, tiny_run, write_tiny_scenes
-from tests.faults.victim import TORCHRUN, Victim, alive, children, until
+from tests.faults.victim import Victim, alive, children, until
 
 EPOCHS, EVERY = 12, 2
 SAVES = {signal.SIGTERM, signal.SIGINT}
@@ -47,16 +47,19 @@ class Workshop:
         self.runs = 0
         self.scenes = folder / "scenes"
         write_tiny_scenes(self.scenes)
-        self.expected, self.seconds = self._undisturbed(("train.py",))
+        self.expected, self.seconds = self._undisturbed()
 
-    def victim(self, program: tuple[str, ...] = ("train.py",), folder: Path | None = None) -> Victim:
+    def victim(
+        self, *, folder: Path | None = None, strike: tuple[str, ...] = (), ranks: bool = False
+    ) -> Victim:
         """A run that has not begun, of 36 steps in 12 epochs, with a checkpoint every second step."""
         self.runs += 1
         settings = tiny_run(self.scenes, folder or self.folder / f"run{self.runs}")
-        return Victim(settings | {"epochs": EPOCHS, "checkpoint_every": EVERY}, program)
+        settings |= {"epochs": EPOCHS, "checkpoint_every": EVERY}
+        return Victim(settings, strike=strike, ranks=ranks)
 
-    def _undisturbed(self, program: tuple[str, ...]) -> tuple[dict, float]:
-        victim = self.victim(program)
+    def _undisturbed(self, *, ranks: bool = False) -> tuple[dict, float]:
+        victim = self.victim(ranks=ranks)
         process = victim.start()
         until(lambda: victim.begun == 1, 120)
         begun = time.monotonic()
@@ -66,7 +69,7 @@ class Workshop:
     def ranks(self) -> None:
         """Find out the same of two ranks, once."""
         if not hasattr(self, "expected_of_ranks"):
-            self.expected_of_ranks, self.seconds_of_ranks = self._undisturbed(TORCHRUN)
+            self.expected_of_ranks, self.seconds_of_ranks = self._undisturbed(ranks=True)
 
     def finished(self, victim: Victim, *, expected: dict | None = None) -> Trial:
         """Continue a run to its end and hold it against the undisturbed one."""
@@ -117,11 +120,11 @@ def _after_signal(victim: Victim, number: signal.Signals, status: int, said: str
 def struck(shop: Workshop, point: str, number: signal.Signals, calls: int) -> Trial:
     """Signal a run the moment that it passes one of its points, a random time that it does."""
     call = str(shop.rng.randint(1, calls))
-    victim = shop.victim(("-m", "tests.faults.struck", point, call, number.name))
+    victim = shop.victim(strike=(point, call, number.name))
     status, said = victim.finish()
     if status not in (143, -number) or "Traceback" in said:
         return Trial(False, 0, f"status {status}: {said[-300:]}")
-    victim.program = ("train.py",)
+    victim.strike = ()
     return shop.finished(victim)
 
 
@@ -143,7 +146,7 @@ def interrupted_twice(shop: Workshop) -> Trial:
 def rank_killed(shop: Workshop, rank: int) -> Trial:
     """Kill one of two ranks; the other must end by itself, and say why, within half a minute."""
     shop.ranks()
-    victim = shop.victim(TORCHRUN)
+    victim = shop.victim(ranks=True)
     launcher = victim.start()
     until(lambda: victim.begun == 1, 120)
     ranks = children(launcher.pid)
@@ -161,7 +164,7 @@ def rank_killed(shop: Workshop, rank: int) -> Trial:
 def launcher_signalled(shop: Workshop, number: signal.Signals) -> Trial:
     """Signal torchrun, and with SIGINT its ranks as a terminal does: they must save and end in 30 seconds."""
     shop.ranks()
-    victim = shop.victim(TORCHRUN)
+    victim = shop.victim(ranks=True)
     launcher = victim.start()
     until(lambda: victim.begun == 1, 120)
     ranks = children(launcher.pid)

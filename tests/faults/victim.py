@@ -1,6 +1,9 @@
 """The run that faults are put to: it lasts seconds, saves itself often and is the same every time."""
 
 import json
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +14,62 @@ from hcl.engine.checkpoint import Checkpoints, load_checkpoint
 from tests.engine.support import arguments
 
 ROOT = Path(__file__).parents[2]
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py")
+
+
+class Running:
+    """A process that trains, begun by a fork of one that has everything imported: it starts in no time.
+
+    It has the face of `subprocess.Popen` as far as the faults need it. That process has one thread, and has
+    computed nothing.
+    """
+
+    _forks = multiprocessing.get_context("forkserver")
+    _forks.set_forkserver_preload(["tests.faults.struck", "torch._dynamo", "torch.utils.tensorboard"])
+
+    def __init__(self, command: list[str], strike: tuple[str, ...], told: Path) -> None:
+        self._told = told
+        self._process = self._forks.Process(target=_train, args=(command, strike, told))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The exit status; None while it runs."""
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Signal the process if it runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill the process."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[None, str]:
+        """Wait for the end; gives what the process wrote as errors in second place."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            self.kill()
+            raise TimeoutError(f"process {self.pid} has not ended in {timeout} seconds")
+        return None, self._told.read_text() if self._told.exists() else ""
+
+
+def _train(command: list[str], strike: tuple[str, ...], told: Path) -> None:
+    from tests.faults import struck
+
+    with told.open("w") as file:
+        os.dup2(file.fileno(), 2)
+    sys.exit(struck.main(*strike, *command) if strike else struck.train.main(command))
 
 
 class Victim:
@@ -19,18 +77,21 @@ class Victim:
 
     Args:
         settings: of train.py, by dotted name.
-        program: what Python is to run, for instance `TORCHRUN`.
+        strike: a point, call and signal of `tests.faults.struck`, where it is to be struck on its own.
+        ranks: whether torchrun starts it as two ranks.
     """
 
-    def __init__(self, settings: dict, program: tuple[str, ...] = ("train.py",)) -> None:
-        self.settings, self.program = settings, program
+    def __init__(self, settings: dict, *, strike: tuple[str, ...] = (), ranks: bool = False) -> None:
+        self.settings, self.strike, self.ranks = settings, strike, ranks
         self.folder = Path(settings["output"])
 
-    def start(self, *flags: str, program: tuple[str, ...] | None = None) -> subprocess.Popen:
+    def start(self, *flags: str) -> Running | subprocess.Popen:
         """Begin the run, or with ``--resume`` continue it."""
-        command = [sys.executable, *(program or self.program), *arguments(self.settings), *flags]
+        command = [*arguments(self.settings), *flags]
+        if not self.ranks:
+            return Running(command, self.strike, self.folder.with_suffix(f".{time.monotonic_ns()}"))
         return subprocess.Popen(
-            command,
+            [*TORCHRUN, *command],
             cwd=ROOT,
             start_new_session=True,
             stdout=subprocess.DEVNULL,
@@ -38,7 +99,7 @@ class Victim:
             text=True,
         )
 
-    def finish(self, *flags: str) -> tuple[int, str]:
+    def finish(self, *flags: str) -> tuple[int | None, str]:
         """Let it run to its end; the exit status and what it said."""
         process = self.start(*flags)
         _, said = process.communicate(timeout=300)
