@@ -191,10 +191,11 @@ class Trainer:
                 group = []
 
     def _interrupted(self) -> bool:
-        """Whether to stop now; several ranks agree on it when they record their losses."""
+        """Whether to stop now; several ranks agree on it when they wait for the device anyway."""
         if self.world.size == 1:
             return bool(self.stop)
-        return self.step % self.config.log_every == 0 and self.world.any(bool(self.stop))
+        waits = self.step % self.config.log_every == 0 or self.step == self.batches.steps_per_epoch
+        return waits and self.world.any(bool(self.stop))
 
     def _record_losses(self) -> dict[str, float]:
         figures, failed = self.losses.take()

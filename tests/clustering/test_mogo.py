@@ -60,6 +60,36 @@ def test_the_epoch_mode_leaves_the_centroids_alone_between_passes():
     assert mogo.centroids is before
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_the_online_mode_moves_nothing_where_it_is_held(hold):
+    mogo = clustering(mode="online")
+    mogo.refresh(0, [(rows(20, 0), rows(20, 1))])
+    before = mogo.state_dict()
+    tokens = torch.full((6, 4), torch.nan) if hold else rows(6, 2)
+    mogo.follow(
+        tokens,
+        torch.arange(6) < 3,
+        torch.zeros(6, dtype=torch.int64),
+        hold=torch.tensor(hold),
+    )
+    after = mogo.state_dict()
+    for name in ("centroids_foreground", "centroids_background", "idle_foreground", "idle_background"):
+        assert torch.equal(before[name], after[name]) == hold
+
+
+@pytest.mark.parametrize("k", ["fixed", "auto"])
+def test_an_empty_bank_is_refused_whatever_k_is(k):
+    with pytest.raises(ValueError, match="foreground bank has 0 tokens for 3 clusters"):
+        clustering(k=k).refresh(0, [(rows(0, 0), rows(9, 1))])
+
+
+def test_clusters_shrink_to_the_tokens_there_are():
+    mogo = clustering(k="auto")
+    figures = mogo.refresh(0, [(rows(2, 0), rows(9, 1))])
+    assert figures["foreground_clusters"] == len(mogo.centroids.foreground) == 2
+    assert figures["background_clusters"] == len(mogo.centroids.background) == 2
+
+
 @pytest.mark.parametrize("mode", ["epoch", "online"])
 def test_the_state_comes_back_in_another_object(mode):
     mogo, other = clustering(mode=mode), clustering(mode=mode)

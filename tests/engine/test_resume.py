@@ -109,6 +109,19 @@ def test_a_checkpoint_from_before_these_settings_and_records_is_continued(tiny_s
     assert saved_state(path.parent)["epoch"] == 3
 
 
+def test_a_checkpoint_with_settings_from_elsewhere_is_refused_by_name(tiny_settings, capsys):
+    settings = tiny_settings | {"epochs": 1}
+    assert train.main(arguments(settings)) == 0
+    path = Path(settings["output"]) / "checkpoint.pt"
+    state = load_checkpoint(path)
+    state["config"]["invented"] = 1
+    Checkpoints(path.parent).save(state)
+    assert train.main([*arguments(settings), "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert str(path) in error
+    assert "invented" in error
+
+
 def test_a_checkpoint_of_another_width_is_refused_by_key(tiny_settings, capsys):
     settings = tiny_settings | {"epochs": 1}
     assert train.main(arguments(settings)) == 0

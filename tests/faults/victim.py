@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,9 +28,10 @@ class Running:
     _forks = multiprocessing.get_context("forkserver")
     _forks.set_forkserver_preload(["tests.faults.struck", "torch._dynamo", "torch.utils.tensorboard"])
 
-    def __init__(self, command: list[str], strike: tuple[str, ...], told: Path) -> None:
-        self._told = told
-        self._process = self._forks.Process(target=_train, args=(command, strike, told))
+    def __init__(self, command: list[str], strike: tuple[str, ...]) -> None:
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            self._told = Path(file.name)
+        self._process = self._forks.Process(target=_train, args=(command, strike, self._told))
         self._process.start()
 
     @property
@@ -61,7 +63,9 @@ class Running:
         if self._process.exitcode is None:
             self.kill()
             raise TimeoutError(f"process {self.pid} has not ended in {timeout} seconds")
-        return None, self._told.read_text() if self._told.exists() else ""
+        told = self._told.read_text()
+        self._told.unlink()
+        return None, told
 
 
 def _train(command: list[str], strike: tuple[str, ...], told: Path) -> None:
@@ -89,7 +93,7 @@ class Victim:
         """Begin the run, or with ``--resume`` continue it."""
         command = [*arguments(self.settings), *flags]
         if not self.ranks:
-            return Running(command, self.strike, self.folder.with_suffix(f".{time.monotonic_ns()}"))
+            return Running(command, self.strike)
         return subprocess.Popen(
             [*TORCHRUN, *command],
             cwd=ROOT,

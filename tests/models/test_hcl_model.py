@@ -41,6 +41,17 @@ def test_update_momentum_is_the_moving_average(model):
         torch.testing.assert_close(p, 0.9 * before[name] + 0.1 * online[name].detach())
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_update_momentum_moves_nothing_where_it_is_held(model, hold):
+    with torch.no_grad():
+        for parameter in model.online.parameters():
+            parameter.add_(1)
+    before = [p.clone() for p in model.momentum.parameters()]
+    model.update_momentum(0.9, hold=torch.tensor(hold))
+    for p, old in zip(model.momentum.parameters(), before, strict=True):
+        torch.testing.assert_close(p, old if hold else old + 0.1, rtol=0, atol=0 if hold else 1e-6)
+
+
 @pytest.mark.parametrize("momentum", [-0.1, 1.5])
 def test_update_momentum_refuses_what_is_no_share(model, momentum):
     with pytest.raises(ValueError, match=f"momentum is {momentum}"):
