@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
-from hcl.files import sync_folder, written_aside, written_whole
+from hcl.files import sync_folder, written_aside
 from hcl.models.weights import CheckpointError, read_checkpoint
 
 FORMAT = 1
@@ -68,20 +68,23 @@ class Checkpoints:
         Raises:
             OSError: a file could not be written, for one on a full disk; all earlier checkpoints are left.
         """
-        if best:
-            with written_whole(self.best) as file:
-                _write(state, file)
         self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = self.folder / ".checkpoint.fresh"
-        with written_aside(fresh) as file:
-            _write(state, file)
-        names = [fresh, *(self._aged(age) for age in range(self.kept))]
+        if best:
+            self._fresh(state).replace(self.best)
+        names = [self._fresh(state), *(self._aged(age) for age in range(self.kept))]
         for newer, older in reversed(list(pairwise(names))):
             if newer.exists():
                 newer.replace(older)
         sync_folder(self.folder)
         for surplus in set(self.existing()) - set(names):
             surplus.unlink()
+
+    def _fresh(self, state: dict[str, Any]) -> Path:
+        """A complete file that has no place yet; one name, so that killed writes do not pile up."""
+        path = self.folder / ".checkpoint.fresh"
+        with written_aside(path) as file:
+            _write(state, file)
+        return path
 
     def load(self) -> Found:
         """Read the newest checkpoint that is whole and ours.
