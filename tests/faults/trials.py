@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +19,9 @@ import train
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
 from hcl.models.weights import CheckpointError
 from tests.engine.support import arguments, same, saved_state, tiny_run, write_tiny_scenes
-from tests.faults.victim import Victim, alive, children, until
+from tests.faults.victim import Running, Victim, alive, children, until
 
-EPOCHS, EVERY = 12, 2
+EPOCHS, STEPS, EVERY = 12, 36, 2
 SAVES = {signal.SIGTERM, signal.SIGINT}
 """Signals that a run answers by saving, once it trains."""
 
@@ -63,13 +63,24 @@ class Workshop:
         process = victim.start()
         until(lambda: victim.begun == 1, 120)
         begun = time.monotonic()
+        until(lambda: victim.logged() == STEPS, 120)
+        seconds = time.monotonic() - begun
         process.communicate()
-        return saved_state(victim.folder), time.monotonic() - begun
+        return saved_state(victim.folder), seconds
 
-    def ranks(self) -> None:
-        """Find out the same of two ranks, once."""
-        if not hasattr(self, "expected_of_ranks"):
+    def under_way(self, *, ranks: bool = False) -> tuple[Victim, Running | subprocess.Popen]:
+        """A run that has got to a random place between its beginning and its last step, and its process."""
+        if ranks and not hasattr(self, "expected_of_ranks"):
             self.expected_of_ranks, self.seconds_of_ranks = self._undisturbed(ranks=True)
+        while True:
+            victim = self.victim(ranks=ranks)
+            process = victim.start()
+            until(lambda: victim.begun == 1, 120)  # noqa: B023
+            time.sleep(self.rng.uniform(0, self.seconds_of_ranks if ranks else self.seconds))
+            if process.poll() is None and victim.logged() < STEPS:
+                return victim, process
+            process.communicate()
+            shutil.rmtree(victim.folder)
 
     def finished(self, victim: Victim, *, expected: dict | None = None) -> Trial:
         """Continue a run to its end and hold it against the undisturbed one."""
@@ -130,10 +141,7 @@ def struck(shop: Workshop, point: str, number: signal.Signals, calls: int) -> Tr
 
 def interrupted_twice(shop: Workshop) -> Trial:
     """Press Ctrl-C twice, the second time before the step is over or soon after."""
-    victim = shop.victim()
-    process = victim.start()
-    until(lambda: victim.begun == 1, 120)
-    time.sleep(shop.rng.uniform(0, shop.seconds))
+    victim, process = shop.under_way()
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(shop.rng.choice([0, 0.002, 0.01]))
@@ -145,42 +153,31 @@ def interrupted_twice(shop: Workshop) -> Trial:
 
 def rank_killed(shop: Workshop, rank: int) -> Trial:
     """Kill one of two ranks; the other must end by itself, and say why, within half a minute."""
-    shop.ranks()
-    victim = shop.victim(ranks=True)
-    launcher = victim.start()
-    until(lambda: victim.begun == 1, 120)
+    victim, launcher = shop.under_way(ranks=True)
     ranks = children(launcher.pid)
-    time.sleep(shop.rng.uniform(0, shop.seconds_of_ranks))
-    with suppress(ProcessLookupError):
-        os.kill(ranks[rank], signal.SIGKILL)
+    os.kill(ranks[rank], signal.SIGKILL)
     bounded = until(lambda: not any(map(alive, ranks)), 30)
     _, said = launcher.communicate(timeout=60)
-    told = "lost its connection to the other ranks" in said or launcher.returncode == 0 or "SIGTERM" in said
-    if not (bounded and told):
+    if not bounded or "lost its connection to the other ranks" not in said:
         return Trial(False, 0, f"ended in time: {bounded}; {said[-300:]}")
     return shop.finished(victim, expected=shop.expected_of_ranks)
 
 
 def launcher_signalled(shop: Workshop, number: signal.Signals) -> Trial:
     """Signal torchrun, and with SIGINT its ranks as a terminal does: they must save and end in 30 seconds."""
-    shop.ranks()
-    victim = shop.victim(ranks=True)
-    launcher = victim.start()
-    until(lambda: victim.begun == 1, 120)
+    victim, launcher = shop.under_way(ranks=True)
     ranks = children(launcher.pid)
-    time.sleep(shop.rng.uniform(0, shop.seconds_of_ranks))
     if number == signal.SIGINT:
         os.killpg(launcher.pid, number)
     else:
         launcher.send_signal(number)
-    bounded = until(lambda: not any(map(alive, ranks)), 30)
-    if not bounded:
+    if not until(lambda: not any(map(alive, ranks)), 30):
         for pid in ranks:
             os.kill(pid, signal.SIGKILL)
         return Trial(False, 0, "ranks left behind")
     _, said = launcher.communicate(timeout=60)
-    if f"stopped by {signal.SIGTERM.name if number != signal.SIGINT else 'SIGINT'}" not in said:
-        return Trial(launcher.returncode == 0, 0, f"status {launcher.returncode}: {said[-300:]}")
+    if "stopped by SIG" not in said and victim.saved() < STEPS:
+        return Trial(False, 0, f"status {launcher.returncode}: {said[-300:]}")
     return shop.finished(victim, expected=shop.expected_of_ranks)
 
 
