@@ -16,7 +16,7 @@ def launched(settings):
     """The launcher of two ranks that have saved a checkpoint and are far from done, and their run."""
     victim = Victim(settings | {"epochs": 400}, ranks=True)
     launcher = victim.start()
-    assert until((victim.folder / "checkpoint.pt").exists, 60)
+    assert until((victim.folder / "checkpoint.pt").exists, 240)
     yield launcher, victim
     launcher.kill()
     launcher.wait()
