@@ -1,5 +1,6 @@
 """What a data set is made of, and how one label mask is read."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the names and the order of the images, wherever the data set lies."""
+        lines = (f"{sample.image.name}\0{sample.origin}\n" for sample in self.samples)
+        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
     @property
     def labelled(self) -> bool:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
@@ -47,6 +48,7 @@ class Trainer:
         self.batches = Batches(
             len(dataset.samples), config.batch_size, config.accumulation, config.seed, world
         )
+        self.images = {"count": len(dataset), "digest": dataset.digest}
         self.image_names = [str(sample.image) for sample in dataset.samples]
         self.losses = LossRecord(config.batch_size)
         self.learner = Learner(config, world)
@@ -74,6 +76,7 @@ class Trainer:
 
         Raises:
             FileExistsError: the output folder holds a run and ``resume`` is False.
+            ValueError: that run had other settings or other images.
             CheckpointError: it holds checkpoints, and none can be used.
             NonFiniteLossError: a loss or gradient became NaN or infinite, and ``on_non_finite`` says stop.
         """
@@ -114,10 +117,20 @@ class Trainer:
                 f"{self.checkpoints.folder} holds a run: continue it by --resume, or choose another --output"
             )
         state, path, refused = self.checkpoints.load()
+        self._require_same_images(state, path)
         self.learner.load_state_dict(state, path)
         self.losses.load_state_dict(state)
         self.epoch, self.step = state["epoch"], state["step"]
         return refused
+
+    def _require_same_images(self, state: dict[str, Any], path: Path) -> None:
+        """Refuse images that are not those of the run so far; the oldest checkpoints do not tell of them."""
+        before = state.get("images", self.images)
+        if before != self.images:
+            raise ValueError(
+                f"{path} belongs to a run on {before['count']} images; now there are {self.images['count']}, "
+                "or others in their place: restore the data set, or choose another --output"
+            )
 
     def _cluster(self) -> None:
         """The bank pass over the views last trained on, then k-means (HCL, section 4)."""
@@ -238,5 +251,7 @@ class Trainer:
         self._record_losses()
         if self.world.is_main:
             state = self.learner.state_dict() | self.losses.state_dict()
-            self.checkpoints.save({"epoch": self.epoch, "step": self.step, **state}, best=best)
+            self.checkpoints.save(
+                {"epoch": self.epoch, "step": self.step, "images": self.images, **state}, best=best
+            )
         self.world.barrier()

@@ -41,6 +41,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = _read(path)
     except CheckpointError:
         raise
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{path} is damaged: it is cut short or altered ({error})") from error
     except pickle.UnpicklingError as error:
         # torch wraps the reason in advice to load the file unsafely.
         reason = error.__context__ if isinstance(error.__context__, pickle.UnpicklingError) else error

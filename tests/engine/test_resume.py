@@ -98,11 +98,11 @@ def test_a_checkpoint_from_before_these_settings_and_records_is_continued(tiny_s
     assert train.main(arguments(tiny_settings | {"epochs": 1})) == 0
     path = Path(tiny_settings["output"]) / "checkpoint.pt"
     state = load_checkpoint(path)
-    for name in ("epoch_loss_sum", "epoch_loss_steps", "best_loss", "skipped_steps"):
+    for name in ("epoch_loss_sum", "epoch_loss_steps", "best_loss", "skipped_steps", "images"):
         del state[name]
     for name in ("deterministic", "checkpoints_kept", "on_non_finite"):
         del state["config"][name]
-    del state["config"]["clustering"]["k"]
+    del state["config"]["clustering"]["k"], state["config"]["data"]["on_error"]
     state["optimizer"]["param_groups"][0]["fused"] = None
     Checkpoints(path.parent).save(state)
     assert train.main([*arguments(tiny_settings), "--resume"]) == 0

@@ -36,6 +36,14 @@ def test_training_goes_on_without_them_and_says_which(tiny_settings, damaged_roo
     assert "2 of the images could not be used" in printed
 
 
+def test_a_run_is_not_continued_on_other_images(tiny_settings, damaged_root, scenes_root, capsys):
+    settings = tiny_settings | {"data.root": str(damaged_root), "epochs": 1, "data.on_error": "skip"}
+    assert train.main(arguments(settings)) == 0
+    repaired = settings | {"data.root": str(scenes_root), "epochs": 2}
+    assert train.main([*arguments(repaired), "--resume"]) == 2
+    assert "a run on 10 images; now there are 12" in capsys.readouterr().err
+
+
 def test_evaluation_goes_on_without_images_whose_masks_are_damaged(damaged_root, tmp_path, caplog):
     command = [
         *("overcluster", "--data.kind", "scenes", "--data.root", str(damaged_root), "--data.split", "val"),

@@ -28,12 +28,6 @@ QUICK = {
 """Settings with which each protocol takes a second on the scenes."""
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch) -> None:
-    """Tokens of one test are not another's, nor the user's."""
-    monkeypatch.setenv("HCL_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("data") / "scenes"
