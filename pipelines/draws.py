@@ -20,7 +20,9 @@ class ViewsConfig:
     Args:
         size: pixels a side of a view. The crop is first brought to twice this size and jittered there.
         crop_scale: range of the crop's side, as a share of the image's shorter side.
-        brightness: a factor is drawn from 1 ± this; likewise `contrast` and `saturation`.
+        brightness: a factor is drawn from 1 ± this.
+        contrast: likewise.
+        saturation: likewise.
         hue: a turn is drawn from ± this, as a share of the colour circle.
         color_probability: how often each of those four is applied.
         blur_sigma: range of the Gaussian blur's standard deviation, in pixels of the doubled size.

@@ -104,8 +104,11 @@ class ProbeViews:
     Args:
         dataset: with masks.
         config: the ranges that are drawn from.
-        size, mode, device, threads: as in `EvaluationImages`.
+        size: as in `EvaluationImages`.
+        mode: as there.
         seed: of all draws, at least 0.
+        device: as there.
+        threads: as there.
     """
 
     def __init__(

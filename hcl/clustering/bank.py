@@ -17,7 +17,8 @@ def sample_tokens(
         targets: of B images.
         indices: (B,) data-set indices of the images, which key the draw.
         share: of the tokens to keep, in [0, 1].
-        seed, draw: of the run, and which bank pass this is.
+        seed: of the run.
+        draw: which bank pass this is.
 
     Returns:
         Foreground rows and background rows, each (n, C) in image and token order.
@@ -44,7 +45,8 @@ def replace_rows(bank: Tensor, new: Tensor, share: float, rng: np.random.Generat
     """The bank with floor(share * min(len)) of its rows replaced by the new rows of the same indices.
 
     Args:
-        bank, new: (n, C) and (m, C).
+        bank: (n, C).
+        new: (m, C).
         share: of the shorter one's rows to replace; 1 gives ``new`` itself.
     """
     if share == 1:

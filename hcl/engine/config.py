@@ -23,7 +23,7 @@ class OptimiserConfig:
     Args:
         lr: learning rate.
         weight_decay: on every parameter.
-        milestones: epochs from which the learning rate is ``gamma`` times what it was.
+        milestones: epochs from which the learning rate is `gamma` times what it was.
         gamma: that factor.
     """
 

@@ -133,9 +133,11 @@ class ClusteringScores(ConfusionMatrix):
     """The scores of clusters, once each stands for a class.
 
     Args:
-        clusters, classes, ignore_index: see ConfusionMatrix.
+        clusters: the number of cluster ids.
+        classes: the number of class ids.
         matching: ``precision`` (many clusters to one class) or ``hungarian`` (one to one by IoU, the clusters
             that are left over to class 0).
+        ignore_index: the label of pixels that do not count.
     """
 
     def __init__(

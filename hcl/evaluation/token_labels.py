@@ -80,7 +80,8 @@ def sample_tokens(
     labelled pixel can be. The draw depends on the seed and the image alone.
 
     Args:
-        distributions, labelled: (n, N, classes) and (n, N) from `token_label_distributions`.
+        distributions: (n, N, classes) from `token_label_distributions`.
+        labelled: (n, N) bool, from there too.
         images: (n,) indices of the images in the data set, on the CPU.
         shares: of every image of the data set, from `memory_shares`.
         seed: of the draw.

@@ -1,0 +1,58 @@
+"""Pages of the site that are made from the program and not written: home, configuration, API reference."""
+
+import pkgutil
+import sys
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("kernels", "hcl", "pipelines")
+"""Those that the API reference describes: a page each, and one for every package directly in `hcl`."""
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the pages of the API reference at the end of the navigation, as MkDocs asks its hooks to."""
+    config.nav.append({"API": [{name: f"api/{name}.md"} for name in api_pages()]})
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages, as MkDocs asks its hooks to."""
+    sys.path.insert(0, str(ROOT))  # MkDocs is started by its own script, which does not look here
+    from scripts.configuration_page import configuration_page
+
+    pages = {"index.md": home_page(), "configuration.md": configuration_page()}
+    pages |= {f"api/{name}.md": page for name, page in api_pages().items()}
+    for name, content in pages.items():
+        files.append(File.generated(config, name, content=content))
+    return files
+
+
+def home_page() -> str:
+    """The README, its links as they are from within docs/."""
+    return (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
+
+
+def api_pages() -> dict[str, str]:
+    """For every package its page: what its modules say of themselves, by mkdocstrings."""
+    pages = {}
+    for package in (*PACKAGES, *(f"hcl.{name}" for name in subpackages("hcl"))):
+        blocks = [f"::: {module}" for module in modules(package)]
+        pages[package] = "\n\n".join([f"# {package}", *blocks]) + "\n"
+    return pages
+
+
+def subpackages(package: str) -> list[str]:
+    """Names of the packages directly in a package."""
+    return [module.name for module in pkgutil.iter_modules([str(ROOT / package)]) if module.ispkg]
+
+
+def modules(package: str) -> list[str]:
+    """The package and its public modules; those of `hcl`'s packages are on pages of their own."""
+    if package == "kernels":
+        return [f"kernels.{name}" for name in subpackages("kernels")]
+    folder = ROOT / package.replace(".", "/")
+    found = [module for module in pkgutil.iter_modules([str(folder)]) if not module.ispkg]
+    return [package, *(f"{package}.{module.name}" for module in found)]
