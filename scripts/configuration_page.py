@@ -1,4 +1,4 @@
-"""The configuration reference: every setting of train.py and evaluate.py, from their dataclasses and docstrings."""
+"""The configuration reference: every setting of both programs, from their dataclasses and docstrings."""
 
 import inspect
 import types
@@ -15,11 +15,12 @@ from hcl.evaluation.protocol import ProtocolConfig
 INTRODUCTION = """\
 # Configuration
 
-Every setting of `train.py` and of the protocols of `evaluate.py`, made from the program's configuration classes while
-this page is built. A setting is given on the command line (`--clustering.k auto`) or in a YAML file (`--config FILE`, of
-which `configs/` holds examples); the command line counts. `--print_config` prints them all, and what a run was told is
-in its checkpoint and in `metrics.json`. Lists are written `'[5, 20]'`; `null` is no value; for a switch the name alone
-means `true`. A setting without a default must be given.
+Every setting of `train.py` and of the protocols of `evaluate.py`, made from the program's configuration
+classes while this page is built. A setting is given on the command line (`--clustering.k auto`) or in a YAML
+file (`--config FILE`, of which `configs/` holds examples); where both speak, the command line counts.
+`--print_config` prints all of them, and what a run was told is in its checkpoint and in `metrics.json`. Lists
+are written `'[5, 20]'`; `null` is no value; for a switch the name alone means `true`. A setting without a
+default must be given.
 """
 
 
@@ -59,7 +60,7 @@ def nested_tables(command: str, config_class: type, chosen: Iterable[Field] | No
 
 
 def table(config_class: type, chosen: Iterable[Field] | None = None, *, prefix: str = "") -> str:
-    """A row for every field: name, type, default, meaning; fields that are dataclasses have their own table."""
+    """A row for every field: name, type, default, meaning; a dataclass among them has a table of its own."""
     hints, meanings = get_type_hints(config_class), meanings_of(config_class)
     rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     for field in fields(config_class) if chosen is None else chosen:

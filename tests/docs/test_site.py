@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds strictly, its links lead somewhere, and it needs nothing from elsewhere."""
+"""The documentation as a site: it builds strictly, links lead somewhere, nothing comes from elsewhere."""
 
 import subprocess
 import sys
