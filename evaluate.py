@@ -1,4 +1,4 @@
-"""Score tokens on labelled images: ``python evaluate.py --help`` lists the protocols."""
+"""Score tokens on labelled images, or show what they are: ``python evaluate.py --help`` lists the ways."""
 
 import sys
 import time
@@ -23,6 +23,7 @@ from hcl.evaluation import (
 )
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.report import complete, print_report, write_metrics
+from hcl.inference import components, segment
 
 
 class Protocol(NamedTuple):
@@ -74,12 +75,40 @@ WITHOUT_BASELINE = frozenset({"linear", "foreground"})
 """A given classifier fits one kind of tokens, and the foreground map is the same for all."""
 
 
+class Command(NamedTuple):
+    """A subcommand that shows something and scores nothing; a positional setting has a name and a help."""
+
+    config_class: type
+    run: Callable[[Any, World], None]
+    summary: str
+    positional: tuple[str, str] | None = None
+
+
+COMMANDS = {
+    "segment": Command(
+        segment.SegmentConfig,
+        segment.run,
+        "segment your own photographs: label maps and overlays",
+        positional=("photographs", "an image file, or a folder whose images are taken, below it too"),
+    ),
+    "components": Command(
+        components.ComponentsConfig,
+        components.run,
+        "draw object components: a token, and the like tokens of other images",
+    ),
+}
+
+
 def build_parser() -> ArgumentParser:
-    """The command line: one subcommand a protocol, with the fields of its configuration."""
-    parser = ArgumentParser(prog="evaluate.py", description="Score tokens on labelled images.")
+    """The command line: one subcommand a protocol or command, with the fields of its configuration."""
+    parser = ArgumentParser(
+        prog="evaluate.py", description="Score tokens on labelled images, and show what they are."
+    )
     commands = parser.add_subcommands(dest="command")
     for name, protocol in PROTOCOLS.items():
         commands.add_subcommand(name, _settings_of(protocol), help=protocol.summary)
+    for name, command in COMMANDS.items():
+        commands.add_subcommand(name, _settings_of(command), help=command.summary)
     before = ArgumentParser(
         description="Run a protocol on the backbone's own tokens, on PM-ViT's concatenated levels, on an "
         "untrained head and, with --checkpoint, on that head; writes OUTPUT/metrics.json."
@@ -92,11 +121,12 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def _settings_of(protocol: Protocol) -> ArgumentParser:
-    summary = protocol.summary
-    parser = ArgumentParser(description=f"{summary[0].upper()}{summary[1:]}; writes OUTPUT/metrics.json.")
+def _settings_of(command: Protocol | Command) -> ArgumentParser:
+    summary = command.summary
+    written = "; writes OUTPUT/metrics.json" if isinstance(command, Protocol) else ""
+    parser = ArgumentParser(description=f"{summary[0].upper()}{summary[1:]}{written}.")
     parser.add_argument("--config", action="config", help="preset or saved configuration, a YAML file")
-    add_settings(parser, protocol.config_class)
+    add_settings(parser, command.config_class, getattr(command, "positional", None))
     return parser
 
 
@@ -104,12 +134,12 @@ class Task(NamedTuple):
     """What a command line asks for."""
 
     name: str
-    run: Callable[[Any, World], dict[str, Any]]
-    config: ProtocolConfig
+    run: Callable[[Any, World], Any]
+    config: Any
 
 
 def parse(arguments: list[str]) -> Task:
-    """The protocol and the settings of a command line.
+    """The protocol or command, and the settings, of a command line.
 
     Raises:
         ValueError: a setting is out of range.
@@ -122,8 +152,10 @@ def parse(arguments: list[str]) -> Task:
     if names[0] == "baseline":
         names.append(settings.command)
         settings = settings[settings.command]
-    protocol = PROTOCOLS[names[-1]]
     settings.pop("config")
+    if command := COMMANDS.get(names[0]):
+        return Task(names[0], command.run, command.config_class(**vars(settings)))
+    protocol = PROTOCOLS[names[-1]]
     run = partial(baseline.run, protocol.run) if names[0] == "baseline" else protocol.run
     return Task(" ".join(names), run, protocol.config_class(**vars(settings)))
 
@@ -140,11 +172,14 @@ def score(task: Task, world: World) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a protocol as the arguments say; returns the exit status: 0 done, 2 bad input."""
+    """Run what the arguments say; returns the exit status: 0 done, 2 bad input."""
     try:
         task = parse(sys.argv[1:] if arguments is None else arguments)
         with connect(task.config.device) as world:
-            score(task, world)
+            if task.name in COMMANDS:
+                task.run(task.config, world)
+            else:
+                score(task, world)
     except BAD_INPUT as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2

@@ -30,9 +30,16 @@ def preset_first(arguments: Sequence[str]) -> list[str]:
     return [*subcommands, *presets, *rest[len(subcommands) :]]
 
 
-def add_settings(parser: ArgumentParser, config_class: type) -> None:
-    """Add the fields of a configuration dataclass; for a switch, ``--name`` alone means ``--name true``."""
-    parser.add_class_arguments(config_class)
+def add_settings(
+    parser: ArgumentParser, config_class: type, positional: tuple[str, str] | None = None
+) -> None:
+    """Add the fields of a configuration dataclass; for a switch, ``--name`` alone means ``--name true``.
+
+    One field, a string, may be positional: its name and help.
+    """
+    if positional:
+        parser.add_argument(positional[0], type=str, help=positional[1])
+    parser.add_class_arguments(config_class, skip={positional[0]} if positional else None)
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:
             action.nargs, action.const = "?", True
