@@ -2,20 +2,20 @@
 
 import inspect
 import types
-from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse
+from markdown.extensions.toc import slugify
 
-from evaluate import PROTOCOLS
+from evaluate import COMMANDS, PROTOCOLS, Protocol
 from hcl.engine.config import TrainConfig
 from hcl.evaluation.protocol import ProtocolConfig
 
 INTRODUCTION = """\
 # Configuration
 
-Every setting of `train.py` and of the protocols of `evaluate.py`, made from the program's configuration
+Every setting of `train.py` and of `evaluate.py`, made from the program's configuration
 classes while this page is built. A setting is given on the command line (`--clustering.k auto`) or in a YAML
 file (`--config FILE`, of which `configs/` holds examples); where both speak, the command line counts.
 `--print_config` prints all of them, and what a run was told is in its checkpoint and in `metrics.json`. Lists
@@ -26,52 +26,73 @@ default must be given.
 
 def configuration_page() -> str:
     """The page, in Markdown."""
-    parts = [INTRODUCTION, "## train.py\n", table(TrainConfig)]
-    parts += nested_tables("train.py", TrainConfig)
-    parts += ["## evaluate.py, all protocols\n", table(ProtocolConfig)]
-    parts += nested_tables("evaluate.py", ProtocolConfig)
+    page = _Page()
+    page.add("train.py", TrainConfig)
+    page.add("evaluate.py, all protocols", ProtocolConfig)
     for name, protocol in PROTOCOLS.items():
-        parts += [f"## evaluate.py {name}\n", f"{protocol.summary[0].upper()}{protocol.summary[1:]}.\n"]
-        own = own_settings(protocol.config_class)
-        parts.append(table(protocol.config_class, own) if own else "The settings of all protocols.\n")
-        parts += nested_tables(f"evaluate.py {name}", protocol.config_class, own)
-    return "\n".join(parts)
+        page.add(f"evaluate.py {name}", protocol.config_class, protocol.summary, own_settings(protocol))
+    for name, command in COMMANDS.items():
+        page.add(f"evaluate.py {name}", command.config_class, command.summary)
+    return "\n".join(page.parts)
 
 
-def own_settings(config_class: type) -> list[Field]:
+def own_settings(protocol: Protocol) -> list[Field]:
     """The fields that a protocol has beside the common ones, or with another default."""
     common = {field.name: default_of(field) for field in fields(ProtocolConfig)}
     return [
         field
-        for field in fields(config_class)
+        for field in fields(protocol.config_class)
         if field.name not in common or default_of(field) != common[field.name]
     ]
 
 
-def nested_tables(command: str, config_class: type, chosen: Iterable[Field] | None = None) -> list[str]:
-    """A heading and a table for every field that is a dataclass itself."""
-    hints = get_type_hints(config_class)
-    parts = []
-    for field in fields(config_class) if chosen is None else chosen:
-        inner = hints[field.name]
-        if is_dataclass(inner):
-            parts += [f"### {command}: {field.name}\n", table(inner, prefix=f"{field.name}.")]
-    return parts
+class _Page:
+    """Sections with a table each. Settings of settings are shown once, and linked wherever they recur."""
+
+    def __init__(self) -> None:
+        self.parts = [INTRODUCTION]
+        self._shown: dict[tuple[str, type], str] = {}
+
+    def add(
+        self, title: str, config_class: type, summary: str = "", chosen: list[Field] | None = None
+    ) -> None:
+        """Add a command: its table, then one for every field that is a dataclass and new here."""
+        self.parts.append(f"## {title}\n")
+        if summary:
+            self.parts.append(f"{summary[0].upper()}{summary[1:]}.\n")
+        chosen = list(fields(config_class)) if chosen is None else chosen
+        hints = get_type_hints(config_class)
+        nested = {field.name: inner for field in chosen if (inner := settings_in(hints[field.name]))}
+        new = {name: inner for name, inner in nested.items() if (name, inner) not in self._shown}
+        for name, inner in new.items():
+            self._shown[name, inner] = slugify(f"{title}: {name}", "-")
+        links = {name: self._shown[name, inner] for name, inner in nested.items()}
+        self.parts.append(
+            table(config_class, chosen, links) if chosen else "It has the settings of all protocols.\n"
+        )
+        for name, inner in new.items():
+            self.parts += [f"### {title}: {name}\n", table(inner, list(fields(inner)), {}, f"{name}.")]
 
 
-def table(config_class: type, chosen: Iterable[Field] | None = None, *, prefix: str = "") -> str:
-    """A row for every field: name, type, default, meaning; a dataclass among them has a table of its own."""
+def table(config_class: type, chosen: list[Field], links: dict[str, str], prefix: str = "") -> str:
+    """A row for every field: name, type, default, meaning; a link for one that is a dataclass itself."""
     hints, meanings = get_type_hints(config_class), meanings_of(config_class)
     rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
-    for field in fields(config_class) if chosen is None else chosen:
-        if is_dataclass(hints[field.name]):
-            name, kind, default = f"--{prefix}{field.name}.*", "settings", ""
+    for field in chosen:
+        if field.name in links:
+            name, kind = f"--{prefix}{field.name}.*", f"[settings](#{links[field.name]})"
+            default = ""
         else:
-            name = f"--{prefix}{field.name}"
-            kind, default = type_name(hints[field.name]), shown(default_of(field))
+            name, kind = f"--{prefix}{field.name}", type_name(hints[field.name])
+            default = shown(default_of(field))
         cells = (f"`{name}`", kind, default, meanings.get(field.name, ""))
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
+
+
+def settings_in(hint: Any) -> type | None:
+    """The dataclass that a type is, or may be."""
+    return next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
 
 
 def meanings_of(config_class: type) -> dict[str, str]:

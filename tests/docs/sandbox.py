@@ -20,6 +20,13 @@ CLASSES = {"voc": len(VOC_CLASSES), "coco": len(COCO_CLASSES), "scenes": len(SCE
 SMALL_TRAINING = ["--epochs=1", "--batch_size=4", "--views.size=64", "--device=cpu"]
 SMALL_HEAD = ["--head.width=24", "--head.hidden=16", "--head.projection_dim=8", "--head.heads=2"]
 SMALL_CLUSTERING = ["--clustering.foreground_clusters=4", "--clustering.background_clusters=4"]
+SMALL = {
+    **QUICK,
+    "overcluster": [*QUICK["overcluster"], "--clusters=6"],
+    "segment": ["--clusters=3"],
+    "components": ["--queries=2", "--matches=2"],
+}
+"""Settings with which a subcommand takes a second."""
 
 
 class Sandbox(NamedTuple):
@@ -75,18 +82,23 @@ def in_small(
     """
     for name in example[1:]:
         settings = settings[name]
-    data = settings["data"]
-    changes = [f"--data.root={sandbox.root(data.kind)}", f"--output={folder / 'out'}", "--device=cpu"]
-    changes += ["--backbone.name=tiny", "--backbone.weights=null", "--precision=fp32"]
+    changes = [f"--output={folder / 'out'}", "--device=cpu", "--precision=fp32"]
+    changes += ["--backbone.name=tiny", "--backbone.weights=null"]
+    kind = "scenes"
+    if settings.get("data") is not None:
+        kind = settings["data"].kind
+        changes.append(f"--data.root={sandbox.root(kind)}")
     if example[0] == "train.py":
         return [*words, *changes, *SMALL_TRAINING, *SMALL_HEAD, *SMALL_CLUSTERING]
     if settings["checkpoint"] is not None:
         changes.append(f"--checkpoint={sandbox.run / 'checkpoint.pt'}")
-    if "classifier" in settings:
-        changes.append(f"--classifier={sandbox.classifier(data.kind)}")
-    if example[-1] == "overcluster":
-        changes.append("--clusters=6")
-    return [*words, *changes, "--size=64", "--batch_size=2", *SMALL_HEAD, *QUICK[example[-1]]]
+    if settings.get("classifier") is not None:
+        changes.append(f"--classifier={sandbox.classifier(kind)}")
+    if "photographs" in settings:
+        words = [str(sandbox.root("folder")) if word == settings["photographs"] else word for word in words]
+    if "head" in settings:
+        changes += SMALL_HEAD
+    return [*words, *changes, "--size=64", "--batch_size=2", *SMALL.get(example[-1], [])]
 
 
 def _as_voc(scenes: Path, root: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -26,14 +27,20 @@ NOT_TRIED = {
     "docker": "it wants Docker",
     "apptainer": "it wants Apptainer",
     "sbatch": "it wants Slurm",
-    "srun": "it wants Slurm",
-    "scancel": "it wants Slurm",
-    "squeue": "it wants Slurm",
+    "tensorboard": "it serves until it is stopped",
 }
 """Programs that no test can start, with the reason; files that they are given must be there all the same."""
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+SCRIPTS = {
+    name: (f"{module}.py",) if (ROOT / f"{module}.py").exists() else ("-m", module.removesuffix(".__main__"))
+    for name, target in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    .get("scripts", {})
+    .items()
+    for module in [target.partition(":")[0]]
+}
+"""What the installed commands stand for."""
 
 
 class Parsed(BaseException):
@@ -79,7 +86,9 @@ def understood(words: tuple[str, ...]) -> argparse.Namespace | jsonargparse.Name
 
 
 def program(words: tuple[str, ...]) -> tuple[str, ...]:
-    """The command without torchrun, whose own arguments are checked here."""
+    """The command as Python sees it; of torchrun the own arguments are checked here."""
+    if words[0] in SCRIPTS:
+        return ("python", *SCRIPTS[words[0]], *words[1:])
     if words[0] != "torchrun":
         return words
     own = get_args_parser().parse_args(words[1:])
@@ -139,8 +148,9 @@ def representatives() -> Iterator[Command]:
 REPRESENTATIVES = {kind(command.words): command for command in representatives()}
 
 
-def test_every_protocol_is_documented():
-    assert {("evaluate.py", name) for name in evaluate.PROTOCOLS} <= REPRESENTATIVES.keys()
+def test_every_subcommand_is_documented():
+    subcommands = {*evaluate.PROTOCOLS, *evaluate.COMMANDS}
+    assert {("evaluate.py", name) for name in subcommands} <= REPRESENTATIVES.keys()
     assert ("train.py",) in REPRESENTATIVES
 
 
