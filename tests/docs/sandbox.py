@@ -63,7 +63,8 @@ class Sandbox(NamedTuple):
 
     def furnish(self, folder: Path) -> None:
         """Put what the documentation's Python speaks of into a folder: photographs, and a finished run."""
-        (folder / "photographs").symlink_to(self.root("folder"))
+        shutil.copytree(self.root("folder"), folder / "photographs")
+        next((folder / "photographs").iterdir()).rename(folder / "photographs" / "example.jpg")
         (folder / "runs").mkdir()
         (folder / "runs" / "folder").symlink_to(self.run)
 

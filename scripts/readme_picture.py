@@ -1,0 +1,47 @@
+"""Draw the README's picture: generated scenes, and under each the object components that a head sees."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hcl.data.dataset import DataConfig, open_dataset
+from hcl.figures.segments import overlay
+from hcl.files import written_whole
+from hcl.inference.enlarging import labels_at
+from hcl.inference.labelling import clusters
+from hcl.inference.segmenter import Segmenter
+
+SIDE, GAP, COLOURS = 224, 8, 256
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw the picture; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="scripts/readme_picture.py", description=__doc__)
+    parser.add_argument("--checkpoint", default="runs/demo/checkpoint.pt", help="of a head trained on scenes")
+    parser.add_argument("--weights", help="of the backbone, where they are not as the checkpoint says")
+    parser.add_argument("--scenes", default="data/scenes", help="root of the generated scenes")
+    parser.add_argument("--images", type=int, default=5, help="how many scenes")
+    parser.add_argument("--clusters", type=int, default=16, help="colours to which the clusters are merged")
+    parser.add_argument("--output", default="docs/images/components.png", help="the picture")
+    options = parser.parse_args(arguments)
+    segmenter = Segmenter.open(options.checkpoint, weights=options.weights, size=SIDE, device="cpu")
+    labels = clusters(segmenter, options.clusters)
+    samples = open_dataset(DataConfig("scenes", options.scenes, "val")).samples
+    chosen = np.linspace(0, len(samples) - 1, options.images).round().astype(int)
+    sheet = Image.new("RGB", (options.images * (SIDE + GAP) - GAP, 2 * SIDE + GAP), "white")
+    for column, sample in enumerate(samples[index] for index in chosen):
+        with Image.open(sample.image) as file:
+            scene = file.convert("RGB").resize((SIDE, SIDE))
+        found = labels_at(labels.scores(segmenter(scene)), (SIDE, SIDE)).numpy()
+        sheet.paste(scene, (column * (SIDE + GAP), 0))
+        sheet.paste(overlay(scene, found, labels.colours), (column * (SIDE + GAP), SIDE + GAP))
+    with written_whole(Path(options.output)) as file:
+        sheet.quantize(COLOURS).save(file, format="PNG", optimize=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
