@@ -1,1 +1,17 @@
 """Hierarchical Context Learning of object components for unsupervised semantic segmentation."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hcl.inference import Parts, Segmenter
+
+__all__ = ["Parts", "Segmenter"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the library's few names when they are first asked for: torch takes seconds."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from hcl import inference
+
+    return getattr(inference, name)

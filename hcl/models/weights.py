@@ -98,7 +98,17 @@ def load_seg_head(
     Raises:
         FileNotFoundError, CheckpointError: as `read_checkpoint` and `load_into`.
     """
-    checkpoint = read_checkpoint(path)
+    return seg_head_of(read_checkpoint(path), path, branch, heads=heads)
+
+
+def seg_head_of(
+    checkpoint: dict[str, Any],
+    path: str | Path,
+    branch: Literal["momentum", "online"] = "momentum",
+    *,
+    heads: int = 12,
+) -> SegHead:
+    """As `load_seg_head`, of a checkpoint that was read already; ``path`` is named in errors."""
     state = _section(checkpoint, f"{branch}_seg_head", path)
     width, in_features = _shape(state, "multi_scale_fuser.weight", 2, path)
     (hidden,) = _shape(state, "projection_head.0.bias", 1, path)

@@ -1,0 +1,9 @@
+"""Photographs in, object components out: the trained model as a library, and the commands on it.
+
+``Segmenter.open("runs/voc/checkpoint.pt")("photo.jpg")`` is all it takes: see `Parts` for what comes back.
+"""
+
+from hcl.inference.checkpoint import TrainedModel, open_trained
+from hcl.inference.segmenter import Parts, Segmenter
+
+__all__ = ["Parts", "Segmenter", "TrainedModel", "open_trained"]

@@ -1,0 +1,115 @@
+"""A trained model as its checkpoint describes it: backbone, head, banks of centroids."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hcl.clustering.mogo import ClusteringConfig
+from hcl.data.dataset import DataConfig
+from hcl.engine.config import TrainConfig, config_from
+from hcl.engine.step import LossConfig
+from hcl.evaluation.tokens import Branch
+from hcl.models.backbones import BackboneConfig, build_backbone
+from hcl.models.pm_vit import PMViT
+from hcl.models.seg_head import SegHead
+from hcl.models.weights import CheckpointError, read_checkpoint, seg_head_of
+
+BANKS = ("centroids_foreground", "centroids_background")
+
+
+class TrainedModel(NamedTuple):
+    """What a checkpoint holds, on the CPU.
+
+    Attributes:
+        backbone: frozen, its weights loaded.
+        head: of the branch that was asked for.
+        centroids: (K_fg, C) and (K_bg, C) float32, raw, of the foreground's and the background's bank; None
+            where the file has none.
+        keep_mass: share of the attention that is foreground; the published one where the file does not say.
+        temperature: of the softmax over centroids; likewise.
+        data: what the head was trained on; None where the file does not say.
+    """
+
+    backbone: PMViT
+    head: SegHead
+    centroids: tuple[Tensor, Tensor] | None
+    keep_mass: float
+    temperature: float
+    data: DataConfig | None
+
+
+def open_trained(
+    path: str | Path,
+    *,
+    backbone: str | None = None,
+    weights: str | Path | None = None,
+    patch_sizes: list[int] | None = None,
+    branch: Branch = "momentum",
+) -> TrainedModel:
+    """Read a checkpoint of this program or a published one, and the backbone that it stands on.
+
+    Args:
+        path: of the checkpoint.
+        backbone: its name; by default the one that the checkpoint names. Published files name none.
+        weights: file with the backbone's weights; by default where the checkpoint found them, or downloaded.
+        patch_sizes: of the levels; by default the checkpoint's, or the usual ones of the backbone.
+        branch: which of the two heads.
+
+    Raises:
+        FileNotFoundError: the checkpoint or the backbone's weights are missing.
+        CheckpointError: a file is damaged, would execute code, or holds something else.
+        ValueError: the backbone is unknown, or neither given nor named by the checkpoint.
+    """
+    checkpoint = read_checkpoint(path)
+    recorded = config_from(checkpoint["config"], Path(path)) if "config" in checkpoint else None
+    head = seg_head_of(checkpoint, path, branch)
+    return TrainedModel(
+        build_backbone(_backbone(path, recorded, backbone, weights, patch_sizes)),
+        head,
+        _centroids(checkpoint, head.config.projection_dim, path),
+        (recorded.clustering if recorded else ClusteringConfig()).keep_mass,
+        (recorded.loss if recorded else LossConfig()).temperature,
+        recorded.data if recorded else None,
+    )
+
+
+def _backbone(
+    path: str | Path,
+    recorded: TrainConfig | None,
+    name: str | None,
+    weights: str | Path | None,
+    patch_sizes: list[int] | None,
+) -> BackboneConfig:
+    """The recorded backbone, but for what is asked for otherwise."""
+    file = None if weights is None else str(weights)
+    if recorded is None:
+        if name is None:
+            raise ValueError(f"{path} does not say which backbone it was trained on: name it, as dino_vits16")
+        return BackboneConfig(name, file, patch_sizes)
+    own = recorded.backbone
+    if name not in (None, own.name):
+        return BackboneConfig(name, file, patch_sizes)
+    if file is None and own.weights is not None and not Path(own.weights).is_file():
+        raise FileNotFoundError(
+            f"{path} was trained on the backbone's weights {own.weights}, which are not there: "
+            "say where they are"
+        )
+    return BackboneConfig(own.name, file or own.weights, patch_sizes or own.patch_sizes)
+
+
+def _centroids(checkpoint: dict[str, Any], channels: int, path: str | Path) -> tuple[Tensor, Tensor] | None:
+    if all(checkpoint.get(name) is None for name in BANKS):
+        return None
+    foreground, background = (_bank(checkpoint.get(name), name, channels, path) for name in BANKS)
+    return foreground, background
+
+
+def _bank(bank: Any, name: str, channels: int, path: str | Path) -> Tensor:
+    if not isinstance(bank, Tensor) or bank.ndim != 2 or not len(bank) or bank.shape[1] != channels:
+        found = tuple(bank.shape) if isinstance(bank, Tensor) else type(bank).__name__
+        raise CheckpointError(f"{path} holds no clusters: {name} is {found}, not (K, {channels})")
+    if not torch.isfinite(bank).all():
+        raise CheckpointError(f"{path} holds no clusters: {name} has values that are not finite")
+    return bank.float()
