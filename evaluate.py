@@ -23,6 +23,7 @@ from hcl.evaluation import (
 )
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.report import complete, print_report, write_metrics
+from hcl.run_report import report
 
 
 class Protocol(NamedTuple):
@@ -70,6 +71,23 @@ PROTOCOLS = {
         "label tokens by their nearest neighbours among labelled ones",
     ),
 }
+
+
+class Command(NamedTuple):
+    """A subcommand that scores nothing: its settings, what it does with them, and what that is in a line."""
+
+    config_class: type
+    run: Callable[[Any], None]
+    summary: str
+
+
+COMMANDS = {
+    "report": Command(
+        report.ReportConfig,
+        report.run,
+        "show a run, its scores and what it sees as one page of HTML",
+    ),
+}
 WITHOUT_BASELINE = frozenset({"linear", "foreground"})
 """A given classifier fits one kind of tokens, and the foreground map is the same for all."""
 
@@ -89,6 +107,18 @@ def build_parser() -> ArgumentParser:
     for name, protocol in PROTOCOLS.items():
         if name not in WITHOUT_BASELINE:
             choices.add_subcommand(name, _settings_of(protocol), help=protocol.summary)
+    commands.add_subcommand("report", _report_settings(), help=COMMANDS["report"].summary)
+    return parser
+
+
+def _report_settings() -> ArgumentParser:
+    parser = ArgumentParser(description="Show a run, its scores and what it sees as one page of HTML.")
+    parser.add_argument("run", help="folder of a training run; every metrics.json in it is shown")
+    parser.add_argument("--config", action="config", help="saved settings, a YAML file")
+    parser.add_argument(
+        "--evaluations", nargs="*", default=[], help="more metrics.json, or folders that hold some"
+    )
+    add_settings(parser, COMMANDS["report"].config_class, but=frozenset({"run", "evaluations"}))
     return parser
 
 
@@ -108,8 +138,15 @@ class Task(NamedTuple):
     config: ProtocolConfig
 
 
-def parse(arguments: list[str]) -> Task:
-    """The protocol and the settings of a command line.
+class Errand(NamedTuple):
+    """A command that scores nothing, with its settings."""
+
+    run: Callable[[Any], None]
+    config: Any
+
+
+def parse(arguments: list[str]) -> Task | Errand:
+    """The protocol or command and the settings of a command line.
 
     Raises:
         ValueError: a setting is out of range.
@@ -119,6 +156,9 @@ def parse(arguments: list[str]) -> Task:
     parsed = parser.instantiate(parser.parse_args(preset_first(arguments)))
     names = [parsed.command]
     settings = parsed[parsed.command]
+    if command := COMMANDS.get(parsed.command):
+        settings.pop("config")
+        return Errand(command.run, command.config_class(**vars(settings)))
     if names[0] == "baseline":
         names.append(settings.command)
         settings = settings[settings.command]
@@ -132,17 +172,20 @@ def score(task: Task, world: World) -> None:
     """Run a protocol on all ranks; the main one writes the report and prints it."""
     started = time.perf_counter()
     results = task.run(task.config, world)
-    report = complete(results, task.name, task.config, world, time.perf_counter() - started)
+    metrics = complete(results, task.name, task.config, world, time.perf_counter() - started)
     if world.is_main:
-        path = write_metrics(report, Path(task.config.output))
-        print_report(report, Console())
+        path = write_metrics(metrics, Path(task.config.output))
+        print_report(metrics, Console())
         print(f"written to {path}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a protocol as the arguments say; returns the exit status: 0 done, 2 bad input."""
+    """Do what the arguments say; returns the exit status: 0 done, 2 bad input."""
     try:
         task = parse(sys.argv[1:] if arguments is None else arguments)
+        if isinstance(task, Errand):
+            task.run(task.config)
+            return 0
         with connect(task.config.device) as world:
             score(task, world)
     except BAD_INPUT as error:

@@ -30,9 +30,15 @@ def preset_first(arguments: Sequence[str]) -> list[str]:
     return [*subcommands, *presets, *rest[len(subcommands) :]]
 
 
-def add_settings(parser: ArgumentParser, config_class: type) -> None:
-    """Add the fields of a configuration dataclass; for a switch, ``--name`` alone means ``--name true``."""
-    parser.add_class_arguments(config_class)
+def add_settings(parser: ArgumentParser, config_class: type, *, but: frozenset[str] = frozenset()) -> None:
+    """Add the fields of a configuration dataclass; for a switch, ``--name`` alone means ``--name true``.
+
+    Args:
+        parser: to add them to.
+        config_class: the dataclass.
+        but: fields to leave out, because the command line has them in another form.
+    """
+    parser.add_class_arguments(config_class, skip=set(but))
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:
             action.nargs, action.const = "?", True

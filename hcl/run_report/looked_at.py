@@ -1,0 +1,88 @@
+"""What the trained model says of some images of a data set: all pictures of a page are of these."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hcl.data.dataset import DataConfig, Dataset, open_dataset
+from hcl.distributed import World
+from hcl.evaluation.progress import progress
+from hcl.evaluation.protocol import Frame
+from hcl.evaluation.tokens import TokenExtractor
+from pipelines.labelled_images import EvaluationImages
+from pipelines.normalise import colours
+from pipelines.usable import usable
+
+
+class LookedAt(NamedTuple):
+    """Images of one data set and what the model says of them, on the CPU.
+
+    Attributes:
+        dataset: these images alone.
+        pictures: (n, S, S, 3) uint8, as the model sees them.
+        tokens: (n, h·w, E) bfloat16 component tokens.
+        attention: (n, heads, h, w) float32: what [CLS] attends to in the last block.
+        labels: (n, S, S) uint8, or None.
+        grid: (h, w).
+    """
+
+    dataset: Dataset
+    pictures: np.ndarray
+    tokens: Tensor
+    attention: Tensor
+    labels: Tensor | None
+    grid: tuple[int, int]
+
+
+def spread_out(config: DataConfig, most: int) -> Dataset:
+    """At most so many images of a data set, evenly over its whole length.
+
+    Raises:
+        FileNotFoundError: the data set or a file is missing.
+        ValueError: a file cannot be used.
+    """
+    dataset = open_dataset(config)
+    chosen = np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(int)
+    dataset = replace(dataset, samples=[dataset.samples[index] for index in chosen])
+    return usable(dataset, config.on_error, labels=dataset.labelled)
+
+
+def look(
+    dataset: Dataset, extractor: TokenExtractor, frame: Frame, *, batch_size: int, threads: int
+) -> LookedAt:
+    """Show images to the model.
+
+    Raises:
+        ValueError: patches do not tile the frame, or a label is not right.
+        DecodeError: an image cannot be decoded.
+    """
+    grid = extractor.grid(frame.size)
+    batches = EvaluationImages(
+        dataset,
+        size=frame.size,
+        mode=frame.mode,
+        batch_size=batch_size,
+        device=extractor.device,
+        threads=threads,
+    )
+    world = World(0, 1, extractor.device)
+    pictures, tokens, attention, labels = [], [], [], []
+    with progress(world, f"tokens of {dataset.name}", "image", total=len(dataset)) as bar:
+        for batch in batches:
+            found = extractor(batch.images)
+            pictures.append(colours(batch.images).movedim(1, -1).cpu().numpy())
+            tokens.append(found.tokens.to("cpu", torch.bfloat16))
+            attention.append(found.attention.cpu())
+            labels += [] if batch.labels is None else [batch.labels.cpu()]
+            bar.update(len(batch.indices))
+    return LookedAt(
+        dataset,
+        np.concatenate(pictures),
+        torch.cat(tokens),
+        torch.cat(attention),
+        torch.cat(labels) if labels else None,
+        grid,
+    )
