@@ -23,6 +23,7 @@ from hcl.evaluation import (
 )
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.report import complete, print_report, write_metrics
+from hcl.explore import command as explore
 from hcl.run_report import report
 
 
@@ -87,6 +88,11 @@ COMMANDS = {
         report.run,
         "show a run, its scores and what it sees as one page of HTML",
     ),
+    "explore": Command(
+        explore.ExploreConfig,
+        explore.run,
+        "click a part of a photograph and see where else it is, on a page of this computer",
+    ),
 }
 WITHOUT_BASELINE = frozenset({"linear", "foreground"})
 """A given classifier fits one kind of tokens, and the foreground map is the same for all."""
@@ -108,6 +114,7 @@ def build_parser() -> ArgumentParser:
         if name not in WITHOUT_BASELINE:
             choices.add_subcommand(name, _settings_of(protocol), help=protocol.summary)
     commands.add_subcommand("report", _report_settings(), help=COMMANDS["report"].summary)
+    commands.add_subcommand("explore", _explore_settings(), help=COMMANDS["explore"].summary)
     return parser
 
 
@@ -127,6 +134,13 @@ def _settings_of(protocol: Protocol) -> ArgumentParser:
     parser = ArgumentParser(description=f"{summary[0].upper()}{summary[1:]}; writes OUTPUT/metrics.json.")
     parser.add_argument("--config", action="config", help="preset or saved configuration, a YAML file")
     add_settings(parser, protocol.config_class)
+    return parser
+
+
+def _explore_settings() -> ArgumentParser:
+    parser = ArgumentParser(description="Click a part of a photograph and see where else it is.")
+    parser.add_argument("--config", action="config", help="saved settings, a YAML file")
+    add_settings(parser, COMMANDS["explore"].config_class)
     return parser
 
 

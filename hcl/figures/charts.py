@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#010203"
@@ -27,7 +26,13 @@ chart_style = rc_context(
         ),
         **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.15},
         **{"legend.frameon": False, "font.size": 10, "font.family": "DejaVu Sans", "lines.linewidth": 2},
-        **{"svg.fonttype": "none", "svg.hashsalt": "hcl", "image.interpolation": "nearest"},
+        # A name from a file with dollars in it is no formula.
+        **{
+            "text.parse_math": False,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "hcl",
+            "image.interpolation": "nearest",
+        },
     }
 )
 """Around whatever draws a chart and writes it."""
@@ -51,13 +56,6 @@ def svg_of(figure: Figure, description: str) -> Markup:
     # Of matplotlib's ids only those that are referred to are of use; the rest would occur once a chart.
     rest = re.sub(r' id="(?:figure|patch|axes|matplotlib|xtick|ytick|line2d|text|legend)[.\w]*"', "", rest)
     return Markup(f'{opening} role="img" aria-label="{escape(description)}">{rest}')
-
-
-def plain_text(axes: Axes) -> None:
-    """Take every text as it stands: a name from a file with dollars in it is no formula."""
-    legend = axes.get_legend()
-    for text in (*axes.get_xticklabels(), *axes.get_yticklabels(), *(legend.get_texts() if legend else ())):
-        text.set_parse_math(False)
 
 
 def shortened(names: Sequence[str], most: int = 28) -> list[str]:

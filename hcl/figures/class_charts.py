@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from hcl.figures.charts import LINES, WIDTH, chart_style, plain_text, shortened, svg_of
+from hcl.figures.charts import LINES, WIDTH, chart_style, shortened, svg_of
 
 BAR, GAP = 0.1, 0.1
 """Height of a bar and room between classes, in inches."""
@@ -38,7 +38,6 @@ def class_iou_chart(class_iou: Mapping[str, Sequence[float | None]], results: Se
     axes.grid(visible=False, axis="y")
     if bars > 1:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", fontsize=9)
-    plain_text(axes)
     return svg_of(
         figure, f"Bars of the IoU of {len(class_iou)} classes; the table after it holds the numbers."
     )
@@ -63,7 +62,6 @@ def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> Markup:
     axes.set_xlabel("predicted")
     axes.set_ylabel("labelled")
     axes.grid(visible=False)
-    plain_text(axes)
     bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30)
     bar.set_label("per cent of the labelled pixels", fontsize=8)
     right = float(confusion.diagonal().sum() / max(confusion.sum(), 1))

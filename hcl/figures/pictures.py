@@ -33,11 +33,36 @@ def data_uri(pixels: Pixels, side: int) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
+def overlay_uri(layer: np.ndarray) -> str:
+    """A PNG (H, W, 4) uint8, colour and opacity, inside a URI: to lie over a picture."""
+    file = io.BytesIO()
+    Image.fromarray(layer).save(file, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def heat_layer(values: np.ndarray) -> np.ndarray:
+    """A map (h, w) of values as a layer: warm colours, the more opaque the higher the value."""
+    scaled = _scaled(values)
+    layer = colormaps["inferno"](0.25 + 0.7 * scaled)
+    layer[..., 3] = 0.15 + 0.7 * scaled
+    return _uint8(layer)
+
+
+def shade_layer(mask: np.ndarray) -> np.ndarray:
+    """A mask (h, w) as a layer: clear where it is true, dark elsewhere."""
+    layer = np.zeros((*mask.shape, 4))
+    layer[..., 3] = np.where(mask, 0, 1 - SHADE)
+    return _uint8(layer)
+
+
+def colour_layer(colours: np.ndarray, opacity: float = 0.6) -> np.ndarray:
+    """Colours (h, w, 3) in [0, 1] as a layer."""
+    return _uint8(np.concatenate([colours, np.full_like(colours[..., :1], opacity)], axis=2))
+
+
 def heat(pixels: Pixels, values: np.ndarray) -> Pixels:
     """A map (h, w) of values as warm colours over a picture in grey, dark where they are low."""
-    low, high = float(values.min()), float(values.max())
-    scaled = (values - low) / max(high - low, 1e-12)
-    warm = colormaps["inferno"](_enlarged(scaled.astype(np.float32), pixels))[..., :3]
+    warm = colormaps["inferno"](_enlarged(_scaled(values).astype(np.float32), pixels))[..., :3]
     grey = pixels.mean(axis=2, keepdims=True) / 255
     return _uint8(0.3 * grey + 0.7 * warm)
 
@@ -56,11 +81,11 @@ def coloured(pixels: Pixels, colours: np.ndarray, strength: float = 0.65) -> Pix
 def crop(pixels: Pixels, cell: Cell, grid: tuple[int, int], *, context: int = 2) -> Pixels:
     """The surroundings of a token, so many cells on each side, its own cell marked by a frame.
 
-    What would lie beyond the picture is its border, repeated.
+    Beyond the picture lies its mirror image.
     """
     height, width = pixels.shape[0] // grid[0], pixels.shape[1] // grid[1]
     padding = ((context * height,) * 2, (context * width,) * 2, (0, 0))
-    padded = np.pad(pixels, padding, mode="edge")
+    padded = np.pad(pixels, padding, mode="symmetric")
     top, left = cell.row * height, cell.column * width
     sides = (2 * context + 1) * height, (2 * context + 1) * width
     cut = padded[top : top + sides[0], left : left + sides[1]].copy()
@@ -70,6 +95,12 @@ def crop(pixels: Pixels, cell: Cell, grid: tuple[int, int], *, context: int = 2)
     own[:] = MARK
     own[line:-line, line:-line] = inside
     return cut
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Values brought to [0, 1]."""
+    low, high = float(values.min()), float(values.max())
+    return (values - low) / max(high - low, 1e-12)
 
 
 def _stretched(values: np.ndarray, pixels: Pixels) -> np.ndarray:

@@ -1,20 +1,18 @@
 """What the trained model says of some images of a data set: all pictures of a page are of these."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hcl.data.dataset import DataConfig, Dataset, open_dataset
+from hcl.data.dataset import Dataset
 from hcl.distributed import World
 from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import Frame
 from hcl.evaluation.tokens import TokenExtractor
 from pipelines.labelled_images import EvaluationImages
 from pipelines.normalise import colours
-from pipelines.usable import usable
 
 
 class LookedAt(NamedTuple):
@@ -35,19 +33,6 @@ class LookedAt(NamedTuple):
     attention: Tensor
     labels: Tensor | None
     grid: tuple[int, int]
-
-
-def spread_out(config: DataConfig, most: int) -> Dataset:
-    """At most so many images of a data set, evenly over its whole length.
-
-    Raises:
-        FileNotFoundError: the data set or a file is missing.
-        ValueError: a file cannot be used.
-    """
-    dataset = open_dataset(config)
-    chosen = np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(int)
-    dataset = replace(dataset, samples=[dataset.samples[index] for index in chosen])
-    return usable(dataset, config.on_error, labels=dataset.labelled)
 
 
 def look(

@@ -4,16 +4,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from hcl.data.dataset import DataConfig
+from hcl.data.dataset import DataConfig, open_dataset
 from hcl.distributed import choose_device
 from hcl.evaluation.protocol import FRAMES, Frame
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.inference.checkpoint import open_trained
 from hcl.run_report.evaluations import find_evaluations, read_evaluation
-from hcl.run_report.looked_at import look, spread_out
+from hcl.run_report.looked_at import look
 from hcl.run_report.page import render, write_page
 from hcl.run_report.pictures import Pictures, draw_pictures
 from hcl.run_report.run_record import RunRecord, read_run
+from pipelines.usable import usable
 
 FOLDER_FRAME = Frame(448, "shorter-crop")
 
@@ -93,7 +94,8 @@ def _pictures(config: ReportConfig, data: DataConfig, record: RunRecord) -> Pict
         raise ValueError(
             f"{config.run} holds no checkpoint, whose head could look at the images of {data.root}"
         )
-    dataset = spread_out(data, config.images)
+    dataset = open_dataset(data).spread_out(config.images)
+    dataset = usable(dataset, data.on_error, labels=dataset.labelled)
     model = open_trained(record.checkpoint, weights=config.weights)
     extractor = TokenExtractor(model.backbone, "head", model.head, device=choose_device(config.device))
     looked_at = look(
