@@ -1,4 +1,4 @@
-"""Score tokens on labelled images: ``python evaluate.py --help`` lists the protocols."""
+"""Score tokens on labelled images, or show what they are: ``python evaluate.py --help`` lists the ways."""
 
 import sys
 import time
@@ -24,6 +24,7 @@ from hcl.evaluation import (
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.report import complete, print_report, write_metrics
 from hcl.explore import command as explore
+from hcl.inference import components, segment
 from hcl.run_report import report
 
 
@@ -72,21 +73,41 @@ PROTOCOLS = {
         "label tokens by their nearest neighbours among labelled ones",
     ),
 }
+WITHOUT_BASELINE = frozenset({"linear", "foreground"})
+"""A given classifier fits one kind of tokens, and the foreground map is the same for all."""
 
 
 class Command(NamedTuple):
-    """A subcommand that scores nothing: its settings, what it does with them, and what that is in a line."""
+    """A subcommand that shows something and scores nothing.
+
+    A positional setting, and one that takes several words, have a name and a help.
+    """
 
     config_class: type
-    run: Callable[[Any], None]
+    run: Callable[[Any, World], None]
     summary: str
+    positional: tuple[str, str] | None = None
+    words: tuple[str, str] | None = None
 
 
 COMMANDS = {
+    "segment": Command(
+        segment.SegmentConfig,
+        segment.run,
+        "segment your own photographs: label maps and overlays",
+        positional=("photographs", "an image file, or a folder whose images are taken, below it too"),
+    ),
+    "components": Command(
+        components.ComponentsConfig,
+        components.run,
+        "draw object components: a token, and the like tokens of other images",
+    ),
     "report": Command(
         report.ReportConfig,
         report.run,
         "show a run, its scores and what it sees as one page of HTML",
+        positional=("run", "folder of a training run; every metrics.json in it is shown"),
+        words=("evaluations", "more metrics.json, or folders that hold some"),
     ),
     "explore": Command(
         explore.ExploreConfig,
@@ -94,16 +115,18 @@ COMMANDS = {
         "click a part of a photograph and see where else it is, on a page of this computer",
     ),
 }
-WITHOUT_BASELINE = frozenset({"linear", "foreground"})
-"""A given classifier fits one kind of tokens, and the foreground map is the same for all."""
 
 
 def build_parser() -> ArgumentParser:
-    """The command line: one subcommand a protocol, with the fields of its configuration."""
-    parser = ArgumentParser(prog="evaluate.py", description="Score tokens on labelled images.")
+    """The command line: one subcommand a protocol or command, with the fields of its configuration."""
+    parser = ArgumentParser(
+        prog="evaluate.py", description="Score tokens on labelled images, and show what they are."
+    )
     commands = parser.add_subcommands(dest="command")
     for name, protocol in PROTOCOLS.items():
         commands.add_subcommand(name, _settings_of(protocol), help=protocol.summary)
+    for name, command in COMMANDS.items():
+        commands.add_subcommand(name, _settings_of(command), help=command.summary)
     before = ArgumentParser(
         description="Run a protocol on the backbone's own tokens, on PM-ViT's concatenated levels, on an "
         "untrained head and, with --checkpoint, on that head; writes OUTPUT/metrics.json."
@@ -113,34 +136,18 @@ def build_parser() -> ArgumentParser:
     for name, protocol in PROTOCOLS.items():
         if name not in WITHOUT_BASELINE:
             choices.add_subcommand(name, _settings_of(protocol), help=protocol.summary)
-    commands.add_subcommand("report", _report_settings(), help=COMMANDS["report"].summary)
-    commands.add_subcommand("explore", _explore_settings(), help=COMMANDS["explore"].summary)
     return parser
 
 
-def _report_settings() -> ArgumentParser:
-    parser = ArgumentParser(description="Show a run, its scores and what it sees as one page of HTML.")
-    parser.add_argument("run", help="folder of a training run; every metrics.json in it is shown")
-    parser.add_argument("--config", action="config", help="saved settings, a YAML file")
-    parser.add_argument(
-        "--evaluations", nargs="*", default=[], help="more metrics.json, or folders that hold some"
-    )
-    add_settings(parser, COMMANDS["report"].config_class, but=frozenset({"run", "evaluations"}))
-    return parser
-
-
-def _settings_of(protocol: Protocol) -> ArgumentParser:
-    summary = protocol.summary
-    parser = ArgumentParser(description=f"{summary[0].upper()}{summary[1:]}; writes OUTPUT/metrics.json.")
+def _settings_of(command: Protocol | Command) -> ArgumentParser:
+    summary = command.summary
+    written = "; writes OUTPUT/metrics.json" if isinstance(command, Protocol) else ""
+    parser = ArgumentParser(description=f"{summary[0].upper()}{summary[1:]}{written}.")
     parser.add_argument("--config", action="config", help="preset or saved configuration, a YAML file")
-    add_settings(parser, protocol.config_class)
-    return parser
-
-
-def _explore_settings() -> ArgumentParser:
-    parser = ArgumentParser(description="Click a part of a photograph and see where else it is.")
-    parser.add_argument("--config", action="config", help="saved settings, a YAML file")
-    add_settings(parser, COMMANDS["explore"].config_class)
+    if isinstance(command, Command):
+        add_settings(parser, command.config_class, command.positional, command.words)
+    else:
+        add_settings(parser, command.config_class)
     return parser
 
 
@@ -148,19 +155,12 @@ class Task(NamedTuple):
     """What a command line asks for."""
 
     name: str
-    run: Callable[[Any, World], dict[str, Any]]
-    config: ProtocolConfig
-
-
-class Errand(NamedTuple):
-    """A command that scores nothing, with its settings."""
-
-    run: Callable[[Any], None]
+    run: Callable[[Any, World], Any]
     config: Any
 
 
-def parse(arguments: list[str]) -> Task | Errand:
-    """The protocol or command and the settings of a command line.
+def parse(arguments: list[str]) -> Task:
+    """The protocol or command, and the settings, of a command line.
 
     Raises:
         ValueError: a setting is out of range.
@@ -170,14 +170,13 @@ def parse(arguments: list[str]) -> Task | Errand:
     parsed = parser.instantiate(parser.parse_args(preset_first(arguments)))
     names = [parsed.command]
     settings = parsed[parsed.command]
-    if command := COMMANDS.get(parsed.command):
-        settings.pop("config")
-        return Errand(command.run, command.config_class(**vars(settings)))
     if names[0] == "baseline":
         names.append(settings.command)
         settings = settings[settings.command]
-    protocol = PROTOCOLS[names[-1]]
     settings.pop("config")
+    if command := COMMANDS.get(names[0]):
+        return Task(names[0], command.run, command.config_class(**vars(settings)))
+    protocol = PROTOCOLS[names[-1]]
     run = partial(baseline.run, protocol.run) if names[0] == "baseline" else protocol.run
     return Task(" ".join(names), run, protocol.config_class(**vars(settings)))
 
@@ -194,14 +193,14 @@ def score(task: Task, world: World) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the arguments say; returns the exit status: 0 done, 2 bad input."""
+    """Run what the arguments say; returns the exit status: 0 done, 2 bad input."""
     try:
         task = parse(sys.argv[1:] if arguments is None else arguments)
-        if isinstance(task, Errand):
-            task.run(task.config)
-            return 0
         with connect(task.config.device) as world:
-            score(task, world)
+            if task.name in COMMANDS:
+                task.run(task.config, world)
+            else:
+                score(task, world)
     except BAD_INPUT as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2

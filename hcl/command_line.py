@@ -30,15 +30,22 @@ def preset_first(arguments: Sequence[str]) -> list[str]:
     return [*subcommands, *presets, *rest[len(subcommands) :]]
 
 
-def add_settings(parser: ArgumentParser, config_class: type, *, but: frozenset[str] = frozenset()) -> None:
+def add_settings(
+    parser: ArgumentParser,
+    config_class: type,
+    positional: tuple[str, str] | None = None,
+    words: tuple[str, str] | None = None,
+) -> None:
     """Add the fields of a configuration dataclass; for a switch, ``--name`` alone means ``--name true``.
 
-    Args:
-        parser: to add them to.
-        config_class: the dataclass.
-        but: fields to leave out, because the command line has them in another form.
+    One field, a string, may be positional, and one, a list of strings, may take several words: each by its
+    name and help.
     """
-    parser.add_class_arguments(config_class, skip=set(but))
+    if positional:
+        parser.add_argument(positional[0], type=str, help=positional[1])
+    if words:
+        parser.add_argument(f"--{words[0]}", nargs="*", type=str, default=[], help=words[1])
+    parser.add_class_arguments(config_class, skip={given[0] for given in (positional, words) if given})
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:
             action.nargs, action.const = "?", True

@@ -8,6 +8,7 @@ from torch import nn
 from hcl.data.dataset import Dataset
 from hcl.distributed import World
 from hcl.evaluation.crf import CRFConfig
+from hcl.evaluation.linear_classifier import refuse_other_channels
 from hcl.evaluation.linear_scores import score
 from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
 from hcl.evaluation.token_store import stored_tokens
@@ -88,11 +89,7 @@ def report(
 
 
 def _refuse_misfit(classifier: nn.Conv2d, extractor: TokenExtractor, dataset: Dataset, path: str) -> None:
-    if classifier.in_channels != extractor.channels:
-        raise ValueError(
-            f"{path} classifies tokens of {classifier.in_channels} channels, but these have "
-            f"{extractor.channels}: choose the tokens, the head and the backbone that it was trained on"
-        )
+    refuse_other_channels(classifier, extractor.channels, path)
     if classifier.out_channels != len(dataset.class_names):
         raise ValueError(
             f"{path} tells {classifier.out_channels} classes apart, but {dataset.name} has "

@@ -18,6 +18,15 @@ def untrained_classifier(channels: int, classes: int, *, seed: int) -> nn.Conv2d
     return classifier
 
 
+def refuse_other_channels(classifier: nn.Conv2d, channels: int, path: str) -> None:
+    """Raise a ValueError where a classifier's file is for tokens of another width than these."""
+    if classifier.in_channels != channels:
+        raise ValueError(
+            f"{path} classifies tokens of {classifier.in_channels} channels, but these have {channels}: "
+            "choose the tokens, the head and the backbone that it was trained on"
+        )
+
+
 def logits_of(classifier: nn.Conv2d, tokens: Tensor, grid: tuple[int, int], size: int) -> Tensor:
     """Tokens (B, h·w, C) float32 of a grid (h, w) to logits (B, classes, size, size), bilinear."""
     logits = classifier(tokens.mT.unflatten(-1, grid))

@@ -2,29 +2,25 @@
 
 import socket
 from dataclasses import dataclass
-from typing import Literal
 
 from hcl.data.dataset import DataConfig, open_dataset
+from hcl.distributed import World
 from hcl.explore.explorer import Explorer
 from hcl.explore.hierarchy import Hierarchy
 from hcl.explore.library import fill
-from hcl.inference import Segmenter
+from hcl.inference.config import InferenceConfig, open_segmenter
 from pipelines.usable import usable
 
 ADDRESS = "127.0.0.1"
 
 
 @dataclass(kw_only=True)
-class ExploreConfig:
+class ExploreConfig(InferenceConfig):
     """A page on this computer to explore components on: click a part, see it elsewhere.
 
     Args:
-        checkpoint: of a trained head, this program's or a published one.
         data: images in which parts are looked for; labels are not read.
         images: how many of them, spread evenly over the data set.
-        backbone: its name, where the checkpoint does not say it.
-        weights: file with the backbone's weights, where the checkpoint does not say it or it has moved.
-        size: photographs are brought to about size x size pixels, of their own shape.
         clusters: number of clusters that the page begins with.
         most_clusters: largest number that it offers.
         leaves: small clusters, which are joined to fewer ones.
@@ -32,16 +28,11 @@ class ExploreConfig:
         most_megabytes: of an uploaded file.
         most_megapixels: of an uploaded photograph.
         port: of the page at 127.0.0.1; 0 takes a free one.
-        device: where to compute; auto takes a CUDA GPU if there is one.
         seed: of k-means.
     """
 
-    checkpoint: str
     data: DataConfig
     images: int = 100
-    backbone: str | None = None
-    weights: str | None = None
-    size: int = 448
     clusters: int = 20
     most_clusters: int = 80
     leaves: int = 240
@@ -49,13 +40,11 @@ class ExploreConfig:
     most_megabytes: float = 25
     most_megapixels: float = 60
     port: int = 8765
-    device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("images", "size", "neighbours"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        super().__post_init__()
+        self.require_at_least(1, "images", "neighbours")
         for name in ("most_megabytes", "most_megapixels"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
@@ -68,7 +57,7 @@ class ExploreConfig:
             raise ValueError(f"port is {self.port}; it must lie between 0 and 65535")
 
 
-def run(config: ExploreConfig) -> None:
+def run(config: ExploreConfig, world: World) -> None:
     """Compute the data set's tokens and serve the page until Ctrl-C.
 
     Raises:
@@ -82,15 +71,9 @@ def run(config: ExploreConfig) -> None:
     except ModuleNotFoundError as error:
         raise ValueError(f"explore needs the extra 'explore': pip install '.[explore]' ({error})") from error
     listening = _listen(config.port)
-    segmenter = Segmenter.open(
-        config.checkpoint,
-        backbone=config.backbone,
-        weights=config.weights,
-        size=config.size,
-        device=config.device,
-    )
+    segmenter = open_segmenter(config, world)
     dataset = usable(open_dataset(config.data).spread_out(config.images), config.data.on_error)
-    library = fill(dataset, segmenter)
+    library = fill(dataset, segmenter, config.batch_size)
     hierarchy = Hierarchy.of(library.tokens, config.leaves, seed=config.seed)
     explorer = Explorer(segmenter, library, hierarchy, neighbours=config.neighbours)
     app = build_app(

@@ -13,7 +13,6 @@ from hcl.data.photographs import upright
 from hcl.inference import Parts, Segmenter
 from hcl.models.vit import Grid
 
-IMAGES_AT_A_TIME = 4
 QUALITY = 95
 
 
@@ -86,7 +85,7 @@ class Library:
         return sorted(found, reverse=True)[:most]
 
 
-def fill(dataset: Dataset, segmenter: Segmenter) -> Library:
+def fill(dataset: Dataset, segmenter: Segmenter, batch_size: int) -> Library:
     """Show every image of a data set to the model, with a progress bar.
 
     Raises:
@@ -94,8 +93,8 @@ def fill(dataset: Dataset, segmenter: Segmenter) -> Library:
     """
     seen: list[Seen] = []
     with tqdm(total=len(dataset), desc=f"tokens of {dataset.name}", unit="image", disable=None) as bar:
-        for start in range(0, len(dataset), IMAGES_AT_A_TIME):
-            paths = [sample.image for sample in dataset.samples[start : start + IMAGES_AT_A_TIME]]
+        for start in range(0, len(dataset), batch_size):
+            paths = [sample.image for sample in dataset.samples[start : start + batch_size]]
             images = [upright(path) for path in paths]
             for path, image, parts in zip(paths, images, segmenter.batch(images), strict=True):
                 seen.append(Seen.of(path.name, image, parts, segmenter.working_size(*parts.size)))

@@ -109,11 +109,9 @@ class Segmenter:
     def batch(self, photographs: Sequence[Photograph]) -> list[Parts]:
         """The parts of some photographs, in their order; those of one working size take one pass together."""
         images = [upright(photograph) for photograph in photographs]
-        together: dict[tuple[int, int], list[int]] = {}
-        for index, image in enumerate(images):
-            together.setdefault(self.working_size(image.height, image.width), []).append(index)
+        sizes = [self.working_size(image.height, image.width) for image in images]
         parts: dict[int, Parts] = {}
-        for size, indices in together.items():
+        for size, indices in together(sizes).items():
             found = self._parts([images[index] for index in indices], size)
             parts.update(zip(indices, found, strict=True))
         return [parts[index] for index in range(len(images))]
@@ -132,13 +130,14 @@ class Segmenter:
         rows, columns = (max(round(side * scale / step) * step, least) for side in (height, width))
         return rows, columns
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _parts(self, images: Sequence[Image.Image], size: tuple[int, int]) -> list[Parts]:
         grid = self.grid(size)
         assert self.extractor.head is not None
         tokens, attention = self.extractor(torch.stack([_normalised(image, size) for image in images]))
+        tokens = tokens.clone()  # no longer one of inference mode, so that a caller may train on it
         projections = self.extractor.head.project(tokens)
-        foreground = foreground_mask(attention, self.model.keep_mass)
+        foreground = foreground_mask(attention.clone(), self.model.keep_mass)
         clusters = self._clusters(projections, foreground)
         return [
             Parts(
@@ -172,6 +171,14 @@ class Segmenter:
             nearest_centroid(projections.flatten(0, 1), bank).view(foreground.shape) for bank in self.banks
         )
         return torch.where(foreground, of_foreground, of_background + len(self.banks[0]))
+
+
+def together(sizes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
+    """The places at which each size stands."""
+    places: dict[tuple[int, int], list[int]] = {}
+    for place, size in enumerate(sizes):
+        places.setdefault(size, []).append(place)
+    return places
 
 
 def _normalised(image: Image.Image, size: tuple[int, int]) -> Tensor:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from hcl.data.dataset import DataConfig, open_dataset
-from hcl.distributed import choose_device
+from hcl.distributed import World
 from hcl.evaluation.protocol import FRAMES, Frame
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.inference.checkpoint import open_trained
+from hcl.inference.config import RecordedBackbone
 from hcl.run_report.evaluations import find_evaluations, read_evaluation
 from hcl.run_report.looked_at import look
 from hcl.run_report.page import render, write_page
@@ -28,7 +29,7 @@ class ReportConfig:
         evaluations: more metrics.json, or folders that hold some.
         output: file to write.
         data: images for the pictures (--data.kind, --data.root, --data.split); without them there are none.
-        weights: file with the backbone's weights, where it is no longer where the run found it.
+        backbone: what is to be otherwise than the checkpoint says.
         classifier: linear classifier by whose predictions the worst images are found; by default the
             components predict, each taken for the class in which it is most precise.
         images: how many images of the data are looked at, spread evenly over the split.
@@ -45,7 +46,7 @@ class ReportConfig:
     evaluations: list[str] = field(default_factory=list)
     output: str = "report.html"
     data: DataConfig | None = None
-    weights: str | None = None
+    backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
     classifier: str | None = None
     images: int = 64
     shown: int = 12
@@ -69,7 +70,7 @@ class ReportConfig:
         return published._replace(size=self.size or published.size)
 
 
-def run(config: ReportConfig) -> None:
+def run(config: ReportConfig, world: World) -> None:
     """Write the page and say where it is.
 
     Raises:
@@ -83,21 +84,24 @@ def run(config: ReportConfig) -> None:
             f"{config.run} holds no log.jsonl, no checkpoint and no metrics.json: nothing to show"
         )
     evaluations = [read_evaluation(path) for path in paths]
-    pictures = _pictures(config, config.data, record) if config.data else None
+    pictures = _pictures(config, config.data, record, world) if config.data else None
     output = Path(config.output)
     write_page(render(record, evaluations, pictures), output)
     print(f"written to {output} ({output.stat().st_size / 2**20:.1f} MiB)")
 
 
-def _pictures(config: ReportConfig, data: DataConfig, record: RunRecord) -> Pictures:
+def _pictures(config: ReportConfig, data: DataConfig, record: RunRecord, world: World) -> Pictures:
     if record.checkpoint is None:
         raise ValueError(
             f"{config.run} holds no checkpoint, whose head could look at the images of {data.root}"
         )
     dataset = open_dataset(data).spread_out(config.images)
     dataset = usable(dataset, data.on_error, labels=dataset.labelled)
-    model = open_trained(record.checkpoint, weights=config.weights)
-    extractor = TokenExtractor(model.backbone, "head", model.head, device=choose_device(config.device))
+    own = config.backbone
+    model = open_trained(
+        record.checkpoint, backbone=own.name, weights=own.weights, patch_sizes=own.patch_sizes
+    )
+    extractor = TokenExtractor(model.backbone, "head", model.head, device=world.device)
     looked_at = look(
         dataset, extractor, config.frame(data.kind), batch_size=config.batch_size, threads=config.threads
     )

@@ -23,7 +23,7 @@ MOST_BYTES, MOST_PIXELS = 60_000, 20_000
 
 @pytest.fixture(scope="session")
 def explorer(segmenter, scenes) -> Explorer:  # noqa: F811
-    library = fill(open_dataset(DataConfig("scenes", str(scenes), "val")), segmenter)
+    library = fill(open_dataset(DataConfig("scenes", str(scenes), "val")), segmenter, batch_size=2)
     return Explorer(segmenter, library, Hierarchy.of(library.tokens, LEAVES, seed=0), neighbours=12)
 
 

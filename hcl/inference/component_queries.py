@@ -1,0 +1,131 @@
+"""Which tokens stand for components: those at given points, or such as recur and differ."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hcl.data.dataset import Dataset
+from hcl.data.images import shown
+from hcl.data.photographs import upright
+from hcl.inference.component_search import Query, best_tokens, clusters_of, query_at
+from hcl.inference.segmenter import Parts, Segmenter
+
+CANDIDATES = 512
+"""Foreground tokens of which queries are chosen."""
+
+
+class Looked(NamedTuple):
+    """An image and its parts."""
+
+    path: Path
+    parts: Parts
+
+
+def queries_at(
+    points: Sequence[str], dataset: Dataset, segmenter: Segmenter, *, by_cluster: bool
+) -> list[Query]:
+    """The tokens at points IMAGE:x,y.
+
+    Args:
+        points: in pixels of the upright image; IMAGE is a file or the name of an image of the data set.
+        dataset: to look names up in.
+        segmenter: to look at the images with.
+        by_cluster: whether matches must be of a query's cluster.
+
+    Raises:
+        FileNotFoundError: an image is neither a file nor in the data set.
+        ValueError: a point is not written so, or lies outside of its image, or the image cannot be used.
+    """
+    queries = []
+    for point in points:
+        name, x, y = _parsed(point)
+        path = _found(name, dataset)
+        image = upright(path)
+        if not (0 <= x < image.width and 0 <= y < image.height):
+            raise ValueError(
+                f"point {point!r} lies outside of {shown(path)}, {image.width}x{image.height} pixels"
+            )
+        parts = segmenter(image)
+        rows, columns = parts.foreground.shape
+        cell = (y * rows // image.height, x * columns // image.width)
+        queries.append(query_at(path, parts, cell, by_cluster=by_cluster))
+    return queries
+
+
+def _parsed(point: str) -> tuple[str, int, int]:
+    name, _, place = point.rpartition(":")
+    coordinates = place.split(",")
+    if not name or len(coordinates) != 2 or not all(value.strip().isdecimal() for value in coordinates):
+        raise ValueError(f"point {point!r} is not written as IMAGE:x,y, whole numbers of pixels")
+    return name, int(coordinates[0]), int(coordinates[1])
+
+
+def _found(name: str, dataset: Dataset) -> Path:
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    for sample in dataset.samples:
+        if name in (sample.origin, sample.image.name, sample.image.stem):
+            return sample.image
+    raise FileNotFoundError(f"image {name!r} of a point is neither a file nor an image of {dataset.name}")
+
+
+def chosen_queries(images: Sequence[Looked], count: int, matches: int, *, by_cluster: bool) -> list[Query]:
+    """Foreground tokens that recur in other images and differ from each other.
+
+    Of candidates drawn evenly, the next is always the one whose recurrence (the mean cosine of the nearest
+    token in the nearest few images) most exceeds its greatest cosine with those chosen before.
+
+    Args:
+        images: to choose from.
+        count: of queries.
+        matches: in how many other images a token should recur.
+        by_cluster: whether matches must be of a query's cluster.
+
+    Raises:
+        ValueError: no image has any foreground.
+    """
+    candidates = _candidates(images, by_cluster)
+    if not candidates:
+        raise ValueError(
+            f"none of {len(images)} images has any foreground to choose queries from: give --points"
+        )
+    projections = torch.stack([candidate.projection for candidate in candidates])
+    recurrence = _recurrence(candidates, projections, images, matches)
+    return [candidates[place] for place in _worthiest(projections, recurrence, count)]
+
+
+def _candidates(images: Sequence[Looked], by_cluster: bool) -> list[Query]:
+    cells = [
+        (image, (int(row), int(column)))
+        for image in images
+        for row, column in image.parts.foreground.nonzero().tolist()
+    ]
+    step = -(-len(cells) // CANDIDATES)
+    return [
+        query_at(image.path, image.parts, cell, by_cluster=by_cluster) for image, cell in cells[:: step or 1]
+    ]
+
+
+def _recurrence(
+    candidates: list[Query], projections: Tensor, images: Sequence[Looked], matches: int
+) -> Tensor:
+    """How well each candidate is found again in its best images, (candidates,); what is missing counts -1."""
+    clusters = clusters_of(candidates)
+    found = torch.stack([best_tokens(image.parts, projections, clusters)[0] for image in images])
+    own = [[image.path == candidate.place.path for candidate in candidates] for image in images]
+    found = found.clamp_min(-1).masked_fill(torch.tensor(own, device=found.device), -1)
+    return found.topk(min(matches, len(images)), dim=0).values.mean(dim=0)
+
+
+def _worthiest(projections: Tensor, worth: Tensor, count: int) -> list[int]:
+    """Places of ``count`` rows, each of the greatest worth less its greatest cosine with those before it."""
+    chosen: list[int] = []
+    nearest = torch.zeros_like(worth)
+    for _ in range(min(count, len(worth))):
+        chosen.append(int((worth - nearest).argmax()))
+        nearest = torch.maximum(nearest, projections @ projections[chosen[-1]])
+    return chosen

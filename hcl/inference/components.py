@@ -1,0 +1,179 @@
+"""Object components at a glance: a token of one image, and the like tokens of others (HCL, section 7)."""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from hcl.data.checks import check_images
+from hcl.data.dataset import DataConfig, Dataset, open_dataset
+from hcl.data.photographs import upright
+from hcl.distributed import World
+from hcl.evaluation.progress import progress
+from hcl.figures.components import Row, Tile, draw_components
+from hcl.files import written_whole
+from hcl.inference.component_queries import Looked, chosen_queries, queries_at
+from hcl.inference.component_search import Gallery, Match, Place, Query
+from hcl.inference.config import InferenceConfig, open_segmenter
+from hcl.inference.reading import read_ahead
+from hcl.inference.segmenter import Segmenter
+
+POOL = 48
+"""Images among which query tokens are looked for."""
+SHOWN_SIDE = 800
+"""Longer side in pixels of an image that is drawn."""
+
+
+@dataclass(kw_only=True)
+class ComponentsConfig(InferenceConfig):
+    """Draw object components.
+
+    Args:
+        data: the images to search, labelled or not; by default those that the head was trained on.
+        output: folder for components.png, and for components.json, which tells where everything is.
+        points: query tokens, each as IMAGE:x,y in pixels of the upright image, where IMAGE is a file or
+            the name of an image of the data; for several, --points+ A:x,y --points+ B:x,y. Without points,
+            they are chosen: foreground tokens that recur in other images and differ from each other.
+        queries: how many to choose.
+        matches: images beside each query, the most similar first.
+        images: how many images to search, evenly drawn from the data; null for all.
+        match: "cluster" shows tokens of the query's own cluster, as published; "nearest" the most similar
+            ones, whatever their cluster.
+    """
+
+    data: DataConfig | None = None
+    output: str = "runs/components"
+    points: list[str] | str = field(default_factory=list)
+    queries: int = 8
+    matches: int = 8
+    images: int | None = 500
+    match: Literal["cluster", "nearest"] = "cluster"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_at_least(1, "queries", "matches")
+        if self.images is not None:
+            self.require_at_least(2, "images")
+
+
+def run(config: ComponentsConfig, world: World) -> None:
+    """Draw the components of a data set.
+
+    Raises:
+        FileNotFoundError: images, the checkpoint or weights are missing.
+        ValueError: a file or a setting is not right, or several processes were started.
+    """
+    if world.size > 1:
+        raise ValueError(f"components draws one picture, but {world.size} processes were started: start one")
+    segmenter = open_segmenter(config, world)
+    if config.match == "cluster" and segmenter.banks is None:
+        raise ValueError(
+            f"{config.checkpoint} holds no clusters (centroids_foreground, centroids_background): choose "
+            "--match nearest"
+        )
+    dataset, skipped = _open_images(config, segmenter)
+    paths = _evenly([sample.image for sample in dataset.samples], config.images)
+    queries = _queries(config, segmenter, dataset, paths, skipped)
+    gallery = Gallery(queries, config.matches)
+    with progress(world, f"components in {dataset.name}", "image", total=len(paths)) as bar:
+        for looked in _looked_at(paths, segmenter, config, skipped):
+            gallery.look_at(*looked)
+            bar.update()
+    folder = Path(config.output).expanduser()
+    _draw(folder / "components.png", gallery)
+    _record(folder / "components.json", gallery)
+    print(f"{len(queries)} components drawn: {folder / 'components.png'}")
+
+
+def _open_images(config: ComponentsConfig, segmenter: Segmenter) -> tuple[Dataset, list[str] | None]:
+    """The data set, and where what is skipped is told of, if it may be skipped."""
+    data = config.data or segmenter.model.data
+    if data is None:
+        raise ValueError(
+            f"{config.checkpoint} does not say what it was trained on: give --data.kind and --data.root"
+        )
+    dataset = open_dataset(data)
+    if data.on_error == "skip":
+        return dataset, []
+    check_images(dataset)
+    return dataset, None
+
+
+def _evenly(paths: Sequence[Path], count: int | None) -> list[Path]:
+    if count is None or count >= len(paths):
+        return list(paths)
+    return [paths[number * len(paths) // count] for number in range(count)]
+
+
+def _looked_at(
+    paths: Sequence[Path], segmenter: Segmenter, config: ComponentsConfig, skipped: list[str] | None
+) -> Iterator[Looked]:
+    with ThreadPoolExecutor(config.threads) as pool:
+        for batch in read_ahead(paths, config.batch_size, pool, skipped):
+            parts = segmenter.batch([read.image for read in batch])
+            for read, found in zip(batch, parts, strict=True):
+                yield Looked(paths[read.place], found)
+
+
+def _queries(
+    config: ComponentsConfig,
+    segmenter: Segmenter,
+    dataset: Dataset,
+    paths: Sequence[Path],
+    skipped: list[str] | None,
+) -> list[Query]:
+    by_cluster = config.match == "cluster"
+    if config.points:
+        points = [config.points] if isinstance(config.points, str) else config.points
+        return queries_at(points, dataset, segmenter, by_cluster=by_cluster)
+    pool = list(_looked_at(_evenly(paths, POOL), segmenter, config, skipped))
+    return chosen_queries(pool, config.queries, config.matches, by_cluster=by_cluster)
+
+
+def _draw(path: Path, gallery: Gallery) -> None:
+    rows = (
+        Row(_tile(query.place), [_tile(match.place) for match in matches], _caption(query, matches))
+        for query, matches in zip(gallery.queries, gallery.matches, strict=True)
+    )
+    draw_components(path, rows, gallery.size)
+
+
+def _tile(place: Place) -> Tile:
+    image = upright(place.path)
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
+    return Tile(image, place.cell, place.member)
+
+
+def _caption(query: Query, matches: Sequence[Match]) -> str:
+    name = "nearest tokens" if query.cluster is None else f"cluster {query.cluster}"
+    if not matches:
+        return f"{name}: in no other image"
+    return f"{name}, cosine {matches[0].similarity:.2f} to {matches[-1].similarity:.2f}"
+
+
+def _record(path: Path, gallery: Gallery) -> None:
+    entries = [
+        {
+            **_described(query.place),
+            "cluster": query.cluster,
+            "matches": [{**_described(match.place), "cosine": match.similarity} for match in matches],
+        }
+        for query, matches in zip(gallery.queries, gallery.matches, strict=True)
+    ]
+    with written_whole(path) as file:
+        file.write(json.dumps({"components": entries}, indent=2).encode())
+
+
+def _described(place: Place) -> dict[str, Any]:
+    """An image, the token's row and column, the grid, and how many tokens belong with it."""
+    return {
+        "image": str(place.path),
+        "cell": list(place.cell),
+        "grid": list(place.member.shape),
+        "tokens": int(np.count_nonzero(place.member)),
+    }

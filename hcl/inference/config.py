@@ -1,0 +1,78 @@
+"""What the commands on photographs are told of the model, and how they open it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hcl.distributed import World
+from hcl.evaluation.tokens import Branch
+from hcl.inference.segmenter import Segmenter
+from hcl.precision import Precision
+
+
+@dataclass
+class RecordedBackbone:
+    """The backbone, where it is not as the checkpoint says.
+
+    Args:
+        name: of the backbone; a published checkpoint names none, so that it must be given.
+        weights: file with its state dict, where it has moved since the training.
+        patch_sizes: of the levels in pixels.
+    """
+
+    name: str | None = None
+    weights: str | None = None
+    patch_sizes: list[int] | None = None
+
+
+@dataclass(kw_only=True)
+class InferenceConfig:
+    """Settings that the commands on photographs share.
+
+    Args:
+        checkpoint: of a trained head, this program's or a published one. It says which backbone, which shape
+            of the head and which share of the attention belong to it.
+        backbone: what is to be otherwise than the checkpoint says.
+        branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
+            trained, "online".
+        size: photographs are looked at with about size x size pixels, in their own shape.
+        batch_size: photographs at a time; three times as many are in memory at most.
+        threads: that read and write files.
+        device: where to compute; auto takes a CUDA GPU if there is one.
+        precision: of the backbone and the head; bf16 pays on GPUs, and on CPUs with bf16 instructions.
+    """
+
+    checkpoint: str
+    backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
+    branch: Branch = "momentum"
+    size: int = 448
+    batch_size: int = 4
+    threads: int = 2
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        self.require_at_least(1, "size", "batch_size", "threads")
+
+    def require_at_least(self, least: int, *names: str) -> None:
+        """Raise a ValueError that names the first of these settings that is too small."""
+        for name in names:
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+
+
+def open_segmenter(config: InferenceConfig, world: World) -> Segmenter:
+    """The model that the configuration names, on this rank's device.
+
+    Raises:
+        FileNotFoundError, ValueError: as `Segmenter.open`.
+    """
+    return Segmenter.open(
+        config.checkpoint,
+        backbone=config.backbone.name,
+        weights=config.backbone.weights,
+        patch_sizes=config.backbone.patch_sizes,
+        branch=config.branch,
+        size=config.size,
+        device=world.device,
+        precision=config.precision,
+    )

@@ -1,0 +1,218 @@
+"""Segmentation of photographs: a map of labels and an overlay for each.
+
+A label is a class where a linear classifier is given, else one of few clusters: the checkpoint's own, merged
+by likeness (`hcl.inference.labelling.clusters`), so that a colour means the same in all photographs.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from hcl.data.checks import check_images, listed
+from hcl.data.folder import open_folder
+from hcl.data.samples import Dataset, Sample
+from hcl.distributed import World
+from hcl.evaluation.crf import CRFConfig, refine
+from hcl.evaluation.fingerprint import digest_of_weights
+from hcl.evaluation.progress import progress
+from hcl.figures.segments import label_map, overlay
+from hcl.files import written_whole
+from hcl.inference.config import InferenceConfig, open_segmenter
+from hcl.inference.enlarging import labels_at
+from hcl.inference.labelling import Labels, classes, clusters
+from hcl.inference.reading import read_ahead
+from hcl.inference.segment_folder import Outputs, describe, outputs_of, refuse_other_settings
+from hcl.inference.segmenter import Segmenter, together
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class SegmentConfig(InferenceConfig):
+    """Segment photographs.
+
+    Args:
+        photographs: an image file, or a folder whose images are taken, those of its sub-folders too.
+        output: folder for labels/NAME.png (value i of a pixel is label i, with the label's colour), for
+            overlays/NAME.jpg and for segments.json, which tells labels, colours and settings.
+        classifier: file with a linear classifier on the head's tokens: linear_classifier.pth.tar of
+            `linear-probe`, or a published one. Labels are its classes; without one they are clusters.
+        class_names: of the classifier's classes: voc, coco, coco-things, coco-stuff or scenes, or a text file
+            with a name a line; by default those of the data that the head was trained on.
+        clusters: number of labels without a classifier, to which the checkpoint's clusters are merged.
+        crf: whether a dense CRF makes the labels follow the edges of the photograph.
+        crf_size: longer side in pixels at which the CRF works; what it finds is enlarged to the photograph.
+        crf_settings: of that CRF.
+        on_error: what to do about a file that cannot be used: "raise" looks at all of them first and stops,
+            "skip" leaves it out, goes on, and tells at the end how many and which.
+        resume: leave out the photographs whose pictures are there already, from a run with the same settings.
+    """
+
+    photographs: str
+    output: str = "runs/segments"
+    classifier: str | None = None
+    class_names: str | None = None
+    clusters: int = 20
+    crf: bool = False
+    crf_size: int = 512
+    crf_settings: CRFConfig = field(default_factory=CRFConfig)
+    on_error: Literal["raise", "skip"] = "raise"
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_at_least(2, "clusters")
+        self.require_at_least(16, "crf_size")
+        if self.class_names is not None and self.classifier is None:
+            raise ValueError(
+                f"class_names={self.class_names!r} is for the classes of a --classifier: give one"
+            )
+
+
+def run(config: SegmentConfig, world: World) -> None:
+    """Segment the photographs, each rank its share.
+
+    Raises:
+        FileNotFoundError: a photograph, the checkpoint, weights or the classifier are missing.
+        ValueError: a file or a setting is not right, or no photograph can be used.
+    """
+    dataset = open_photographs(config)
+    segmenter = open_segmenter(config, world)
+    if config.classifier is None:
+        labels = clusters(segmenter, config.clusters)
+    else:
+        labels = classes(segmenter, config.classifier, config.class_names)
+    folder = Path(config.output).expanduser()
+    settings = {**asdict(config), "head": digest_of_weights(segmenter.model.head)}
+    if config.resume:
+        refuse_other_settings(folder, settings)
+    world.barrier()
+    if world.is_main:
+        describe(folder, labels, settings)
+    pending = [
+        (sample, outputs)
+        for sample, outputs in zip(dataset.samples, outputs_of(dataset, folder), strict=True)
+        if not (config.resume and outputs.exist())
+    ]
+    with progress(world, f"segments of {dataset.name}", "image", total=len(pending)) as bar:
+        skipped = _segment(pending[world.rank :: world.size], segmenter, labels, config, bar)
+    _tell(skipped, len(pending), config, world)
+
+
+def _segment(
+    pending: Sequence[tuple[Sample, Outputs]],
+    segmenter: Segmenter,
+    labels: Labels,
+    config: SegmentConfig,
+    bar: tqdm,
+) -> list[str]:
+    """Write the pictures of some photographs; returns what is wrong with those that were skipped."""
+    skipped: list[str] = []
+    writing: list[Future[None]] = []
+    paths = [sample.image for sample, _ in pending]
+    with ThreadPoolExecutor(config.threads) as pool:
+        for batch in read_ahead(
+            paths, config.batch_size, pool, skipped if config.on_error == "skip" else None
+        ):
+            maps = _label_maps(segmenter, labels, [read.image for read in batch], config)
+            _finish(writing)
+            writing = [
+                pool.submit(_write, read.image, found.cpu().numpy(), labels, pending[read.place][1])
+                for read, found in zip(batch, maps, strict=True)
+            ]
+            bar.update(len(batch))
+        _finish(writing)
+    return skipped
+
+
+def open_photographs(config: SegmentConfig) -> Dataset:
+    """The photographs, once it is sure that they are there.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: with on_error "raise", a file cannot be used; or the output is among the photographs,
+            where the next run would take it for some.
+    """
+    path = Path(config.photographs).expanduser()
+    if not path.is_dir():
+        dataset = Dataset(path.name, [Sample(path, None, path.name)])
+    else:
+        if Path(config.output).expanduser().resolve().is_relative_to(path.resolve()):
+            raise ValueError(
+                f"output {config.output} lies in the folder of photographs {config.photographs}: "
+                "choose another"
+            )
+        dataset = open_folder(path)
+    if config.on_error == "raise":
+        check_images(dataset)
+    return dataset
+
+
+def _label_maps(
+    segmenter: Segmenter, labels: Labels, images: Sequence[Image.Image], config: SegmentConfig
+) -> Iterator[Tensor]:
+    """The labels (H, W) uint8 of each photograph at its own size."""
+    parts = segmenter.batch(images)
+    scores = [labels.scores(found) for found in parts]
+    if config.crf:
+        scores = _refined(scores, images, config)
+    for found, own in zip(parts, scores, strict=True):
+        yield labels_at(own, found.size)
+
+
+def _refined(scores: Sequence[Tensor], images: Sequence[Image.Image], config: SegmentConfig) -> list[Tensor]:
+    """Scores (labels, h, w) to the CRF's marginals, at a size of which the longer side is ``crf_size``."""
+    sizes = [_within(image.height, image.width, config.crf_size) for image in images]
+    refined: dict[int, Tensor] = {}
+    for size, indices in together(sizes).items():
+        enlarged = [F.interpolate(scores[index][None], size, mode="bilinear") for index in indices]
+        pictures = [_pixels(images[index], size) for index in indices]
+        logits = torch.cat(enlarged)
+        marginals = refine(logits, torch.stack(pictures).to(logits.device), config.crf_settings)
+        refined.update(zip(indices, marginals, strict=True))
+    return [refined[index] for index in range(len(images))]
+
+
+def _within(height: int, width: int, side: int) -> tuple[int, int]:
+    scale = min(side / max(height, width), 1)
+    return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def _pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) uint8 of an image brought to a size."""
+    resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return torch.from_numpy(resized).permute(2, 0, 1)
+
+
+def _write(image: Image.Image, found: np.ndarray, labels: Labels, outputs: Outputs) -> None:
+    names = labels.names if labels.spoken else None
+    # The map comes last: where it is, the overlay is.
+    with written_whole(outputs.overlay) as file:
+        overlay(image, found, labels.colours, names).save(file, format="JPEG", quality=90)
+    with written_whole(outputs.labels) as file:
+        label_map(found, labels.colours).save(file, format="PNG")
+
+
+def _finish(writing: Sequence[Future[None]]) -> None:
+    for future in writing:
+        future.result()
+
+
+def _tell(skipped: Sequence[str], tried: int, config: SegmentConfig, world: World) -> None:
+    count = int(world.sum(torch.tensor(len(skipped), device=world.device)))
+    if tried and count == tried:
+        raise ValueError(f"none of the {tried} photographs can be used:\n{listed([*skipped])}")
+    if skipped:
+        log.warning("%d photographs were left out:\n%s", len(skipped), listed([*skipped]))
+    if world.is_main:
+        print(f"{tried - count} photographs segmented: see overlays and labels in {config.output}")

@@ -1,0 +1,69 @@
+"""The folder that a segmentation leaves: where each photograph's pictures are, and what they mean."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hcl.data.samples import Dataset
+from hcl.engine.checkpoint import changed_settings
+from hcl.figures.segments import legend
+from hcl.files import written_whole
+from hcl.inference.labelling import Labels
+
+RECORD = "segments.json"
+
+FREE = frozenset({"photographs", "output", "batch_size", "threads", "device", "on_error", "resume"})
+"""Settings that may be otherwise when a segmentation goes on."""
+
+
+class Outputs(NamedTuple):
+    """The pictures of one photograph."""
+
+    labels: Path
+    overlay: Path
+
+    def exist(self) -> bool:
+        """Whether they are there already."""
+        return self.labels.is_file() and self.overlay.is_file()
+
+
+def outputs_of(dataset: Dataset, folder: Path) -> list[Outputs]:
+    """Where each photograph's pictures go: under its name, with its ending where two differ in that only."""
+    names = [Path(sample.origin) for sample in dataset.samples]
+    shared = Counter(name.with_suffix("") for name in names)
+    stems = [name if shared[name.with_suffix("")] > 1 else name.with_suffix("") for name in names]
+    return [Outputs(folder / "labels" / f"{stem}.png", folder / "overlays" / f"{stem}.jpg") for stem in stems]
+
+
+def describe(folder: Path, labels: Labels, settings: dict[str, Any]) -> None:
+    """Write segments.json, and the legend where labels have names that mean something."""
+    entries = [
+        {"id": number, "name": name, "colour": "#" + bytes(colour).hex()}
+        for number, (name, colour) in enumerate(zip(labels.names, labels.colours, strict=True))
+    ]
+    with written_whole(folder / RECORD) as file:
+        file.write(json.dumps({"labels": entries, "settings": settings}, indent=2).encode())
+    if labels.spoken:
+        with written_whole(folder / "legend.png") as file:
+            legend(labels.names, labels.colours).save(file, format="PNG")
+
+
+def refuse_other_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Raise a ValueError where the pictures in a folder were made with other settings, or by another head."""
+    path = folder / RECORD
+    if not path.exists():
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        # Through JSON, so that tuples and lists are the same.
+        changed = changed_settings(before, json.loads(json.dumps(settings)), FREE)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} does not say how its pictures were made: choose another --output"
+        ) from error
+    if changed:
+        raise ValueError(
+            f"the pictures in {folder} were made with other settings ({'; '.join(changed)}): choose another "
+            "--output, or leave out --resume to make them anew"
+        )
