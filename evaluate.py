@@ -23,7 +23,9 @@ from hcl.evaluation import (
 )
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.report import complete, print_report, write_metrics
+from hcl.explore import command as explore
 from hcl.inference import components, segment
+from hcl.run_report import report
 
 
 class Protocol(NamedTuple):
@@ -76,12 +78,16 @@ WITHOUT_BASELINE = frozenset({"linear", "foreground"})
 
 
 class Command(NamedTuple):
-    """A subcommand that shows something and scores nothing; a positional setting has a name and a help."""
+    """A subcommand that shows something and scores nothing.
+
+    A positional setting, and one that takes several words, have a name and a help.
+    """
 
     config_class: type
     run: Callable[[Any, World], None]
     summary: str
     positional: tuple[str, str] | None = None
+    words: tuple[str, str] | None = None
 
 
 COMMANDS = {
@@ -95,6 +101,18 @@ COMMANDS = {
         components.ComponentsConfig,
         components.run,
         "draw object components: a token, and the like tokens of other images",
+    ),
+    "report": Command(
+        report.ReportConfig,
+        report.run,
+        "show a run, its scores and what it sees as one page of HTML",
+        positional=("run", "folder of a training run; every metrics.json in it is shown"),
+        words=("evaluations", "more metrics.json, or folders that hold some"),
+    ),
+    "explore": Command(
+        explore.ExploreConfig,
+        explore.run,
+        "click a part of a photograph and see where else it is, on a page of this computer",
     ),
 }
 
@@ -126,7 +144,10 @@ def _settings_of(command: Protocol | Command) -> ArgumentParser:
     written = "; writes OUTPUT/metrics.json" if isinstance(command, Protocol) else ""
     parser = ArgumentParser(description=f"{summary[0].upper()}{summary[1:]}{written}.")
     parser.add_argument("--config", action="config", help="preset or saved configuration, a YAML file")
-    add_settings(parser, command.config_class, getattr(command, "positional", None))
+    if isinstance(command, Command):
+        add_settings(parser, command.config_class, command.positional, command.words)
+    else:
+        add_settings(parser, command.config_class)
     return parser
 
 
@@ -164,10 +185,10 @@ def score(task: Task, world: World) -> None:
     """Run a protocol on all ranks; the main one writes the report and prints it."""
     started = time.perf_counter()
     results = task.run(task.config, world)
-    report = complete(results, task.name, task.config, world, time.perf_counter() - started)
+    metrics = complete(results, task.name, task.config, world, time.perf_counter() - started)
     if world.is_main:
-        path = write_metrics(report, Path(task.config.output))
-        print_report(report, Console())
+        path = write_metrics(metrics, Path(task.config.output))
+        print_report(metrics, Console())
         print(f"written to {path}")
 
 

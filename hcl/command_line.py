@@ -31,15 +31,21 @@ def preset_first(arguments: Sequence[str]) -> list[str]:
 
 
 def add_settings(
-    parser: ArgumentParser, config_class: type, positional: tuple[str, str] | None = None
+    parser: ArgumentParser,
+    config_class: type,
+    positional: tuple[str, str] | None = None,
+    words: tuple[str, str] | None = None,
 ) -> None:
     """Add the fields of a configuration dataclass; for a switch, ``--name`` alone means ``--name true``.
 
-    One field, a string, may be positional: its name and help.
+    One field, a string, may be positional, and one, a list of strings, may take several words: each by its
+    name and help.
     """
     if positional:
         parser.add_argument(positional[0], type=str, help=positional[1])
-    parser.add_class_arguments(config_class, skip={positional[0]} if positional else None)
+    if words:
+        parser.add_argument(f"--{words[0]}", nargs="*", type=str, default=[], help=words[1])
+    parser.add_class_arguments(config_class, skip={given[0] for given in (positional, words) if given})
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:
             action.nargs, action.const = "?", True

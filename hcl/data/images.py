@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import BinaryIO
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -72,7 +73,18 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     if problem := file_problem(path):
         raise BadImageError(problem)
     try:
-        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+        file = path.open("rb")
+    except OSError as error:
+        raise BadImageError(_reason(error)) from error
+    with file, opened_stream(file) as image:
+        yield image
+
+
+@contextmanager
+def opened_stream(file: BinaryIO) -> Iterator[ImageFile.ImageFile]:
+    """As `opened`, from a file that is open already, such as one in memory."""
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
             if problem := _header_problem(image):
                 raise BadImageError(problem)
             yield image
@@ -81,7 +93,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     except Image.DecompressionBombError as error:
         raise BadImageError(f"claims more than {MAX_PIXELS} pixels") from error
     except Exception as error:  # Pillow's parsers raise all kinds at bytes they did not expect
-        raise BadImageError(_reason(path, error)) from error
+        raise BadImageError("is empty (0 bytes)" if not file.seek(0, 2) else _reason(error)) from error
 
 
 def stored_as(image: ImageFile.ImageFile) -> str:
@@ -107,9 +119,7 @@ def _header_problem(image: ImageFile.ImageFile) -> str | None:
     return None
 
 
-def _reason(path: Path, error: Exception) -> str:
-    if path.stat().st_size == 0:
-        return "is empty (0 bytes)"
+def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"is no whole image (cut short, or none of {', '.join(_FORMATS)})"
     return f"is no whole image ({error or type(error).__name__})"

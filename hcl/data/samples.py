@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,11 @@ class Dataset:
     def labelled(self) -> bool:
         """Whether every image has a mask."""
         return all(sample.label is not None for sample in self.samples)
+
+    def spread_out(self, most: int) -> "Dataset":
+        """At most so many of the samples, in their order and evenly over all of them."""
+        chosen = np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(int)
+        return replace(self, samples=[self.samples[index] for index in chosen])
 
 
 def read_label(sample: Sample, dataset: Dataset) -> np.ndarray:

@@ -125,7 +125,7 @@ def _write(state: dict[str, Any], file: BinaryIO) -> None:
 
 def changed_settings(saved: dict[str, Any], current: dict[str, Any], free: frozenset[str]) -> list[str]:
     """The settings that differ, as ``name: saved -> current``; those named in ``free`` may."""
-    before, now = _flat(saved), _flat(current)
+    before, now = flattened(saved), flattened(current)
     return [
         f"{name}: {before.get(name)!r} -> {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
@@ -133,11 +133,12 @@ def changed_settings(saved: dict[str, Any], current: dict[str, Any], free: froze
     ]
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one dict with names such as ``backbone.name``."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+            flat |= flattened(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat

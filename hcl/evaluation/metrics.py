@@ -17,17 +17,24 @@ CLUSTERING_SCORES = (*SEGMENTATION_SCORES, "published_accuracy")
 
 
 class Scores(NamedTuple):
-    """Pixels that each class got right, took from others and lost to others; each (classes,) int64."""
+    """What follows from ``confusion``, a (classes, classes) int64 matrix of pixels, predictions by labels."""
 
-    tp: Tensor
-    fp: Tensor
-    fn: Tensor
+    confusion: Tensor
 
-    @classmethod
-    def of(cls, confusion: Tensor) -> "Scores":
-        """The scores of a (classes, classes) matrix of pixel counts, predictions by labels."""
-        tp = confusion.diagonal()
-        return cls(tp, confusion.sum(dim=1) - tp, confusion.sum(dim=0) - tp)
+    @property
+    def tp(self) -> Tensor:
+        """(classes,) int64 pixels that each class got right."""
+        return self.confusion.diagonal()
+
+    @property
+    def fp(self) -> Tensor:
+        """(classes,) int64 pixels that each class took from others."""
+        return self.confusion.sum(dim=1) - self.tp
+
+    @property
+    def fn(self) -> Tensor:
+        """(classes,) int64 pixels that each class lost to others."""
+        return self.confusion.sum(dim=0) - self.tp
 
     @property
     def union(self) -> Tensor:
@@ -126,7 +133,7 @@ class SegmentationScores(ConfusionMatrix):
 
     def compute(self) -> Scores:
         """The scores of all pixels so far."""
-        return Scores.of(self.confusion)
+        return Scores(self.confusion)
 
 
 class ClusteringScores(ConfusionMatrix):
@@ -154,7 +161,7 @@ class ClusteringScores(ConfusionMatrix):
     def compute(self) -> Scores:
         """The scores of all pixels so far."""
         merged = torch.zeros_like(self.confusion[:1]).repeat(self.classes, 1)
-        return Scores.of(merged.index_add_(0, self.match(self.confusion), self.confusion))
+        return Scores(merged.index_add_(0, self.match(self.confusion), self.confusion))
 
 
 def over_seeds(numbers: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -185,8 +192,9 @@ def summary(
         names: of the scores to give.
 
     Returns:
-        What `over_seeds` gives of the scores, ``class_iou`` by name of the class (mean over the seeds), and
-        ``absent_classes`` that occur neither in labels nor in predictions.
+        What `over_seeds` gives of the scores, ``class_iou`` by name of the class (mean over the seeds),
+        ``absent_classes`` that occur neither in labels nor in predictions, and ``confusion``, pixels by
+        predicted and labelled class, summed over the seeds.
     """
     class_iou = torch.stack([score.class_iou for score in scores]).mean(dim=0)
     present = torch.stack([score.present for score in scores]).any(dim=0)
@@ -194,4 +202,5 @@ def summary(
         **over_seeds([score.numbers(names) for score in scores]),
         "class_iou": dict(zip(class_names, class_iou.tolist(), strict=True)),
         "absent_classes": [name for name, is_there in zip(class_names, present, strict=True) if not is_there],
+        "confusion": torch.stack([score.confusion for score in scores]).sum(dim=0).tolist(),
     }

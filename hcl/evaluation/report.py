@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -72,24 +72,40 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     console.print(f"tokens: {tokens['source']}, {tokens['channels']} channels, grid {_times(tokens['grid'])}")
     console.print(f"labels compared at {report['label_resolution']}, CRF {report['crf']}")
     console.print(f"labels used for: {report['labels_used_for']}")
-    console.print(_score_table(report["results"]))
-    with_classes = [result for result in report["results"] if "class_iou" in result]
-    if with_classes:
-        console.print(_class_table(with_classes))
+    console.print(_printed("", score_cells(report["results"])))
+    if results := with_classes(report["results"]):
+        console.print(_printed("IoU", class_cells(results)))
 
 
-def _score_table(results: list[dict[str, Any]]) -> Table:
+class Cells(NamedTuple):
+    """A table to be shown: the names of its columns, and rows of a name and a cell for each column."""
+
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+def score_cells(results: list[dict[str, Any]]) -> Cells:
+    """The scores of results in per cent, a row each; with several seeds, mean ± standard deviation."""
     names = list(dict.fromkeys(name for result in results for name in result["mean"]))
-    table = Table("", *(COLUMNS[name] for name in names))
-    for result in results:
-        table.add_row(result["name"], *(_per_cent(result, name) for name in names))
-    return table
+    rows = [(result["name"], [_per_cent(result, name) for name in names]) for result in results]
+    return Cells([COLUMNS[name] for name in names], rows)
 
 
-def _class_table(results: list[dict[str, Any]]) -> Table:
-    table = Table("IoU", *(result["name"] for result in results))
-    for name in results[0]["class_iou"]:
-        table.add_row(name, *(_class_cell(result, name) for result in results))
+def class_cells(results: list[dict[str, Any]]) -> Cells:
+    """The IoU of each class in per cent, a column for each of the results, all of the same classes."""
+    rows = [(name, [_class_cell(result, name) for result in results]) for name in results[0]["class_iou"]]
+    return Cells([result["name"] for result in results], rows)
+
+
+def with_classes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the results that say how each class fared."""
+    return [result for result in results if "class_iou" in result]
+
+
+def _printed(corner: str, cells: Cells) -> Table:
+    table = Table(corner, *cells.columns)
+    for name, row in cells.rows:
+        table.add_row(name, *row)
     return table
 
 

@@ -12,7 +12,7 @@ from hcl.files import written_whole
 SIDE = 190
 GAP = 6
 CAPTION = 20
-SHADE = 0.35
+SHADE = 0.45
 """Share of its light that is left to what does not belong to a component."""
 WINDOW = 0.45
 """Side of what is shown around a match, as a share of its image's shorter side."""
@@ -77,7 +77,7 @@ def _with_cross(tile: Tile, box: tuple[int, int]) -> Image.Image:
     """The whole image within a box, its component lit, a cross on the token."""
     scale = min(box[0] / tile.image.width, box[1] / tile.image.height)
     size = (max(round(tile.image.width * scale), 1), max(round(tile.image.height * scale), 1))
-    image = _lit(tile, (0, 0, *tile.image.size), size, shade=0.6)
+    image = _lit(tile, (0, 0, *tile.image.size), size, shade=0.65)
     x, y = _centre(tile, size)
     draw = ImageDraw.Draw(image)
     for colour, width in (("white", 5), ("red", 3)):

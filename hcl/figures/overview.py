@@ -1,20 +1,17 @@
 """A run at a glance: what the model sees in a few images, and how its losses went."""
 
-import json
 from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from hcl.data.voc import palette
+from hcl.engine.records import read_records
+from hcl.figures.colours import class_colours, cluster_colours
+from hcl.figures.curves import LOSSES, loss_figure, of_losses
 from pipelines.normalise import MEAN, STD
 
 TITLES = ("image", "label", "foreground", "clusters")
-LOSSES = ("loss", "loss_fg", "loss_bg", "loss_prediction")
-GOLDEN_TURN = (5**0.5 - 1) / 2
-"""Steps of this share of the colour circle keep the colours of successive ids apart."""
 
 
 def draw_overview(path: Path, images: Tensor, labels: Tensor, foreground: Tensor, clusters: Tensor) -> None:
@@ -30,7 +27,12 @@ def draw_overview(path: Path, images: Tensor, labels: Tensor, foreground: Tensor
     rows = len(images)
     figure = Figure(figsize=(2.4 * len(TITLES), 2.4 * rows), layout="constrained")
     grid = figure.subplots(rows, len(TITLES), squeeze=False)
-    panels = (_pixels(images), _class_colors(labels), _numpy(foreground), _cluster_colors(clusters))
+    panels = (
+        _pixels(images),
+        class_colours(_numpy(labels)),
+        _numpy(foreground),
+        cluster_colours(_numpy(clusters)),
+    )
     for row, panel in enumerate(zip(*panels, strict=True)):
         for axes, title, picture in zip(grid[row], TITLES, panel, strict=True):
             axes.imshow(picture, cmap="gray", interpolation="nearest", vmin=0, vmax=1)
@@ -52,36 +54,15 @@ def draw_losses(log: Path, path: Path) -> None:
         FileNotFoundError: there is no log.
         ValueError: no line of the log holds the losses.
     """
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    records = [record for record in records if record.keys() >= {"step", *LOSSES}]
+    records = of_losses(read_records(log))
     if not records:
         raise ValueError(f"{log} holds no losses: no line has step, {', '.join(LOSSES)}")
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.subplots()
-    for name in LOSSES:
-        axes.plot([record["step"] for record in records], [record[name] for record in records], label=name)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
-    axes.legend()
-    _save(figure, path)
+    _save(loss_figure(records), path)
 
 
 def _pixels(images: Tensor) -> np.ndarray:
     """Normalised (B, 3, H, W) to (B, H, W, 3) in [0, 1]."""
     return (_numpy(images.movedim(1, -1)) * STD + MEAN).clip(0, 1)
-
-
-def _class_colors(labels: Tensor) -> np.ndarray:
-    """Class ids (B, H, W) to the colours (B, H, W, 3) of VOC's masks, in [0, 1]."""
-    return np.array(palette()).reshape(256, 3)[_numpy(labels)] / 255
-
-
-def _cluster_colors(clusters: Tensor) -> np.ndarray:
-    """Cluster ids (B, h, w) to colours (B, h, w, 3) in [0, 1], the same for the same id in every image."""
-    ids = _numpy(clusters)
-    hues = ids * GOLDEN_TURN % 1
-    saturations = 0.5 + 0.4 * (ids % 2)
-    return hsv_to_rgb(np.stack([hues, saturations, 0.7 + 0.3 * (ids // 2 % 2)], axis=-1))
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

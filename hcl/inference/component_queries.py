@@ -76,8 +76,8 @@ def _found(name: str, dataset: Dataset) -> Path:
 def chosen_queries(images: Sequence[Looked], count: int, matches: int, *, by_cluster: bool) -> list[Query]:
     """Foreground tokens that recur in other images and differ from each other.
 
-    Of candidates drawn evenly, the half that recurs best (the mean cosine of the nearest token in the nearest
-    few images) goes through farthest-point sampling, the best one first.
+    Of candidates drawn evenly, the next is always the one whose recurrence (the mean cosine of the nearest
+    token in the nearest few images) most exceeds its greatest cosine with those chosen before.
 
     Args:
         images: to choose from.
@@ -95,8 +95,7 @@ def chosen_queries(images: Sequence[Looked], count: int, matches: int, *, by_clu
         )
     projections = torch.stack([candidate.projection for candidate in candidates])
     recurrence = _recurrence(candidates, projections, images, matches)
-    best = recurrence.argsort(descending=True)[: max(len(candidates) // 2, count)]
-    return [candidates[best[place]] for place in _apart(projections[best], count)]
+    return [candidates[place] for place in _worthiest(projections, recurrence, count)]
 
 
 def _candidates(images: Sequence[Looked], by_cluster: bool) -> list[Query]:
@@ -122,11 +121,11 @@ def _recurrence(
     return found.topk(min(matches, len(images)), dim=0).values.mean(dim=0)
 
 
-def _apart(projections: Tensor, count: int) -> list[int]:
-    """Places of ``count`` rows, each as far as can be from those before it; the first row begins."""
-    chosen = [0]
-    nearest = projections @ projections[0]
-    while len(chosen) < min(count, len(projections)):
-        chosen.append(int(nearest.argmin()))
+def _worthiest(projections: Tensor, worth: Tensor, count: int) -> list[int]:
+    """Places of ``count`` rows, each of the greatest worth less its greatest cosine with those before it."""
+    chosen: list[int] = []
+    nearest = torch.zeros_like(worth)
+    for _ in range(min(count, len(worth))):
+        chosen.append(int((worth - nearest).argmax()))
         nearest = torch.maximum(nearest, projections @ projections[chosen[-1]])
     return chosen

@@ -71,10 +71,10 @@ def classes(segmenter: Segmenter, classifier: str, names: str | None) -> Labels:
             f"{len(called)}: choose --class_names among {', '.join(CLASS_NAMES)}, or a text file with a name "
             "a line"
         )
-    layer.to(segmenter.device)
+    layer.to(segmenter.device).requires_grad_(False)
 
     def scores(parts: Parts) -> Tensor:
-        return layer(parts.tokens.permute(2, 0, 1)).detach()
+        return layer(parts.tokens.permute(2, 0, 1))
 
     colours = (255 * class_colours(np.arange(count))).round().astype(np.uint8)
     return Labels(scores, called, colours, spoken=True)

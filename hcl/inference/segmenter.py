@@ -130,13 +130,14 @@ class Segmenter:
         rows, columns = (max(round(side * scale / step) * step, least) for side in (height, width))
         return rows, columns
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _parts(self, images: Sequence[Image.Image], size: tuple[int, int]) -> list[Parts]:
         grid = self.grid(size)
         assert self.extractor.head is not None
         tokens, attention = self.extractor(torch.stack([_normalised(image, size) for image in images]))
+        tokens = tokens.clone()  # no longer one of inference mode, so that a caller may train on it
         projections = self.extractor.head.project(tokens)
-        foreground = foreground_mask(attention, self.model.keep_mass)
+        foreground = foreground_mask(attention.clone(), self.model.keep_mass)
         clusters = self._clusters(projections, foreground)
         return [
             Parts(

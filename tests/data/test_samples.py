@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,3 +44,11 @@ def test_without_a_mask_there_is_nothing_to_read(sample):
     assert not dataset.labelled
     with pytest.raises(ValueError, match="no label mask"):
         read_label(bare, dataset)
+
+
+@pytest.mark.parametrize(("most", "kept"), [(1, [0]), (2, [0, 4]), (3, [0, 2, 4]), (9, [0, 1, 2, 3, 4])])
+def test_fewer_samples_are_spread_over_all(most, kept):
+    samples = [Sample(Path(str(number)), None, "") for number in range(5)]
+    few = Dataset("made", samples, ("a", "b")).spread_out(most)
+    assert [sample.image.name for sample in few.samples] == [str(number) for number in kept]
+    assert few.class_names == ("a", "b")

@@ -80,7 +80,7 @@ def test_an_absent_class_counts_only_in_the_mean_over_all():
 
 
 def test_nothing_labelled_scores_zero():
-    assert set(Scores.of(torch.zeros(3, 3, dtype=torch.int64)).numbers(CLUSTERING_SCORES).values()) == {0.0}
+    assert set(Scores(torch.zeros(3, 3, dtype=torch.int64)).numbers(CLUSTERING_SCORES).values()) == {0.0}
 
 
 def test_precision_ties_go_to_the_lowest_class():

@@ -23,6 +23,7 @@ def test_parts_lie_on_the_grid_of_patches(segmenter, photographs):
     torch.testing.assert_close(parts.projections.norm(dim=-1), torch.ones(4, 4))
     assert parts.foreground.shape == (4, 4)
     assert parts.size == (72, 72)
+    assert not any(value.is_inference() for value in parts[:4])
 
 
 def test_clusters_are_the_nearest_centroids_of_each_tokens_bank(segmenter, checkpoint, photographs):

@@ -1,0 +1,42 @@
+"""Scores of single images: which ones a prediction fails on."""
+
+import torch
+from torch import Tensor
+
+from hcl.evaluation.counting import IMAGES_AT_A_TIME, check_ids, counts_per_image
+
+
+def image_confusions(predictions: Tensor, labels: Tensor, classes: int, ignore_index: int = 255) -> Tensor:
+    """The confusion matrix of every image: (n, classes, classes) int64 pixels, predictions by labels.
+
+    Args:
+        predictions: (n, H, W) integer class ids.
+        labels: (n, H, W) uint8 class ids, or ``ignore_index`` where a pixel does not count.
+        classes: how many there are.
+        ignore_index: at least ``classes``.
+
+    Raises:
+        ValueError: the shapes differ, a prediction or a label is no class.
+    """
+    if predictions.shape != labels.shape:
+        shapes = tuple(predictions.shape), tuple(labels.shape)
+        raise ValueError(f"predictions and labels differ in shape: {shapes[0]} and {shapes[1]}")
+    check_ids(predictions, classes)
+    check_ids(labels[labels != ignore_index], classes)
+    values = classes + 1
+    parts = zip(predictions.split(IMAGES_AT_A_TIME), labels.split(IMAGES_AT_A_TIME), strict=True)
+    counts = [
+        counts_per_image(predicted.long() * values + labelled.long().clamp(max=classes), classes * values)
+        for predicted, labelled in parts
+    ]
+    return torch.cat(counts).view(-1, classes, values)[..., :classes]
+
+
+def image_class_iou(confusions: Tensor) -> Tensor:
+    """(n, classes, classes) pixels to the IoU of each class in each image, (n, classes) float64.
+
+    NaN where a class occurs neither among an image's labels nor among its predictions.
+    """
+    hit = confusions.diagonal(dim1=1, dim2=2)
+    union = confusions.sum(dim=1) + confusions.sum(dim=2) - hit
+    return (hit.double() / union).where(union > 0, torch.nan)

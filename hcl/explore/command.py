@@ -1,0 +1,100 @@
+"""``evaluate.py explore``: the page, on this computer only."""
+
+import socket
+from dataclasses import dataclass
+
+from hcl.data.dataset import DataConfig, open_dataset
+from hcl.distributed import World
+from hcl.explore.explorer import Explorer
+from hcl.explore.hierarchy import Hierarchy
+from hcl.explore.library import fill
+from hcl.inference.config import InferenceConfig, open_segmenter
+from pipelines.usable import usable
+
+ADDRESS = "127.0.0.1"
+
+
+@dataclass(kw_only=True)
+class ExploreConfig(InferenceConfig):
+    """A page on this computer to explore components on: click a part, see it elsewhere.
+
+    Args:
+        data: images in which parts are looked for; labels are not read.
+        images: how many of them, spread evenly over the data set.
+        clusters: number of clusters that the page begins with.
+        most_clusters: largest number that it offers.
+        leaves: small clusters, which are joined to fewer ones.
+        neighbours: images in which a part is shown.
+        most_megabytes: of an uploaded file.
+        most_megapixels: of an uploaded photograph.
+        port: of the page at 127.0.0.1; 0 takes a free one.
+        seed: of k-means.
+    """
+
+    data: DataConfig
+    images: int = 100
+    clusters: int = 20
+    most_clusters: int = 80
+    leaves: int = 240
+    neighbours: int = 12
+    most_megabytes: float = 25
+    most_megapixels: float = 60
+    port: int = 8765
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_at_least(1, "images", "neighbours")
+        for name in ("most_megabytes", "most_megapixels"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not 2 <= self.clusters <= self.most_clusters <= self.leaves:
+            raise ValueError(
+                f"clusters, most_clusters and leaves are {self.clusters}, {self.most_clusters} and "
+                f"{self.leaves}; they must ascend, from 2 on"
+            )
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port is {self.port}; it must lie between 0 and 65535")
+
+
+def run(config: ExploreConfig, world: World) -> None:
+    """Compute the data set's tokens and serve the page until Ctrl-C.
+
+    Raises:
+        FileNotFoundError: the checkpoint, its backbone's weights, or data are missing.
+        ValueError: a file cannot be used, or the extra ``explore`` is not installed.
+    """
+    try:
+        import uvicorn
+
+        from hcl.explore.app import build_app
+    except ModuleNotFoundError as error:
+        raise ValueError(f"explore needs the extra 'explore': pip install '.[explore]' ({error})") from error
+    listening = _listen(config.port)
+    segmenter = open_segmenter(config, world)
+    dataset = usable(open_dataset(config.data).spread_out(config.images), config.data.on_error)
+    library = fill(dataset, segmenter, config.batch_size)
+    hierarchy = Hierarchy.of(library.tokens, config.leaves, seed=config.seed)
+    explorer = Explorer(segmenter, library, hierarchy, neighbours=config.neighbours)
+    app = build_app(
+        explorer,
+        most_bytes=int(config.most_megabytes * 1e6),
+        most_pixels=int(config.most_megapixels * 1e6),
+        clusters=min(config.clusters, len(hierarchy.leaves)),
+        most_clusters=config.most_clusters,
+    )
+    print(f"http://{ADDRESS}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
+    server.run(sockets=[listening])
+
+
+def _listen(port: int) -> socket.socket:
+    """A socket at the port of this computer alone, taken before anything is computed."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((ADDRESS, port))
+    except OSError as error:
+        listening.close()
+        raise ValueError(f"port {port} cannot be had ({error.strerror}): choose another --port") from error
+    return listening

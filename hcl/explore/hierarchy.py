@@ -1,0 +1,78 @@
+"""Clusters of every number at once: small ones found by k-means, joined step by step to fewer."""
+
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.cluster.hierarchy import fcluster, linkage
+from torch import Tensor
+
+from kernels.kmeans import kmeans, nearest_centroid
+
+SAMPLE = 65_536
+"""Tokens from which the small clusters are found."""
+
+
+class Cut(NamedTuple):
+    """The hierarchy at one number of clusters.
+
+    Attributes:
+        of_leaf: (leaves,) int64, the cluster of each leaf, named by the first leaf in it: so a cluster that
+            does not change between two cuts keeps its name.
+        names: (K,) int64 of the clusters, ascending.
+        centroids: (K, C) float32 of unit length, in the order of the names.
+    """
+
+    of_leaf: Tensor
+    names: Tensor
+    centroids: Tensor
+
+
+class Hierarchy:
+    """Leaves, and the tree that Ward's method makes of them.
+
+    Args:
+        centroids: (leaves, C) float32 of unit length, at least two.
+    """
+
+    def __init__(self, centroids: Tensor) -> None:
+        self.leaves = centroids
+        self._tree = linkage(centroids.double().numpy(), method="ward")
+
+    @classmethod
+    def of(cls, tokens: Tensor, leaves: int, *, seed: int) -> Self:
+        """The hierarchy of tokens.
+
+        Args:
+            tokens: (n, C) float32 of unit length, on the CPU.
+            leaves: how many to find, at most one a token.
+            seed: of k-means.
+
+        Raises:
+            ValueError: there are fewer than two tokens.
+        """
+        if len(tokens) < 2:
+            raise ValueError(f"{len(tokens)} tokens make no hierarchy: show more images, or larger ones")
+        chosen = np.linspace(0, len(tokens) - 1, min(SAMPLE, len(tokens))).round().astype(int)
+        found = kmeans(tokens[chosen], min(leaves, len(chosen)), iterations=25, seed=seed, spherical=True)
+        return cls(found.centroids)
+
+    def leaf_of(self, tokens: Tensor) -> Tensor:
+        """The nearest leaf of tokens (n, C): (n,) int64."""
+        return nearest_centroid(tokens, self.leaves)
+
+    def cut(self, clusters: int) -> Cut:
+        """At most so many clusters; fewer where joins are of equal cost.
+
+        Raises:
+            ValueError: the number does not lie between 2 and that of the leaves.
+        """
+        if not 2 <= clusters <= len(self.leaves):
+            raise ValueError(f"{clusters} clusters: choose 2 to {len(self.leaves)}")
+        branches = torch.from_numpy(fcluster(self._tree, clusters, criterion="maxclust").astype(np.int64))
+        same = branches[:, None] == branches
+        of_leaf = same.int().argmax(dim=1)
+        names = of_leaf.unique()
+        sums = torch.stack([self.leaves[of_leaf == name].sum(dim=0) for name in names])
+        return Cut(of_leaf, names, F.normalize(sums, dim=1))

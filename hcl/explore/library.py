@@ -1,0 +1,102 @@
+"""The data set that is explored: its images small, and the tokens of all of them, in memory."""
+
+import io
+from typing import NamedTuple, Self
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from hcl.data.dataset import Dataset
+from hcl.data.photographs import upright
+from hcl.inference import Parts, Segmenter
+from hcl.models.vit import Grid
+
+QUALITY = 95
+
+
+class Seen(NamedTuple):
+    """A photograph and what the model says of it.
+
+    Attributes:
+        name: of its file.
+        jpeg: the photograph at the size at which the model saw it.
+        grid: (h, w).
+        tokens: (h·w, C) float32, L2-normalised projections: what HCL's clusters are of.
+        foreground: (h, w) bool.
+    """
+
+    name: str
+    jpeg: bytes
+    grid: Grid
+    tokens: Tensor
+    foreground: Tensor
+
+    @classmethod
+    def of(cls, name: str, image: Image.Image, parts: Parts, size: tuple[int, int]) -> Self:
+        """What is kept of a photograph; ``size`` is the (H, W) at which the model saw it."""
+        file = io.BytesIO()
+        shown = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+        shown.save(file, format="JPEG", quality=QUALITY)
+        tokens = parts.projections.flatten(0, 1).cpu()
+        rows, columns = parts.foreground.shape
+        return cls(name, file.getvalue(), (rows, columns), tokens, parts.foreground.cpu())
+
+    def picture(self) -> Image.Image:
+        """The photograph in RGB."""
+        return Image.open(io.BytesIO(self.jpeg))
+
+
+class Nearest(NamedTuple):
+    """The token of an image of the library that is most similar to another one: cosine, place, cell."""
+
+    similarity: float
+    image: int
+    cell: int
+
+
+class Library:
+    """Images of a data set with their tokens.
+
+    Args:
+        name: of the data set.
+        images: at least one.
+    """
+
+    def __init__(self, name: str, images: list[Seen]) -> None:
+        self.name, self.images = name, images
+        self.tokens = torch.cat([seen.tokens for seen in images])
+        self._lengths = [len(seen.tokens) for seen in images]
+
+    def nearest(self, token: Tensor, most: int, *, leave_out: int | None = None) -> list[Nearest]:
+        """The most similar token (C,) in each image, of the images with the most similar ones.
+
+        Args:
+            token: of unit length.
+            most: images, at most.
+            leave_out: an image that is not looked at, if any.
+        """
+        found = []
+        for image, similarities in enumerate((self.tokens @ token).split(self._lengths)):
+            if image != leave_out:
+                similarity, cell = similarities.max(dim=0)
+                found.append(Nearest(float(similarity), image, int(cell)))
+        return sorted(found, reverse=True)[:most]
+
+
+def fill(dataset: Dataset, segmenter: Segmenter, batch_size: int) -> Library:
+    """Show every image of a data set to the model, with a progress bar.
+
+    Raises:
+        FileNotFoundError, ValueError: an image cannot be used.
+    """
+    seen: list[Seen] = []
+    with tqdm(total=len(dataset), desc=f"tokens of {dataset.name}", unit="image", disable=None) as bar:
+        for start in range(0, len(dataset), batch_size):
+            paths = [sample.image for sample in dataset.samples[start : start + batch_size]]
+            images = [upright(path) for path in paths]
+            for path, image, parts in zip(paths, images, segmenter.batch(images), strict=True):
+                seen.append(Seen.of(path.name, image, parts, segmenter.working_size(*parts.size)))
+                bar.update()
+    return Library(dataset.name, seen)

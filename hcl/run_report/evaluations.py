@@ -1,0 +1,116 @@
+"""The metrics.json of protocols, as sections of a page."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from hcl.evaluation.report import Cells, class_cells, score_cells, with_classes
+from hcl.figures.class_charts import class_iou_chart, confusion_chart
+
+FILE = "metrics.json"
+
+
+class Confusion(NamedTuple):
+    """The confusion of one result, as a chart."""
+
+    name: str
+    chart: Markup
+
+
+class Evaluation(NamedTuple):
+    """A protocol's report, ready to be shown.
+
+    Attributes:
+        title: protocol and data.
+        path: of the file.
+        facts: what was compared how, by name.
+        scores: a row for each result.
+        classes: the IoU of each class, where the protocol gives it, and the same as a chart.
+        confusions: of the results that hold one.
+    """
+
+    title: str
+    path: Path
+    facts: dict[str, str]
+    scores: Cells
+    classes: Cells | None
+    chart: Markup | None
+    confusions: list[Confusion]
+
+
+def find_evaluations(places: Iterable[Path]) -> list[Path]:
+    """Every metrics.json among files and in folders, each once, in the order of the places.
+
+    Raises:
+        FileNotFoundError: a place does not exist.
+    """
+    found: dict[Path, Path] = {}
+    for place in places:
+        if not place.exists():
+            raise FileNotFoundError(f"there is no {place}: name a {FILE} or a folder that holds some")
+        for path in sorted(place.rglob(FILE)) if place.is_dir() else [place]:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read what a protocol left.
+
+    Raises:
+        ValueError: the file is no report of a protocol.
+    """
+    try:
+        return _evaluation(json.loads(path.read_text(encoding="utf-8")), path)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} is no report of evaluate.py: {reason}") from error
+
+
+def _evaluation(report: dict[str, Any], path: Path) -> Evaluation:
+    results = report["results"]
+    of_classes = with_classes(results)
+    return Evaluation(
+        f"{report['protocol']} on {report['data']['name']}",
+        path,
+        _facts(report),
+        score_cells(results),
+        class_cells(of_classes) if of_classes else None,
+        _class_chart(of_classes) if of_classes else None,
+        [_confusion(result) for result in of_classes if "confusion" in result],
+    )
+
+
+def _facts(report: dict[str, Any]) -> dict[str, str]:
+    data, tokens = report["data"], report["tokens"]
+    grid = "x".join(map(str, tokens["grid"]))
+    facts = {
+        "images": f"{data['images']}",
+        "tokens": f"{tokens['source']}, {tokens['channels']} channels, grid {grid}",
+        "labels compared at": f"{report['label_resolution']}",
+        "labels used for": f"{report['labels_used_for']}",
+        "CRF": f"{report['crf']}",
+        "took": f"{report['seconds']:.0f} s on {report['device']}, ranks: {report['ranks']}",
+        "command": f"{report['command']}",
+    }
+    if skipped := data.get("skipped"):
+        facts["images left out"] = f"{len(skipped)}, named in {FILE}"
+    return facts
+
+
+def _class_chart(results: list[dict[str, Any]]) -> Markup:
+    values = {
+        name: [None if name in result["absent_classes"] else result["class_iou"][name] for result in results]
+        for name in results[0]["class_iou"]
+    }
+    return class_iou_chart(values, [result["name"] for result in results])
+
+
+def _confusion(result: dict[str, Any]) -> Confusion:
+    classes, confusion = list(result["class_iou"]), np.array(result["confusion"], dtype=np.int64)
+    if confusion.shape != (len(classes), len(classes)):
+        raise ValueError(f"a confusion of shape {confusion.shape} for {len(classes)} classes")
+    return Confusion(result["name"], confusion_chart(confusion, classes))

@@ -1,0 +1,73 @@
+"""What the trained model says of some images of a data set: all pictures of a page are of these."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hcl.data.dataset import Dataset
+from hcl.distributed import World
+from hcl.evaluation.progress import progress
+from hcl.evaluation.protocol import Frame
+from hcl.evaluation.tokens import TokenExtractor
+from pipelines.labelled_images import EvaluationImages
+from pipelines.normalise import colours
+
+
+class LookedAt(NamedTuple):
+    """Images of one data set and what the model says of them, on the CPU.
+
+    Attributes:
+        dataset: these images alone.
+        pictures: (n, S, S, 3) uint8, as the model sees them.
+        tokens: (n, h·w, E) bfloat16 component tokens.
+        attention: (n, heads, h, w) float32: what [CLS] attends to in the last block.
+        labels: (n, S, S) uint8, or None.
+        grid: (h, w).
+    """
+
+    dataset: Dataset
+    pictures: np.ndarray
+    tokens: Tensor
+    attention: Tensor
+    labels: Tensor | None
+    grid: tuple[int, int]
+
+
+def look(
+    dataset: Dataset, extractor: TokenExtractor, frame: Frame, *, batch_size: int, threads: int
+) -> LookedAt:
+    """Show images to the model.
+
+    Raises:
+        ValueError: patches do not tile the frame, or a label is not right.
+        DecodeError: an image cannot be decoded.
+    """
+    grid = extractor.grid(frame.size)
+    batches = EvaluationImages(
+        dataset,
+        size=frame.size,
+        mode=frame.mode,
+        batch_size=batch_size,
+        device=extractor.device,
+        threads=threads,
+    )
+    world = World(0, 1, extractor.device)
+    pictures, tokens, attention, labels = [], [], [], []
+    with progress(world, f"tokens of {dataset.name}", "image", total=len(dataset)) as bar:
+        for batch in batches:
+            found = extractor(batch.images)
+            pictures.append(colours(batch.images).movedim(1, -1).cpu().numpy())
+            tokens.append(found.tokens.to("cpu", torch.bfloat16))
+            attention.append(found.attention.cpu())
+            labels += [] if batch.labels is None else [batch.labels.cpu()]
+            bar.update(len(batch.indices))
+    return LookedAt(
+        dataset,
+        np.concatenate(pictures),
+        torch.cat(tokens),
+        torch.cat(attention),
+        torch.cat(labels) if labels else None,
+        grid,
+    )

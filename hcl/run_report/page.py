@@ -1,0 +1,54 @@
+"""The page itself: one file that needs nothing else."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hcl.figures.curves import clustering_chart, loss_chart, of_clusterings, of_losses
+from hcl.files import written_whole
+from hcl.run_report.evaluations import Evaluation
+from hcl.run_report.pictures import Pictures
+from hcl.run_report.run_record import RunRecord
+
+
+def render(run: RunRecord, evaluations: list[Evaluation], pictures: Pictures | None) -> str:
+    """The HTML of a run's page; whatever comes from files stands in it as text, whatever it holds."""
+    environment = Environment(
+        loader=PackageLoader("hcl.run_report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    losses, clusterings = of_losses(run.records), of_clusterings(run.records)
+    return environment.get_template("report.html").render(
+        run=run,
+        at_a_glance=_at_a_glance(losses, evaluations),
+        losses=losses,
+        loss_chart=loss_chart(losses) if losses else None,
+        clusterings=clusterings,
+        clustering_chart=clustering_chart(clusterings) if clusterings else None,
+        evaluations=evaluations,
+        pictures=pictures,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def write_page(html: str, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    with written_whole(path) as file:
+        file.write(html.encode(errors="replace"))
+
+
+def _at_a_glance(losses: list[Any], evaluations: list[Evaluation]) -> dict[str, str]:
+    """The few numbers that one looks for first, by name."""
+    glance = {}
+    if losses:
+        glance["steps"] = f"{losses[-1]['step']:,}"
+        glance["last loss"] = f"{losses[-1]['loss']:.3f}"
+    if losses and "images_per_second" in losses[-1]:
+        glance["images a second"] = f"{losses[-1]['images_per_second']:.1f}"
+    glance["evaluations"] = str(len(evaluations))
+    return glance

@@ -1,0 +1,121 @@
+"""The pictures of a page: what the model sees in some images, its components, and where it fails."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hcl.figures.colours import cluster_colours
+from hcl.figures.pictures import coloured, data_uri, heat, lit
+from hcl.models.weights import load_linear_classifier
+from hcl.run_report.components import Component, Components, find_components, gallery
+from hcl.run_report.looked_at import LookedAt
+from hcl.run_report.worst import Prediction, WorstImage, of_classifier, of_components, worst_images
+from kernels.foreground import foreground_mask
+
+SIDE = 224
+EXAMPLES = 8
+
+
+class Seen(NamedTuple):
+    """An image as the model sees it: its file, the share of it that is foreground, pictures inside URIs."""
+
+    name: str
+    share: float
+    picture: str
+    attention: str
+    foreground: str
+    components: str
+
+
+class Pictures(NamedTuple):
+    """Everything on a page that shows images.
+
+    Attributes:
+        data: name of the data set.
+        images: how many were looked at.
+        size: their side in pixels.
+        keep_mass: share of the attention that is foreground.
+        clusters: number of components.
+        seen: images as the model sees them.
+        gallery: components.
+        prediction: where the predictions come from that the worst images fail by; None without labels.
+        worst: those images.
+    """
+
+    data: str
+    images: int
+    size: int
+    keep_mass: float
+    clusters: int
+    seen: list[Seen]
+    gallery: list[Component]
+    prediction: str | None
+    worst: list[WorstImage]
+
+
+def draw_pictures(
+    looked_at: LookedAt, *, keep_mass: float, clusters: int, shown: int, classifier: str | None, seed: int
+) -> Pictures:
+    """Draw what the model says of some images.
+
+    Args:
+        looked_at: the images.
+        keep_mass: share of the attention that is foreground.
+        clusters: number of components.
+        shown: images of each kind, and components in the gallery.
+        classifier: file of a linear classifier, by which the worst images are found instead of by components.
+        seed: of k-means.
+
+    Raises:
+        ValueError: there are fewer tokens than clusters, or the classifier does not fit tokens or classes.
+        FileNotFoundError: there is no such classifier.
+    """
+    foreground = foreground_mask(looked_at.attention, keep_mass)
+    components = find_components(looked_at, clusters, seed)
+    prediction, worst = None, []
+    if looked_at.labels is not None:
+        prediction = _prediction(looked_at, components, looked_at.labels, classifier)
+        worst = worst_images(prediction, looked_at, looked_at.labels, shown)
+    return Pictures(
+        looked_at.dataset.name,
+        len(looked_at.dataset),
+        looked_at.pictures.shape[1],
+        keep_mass,
+        clusters,
+        [
+            _seen(looked_at, components, foreground, index)
+            for index in range(min(shown, len(looked_at.dataset)))
+        ],
+        gallery(looked_at, components, foreground, shown=shown, examples=EXAMPLES),
+        prediction.source if prediction else None,
+        worst,
+    )
+
+
+def _prediction(
+    looked_at: LookedAt, components: Components, labels: Tensor, classifier: str | None
+) -> Prediction:
+    if classifier is None:
+        return of_components(components, looked_at, labels)
+    loaded = load_linear_classifier(classifier)
+    channels, classes = looked_at.tokens.shape[2], len(looked_at.dataset.class_names)
+    if (loaded.in_channels, loaded.out_channels) != (channels, classes):
+        raise ValueError(
+            f"{classifier} takes tokens of {loaded.in_channels} channels to {loaded.out_channels} classes, "
+            f"but here are {channels} and {classes}: choose the one that was trained on this head and data"
+        )
+    return of_classifier(loaded, looked_at, Path(classifier))
+
+
+def _seen(looked_at: LookedAt, components: Components, foreground: Tensor, index: int) -> Seen:
+    pixels, mask = looked_at.pictures[index], foreground[index].numpy()
+    ids = components.ids[index].unflatten(0, looked_at.grid).numpy()
+    attention = looked_at.attention[index].mean(dim=0).numpy()
+    drawn = (pixels, heat(pixels, attention), lit(pixels, mask), coloured(pixels, cluster_colours(ids)))
+    return Seen(
+        looked_at.dataset.samples[index].image.name,
+        float(torch.from_numpy(mask).double().mean()),
+        *(data_uri(picture, SIDE) for picture in drawn),
+    )

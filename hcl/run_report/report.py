@@ -1,0 +1,115 @@
+"""``evaluate.py report``: a run as one page of HTML."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hcl.data.dataset import DataConfig, open_dataset
+from hcl.distributed import World
+from hcl.evaluation.protocol import FRAMES, Frame
+from hcl.evaluation.tokens import TokenExtractor
+from hcl.inference.checkpoint import open_trained
+from hcl.inference.config import RecordedBackbone
+from hcl.run_report.evaluations import find_evaluations, read_evaluation
+from hcl.run_report.looked_at import look
+from hcl.run_report.page import render, write_page
+from hcl.run_report.pictures import Pictures, draw_pictures
+from hcl.run_report.run_record import RunRecord, read_run
+from pipelines.usable import usable
+
+FOLDER_FRAME = Frame(448, "shorter-crop")
+
+
+@dataclass(kw_only=True)
+class ReportConfig:
+    """A run as one page of HTML that needs nothing else.
+
+    Args:
+        run: folder of a training run, with log.jsonl and checkpoint.pt; every metrics.json in it is shown.
+        evaluations: more metrics.json, or folders that hold some.
+        output: file to write.
+        data: images for the pictures (--data.kind, --data.root, --data.split); without them there are none.
+        backbone: what is to be otherwise than the checkpoint says.
+        classifier: linear classifier by whose predictions the worst images are found; by default the
+            components predict, each taken for the class in which it is most precise.
+        images: how many images of the data are looked at, spread evenly over the split.
+        shown: how many images of each kind, and how many components, are shown.
+        components: number of clusters of the tokens of the images looked at.
+        size: side in pixels that images are brought to; by default the published one of the kind of data.
+        batch_size: images at a time.
+        threads: of the data pipeline.
+        device: where to compute; auto takes a CUDA GPU if there is one.
+        seed: of k-means.
+    """
+
+    run: str
+    evaluations: list[str] = field(default_factory=list)
+    output: str = "report.html"
+    data: DataConfig | None = None
+    backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
+    classifier: str | None = None
+    images: int = 64
+    shown: int = 12
+    components: int = 40
+    size: int | None = None
+    batch_size: int = 8
+    threads: int = 2
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("images", "shown", "components", "batch_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.classifier is not None and self.data is None:
+            raise ValueError(f"classifier {self.classifier} has no images to predict: give --data too")
+
+    def frame(self, kind: str) -> Frame:
+        """How images of a kind of data are brought to one size."""
+        published = FRAMES.get(kind, FOLDER_FRAME)
+        return published._replace(size=self.size or published.size)
+
+
+def run(config: ReportConfig, world: World) -> None:
+    """Write the page and say where it is.
+
+    Raises:
+        FileNotFoundError: the run, an evaluation, data or weights are missing.
+        ValueError: a file is damaged or does not fit the others, or there is nothing to show.
+    """
+    record = read_run(Path(config.run))
+    paths = find_evaluations([record.folder, *map(Path, config.evaluations)])
+    if not (record.records or record.checkpoint or paths):
+        raise ValueError(
+            f"{config.run} holds no log.jsonl, no checkpoint and no metrics.json: nothing to show"
+        )
+    evaluations = [read_evaluation(path) for path in paths]
+    pictures = _pictures(config, config.data, record, world) if config.data else None
+    output = Path(config.output)
+    write_page(render(record, evaluations, pictures), output)
+    print(f"written to {output} ({output.stat().st_size / 2**20:.1f} MiB)")
+
+
+def _pictures(config: ReportConfig, data: DataConfig, record: RunRecord, world: World) -> Pictures:
+    if record.checkpoint is None:
+        raise ValueError(
+            f"{config.run} holds no checkpoint, whose head could look at the images of {data.root}"
+        )
+    dataset = open_dataset(data).spread_out(config.images)
+    dataset = usable(dataset, data.on_error, labels=dataset.labelled)
+    own = config.backbone
+    model = open_trained(
+        record.checkpoint, backbone=own.name, weights=own.weights, patch_sizes=own.patch_sizes
+    )
+    extractor = TokenExtractor(model.backbone, "head", model.head, device=world.device)
+    looked_at = look(
+        dataset, extractor, config.frame(data.kind), batch_size=config.batch_size, threads=config.threads
+    )
+    return draw_pictures(
+        looked_at,
+        keep_mass=model.keep_mass,
+        clusters=config.components,
+        shown=config.shown,
+        classifier=config.classifier,
+        seed=config.seed,
+    )

@@ -1,0 +1,53 @@
+"""What a run's folder says of the run."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hcl.engine.checkpoint import Checkpoints, flattened
+from hcl.engine.records import read_records
+
+
+class RunRecord(NamedTuple):
+    """A run, as far as its folder holds it.
+
+    Attributes:
+        folder: of the run.
+        records: of its log, in order; none where there is no log.
+        checkpoint: the newest one that can be used, or None where there is none at all.
+        settings: that it was told, by group and name, as JSON; none without a checkpoint.
+    """
+
+    folder: Path
+    records: list[dict[str, Any]]
+    checkpoint: Path | None
+    settings: dict[str, dict[str, str]]
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a run's folder.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: the log is damaged, or no checkpoint in the folder can be used.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: name the --output of a training run")
+    log, checkpoints = folder / "log.jsonl", Checkpoints(folder)
+    found = checkpoints.load() if checkpoints.existing() else None
+    return RunRecord(
+        folder,
+        read_records(log) if log.is_file() else [],
+        found.path if found else None,
+        _grouped(found.state["config"]) if found else {},
+    )
+
+
+def _grouped(config: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Settings under the names of their groups; those of no group stand first, under "run"."""
+    groups: dict[str, dict[str, str]] = {"run": {}}
+    for name, value in flattened(config).items():
+        group, _, own = name.rpartition(".")
+        text = value if isinstance(value, str) else json.dumps(value)
+        groups.setdefault(group or "run", {})[own or name] = text
+    return groups

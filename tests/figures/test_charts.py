@@ -1,0 +1,48 @@
+"""Charts stand in a page: in its ink, with a description, and whatever a name holds is text."""
+
+import numpy as np
+import pytest
+
+from hcl.figures.charts import INK
+from hcl.figures.class_charts import class_iou_chart, confusion_chart
+from hcl.figures.curves import loss_chart
+
+NAMES = ["<script>alert(1)</script>", "$\\frac{$", 'a "quoted" & long name of more than twenty-eight letters']
+
+
+@pytest.fixture
+def charts() -> list[str]:
+    losses = dict.fromkeys(("loss", "loss_fg", "loss_bg", "loss_prediction"), 1.5)
+    return [
+        loss_chart([{"step": step, **losses} for step in (1, 2)]),
+        class_iou_chart({name: [0.5, None] for name in NAMES}, NAMES[:2]),
+        confusion_chart(np.eye(3, dtype=np.int64), NAMES),
+    ]
+
+
+def test_charts_take_the_ink_of_their_page(charts):
+    for chart in charts:
+        assert chart.startswith("<svg ")
+        assert "currentColor" in chart
+        assert INK not in chart
+
+
+def test_charts_are_described(charts):
+    assert 'aria-label="Loss curves from step 1 to step 2' in charts[0]
+    assert 'aria-label="Bars of the IoU of 3 classes' in charts[1]
+    assert "100.0 per cent of all pixels lie on the diagonal" in charts[2]
+
+
+def test_names_are_text(charts):
+    for chart in charts[1:]:
+        assert "<script" not in chart
+        assert "&lt;script&gt;" in chart
+        assert "$\\frac{$" in chart
+
+
+def test_bars_end_where_the_iou_is():
+    widths = {}
+    for value in (0.25, 0.5):
+        chart = class_iou_chart({"sky": [value]}, ["run"])
+        widths[value] = chart
+    assert widths[0.25] != widths[0.5]

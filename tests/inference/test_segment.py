@@ -1,0 +1,144 @@
+"""The segment command: what it leaves for each photograph, and how it goes on and gives up."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import evaluate
+from hcl.data.scenes import CLASS_NAMES
+from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
+
+
+@pytest.fixture
+def folder(photographs, tmp_path) -> Path:
+    """Three photographs, one of them in a sub-folder and one much wider than high."""
+    own = tmp_path / "holiday"
+    (own / "beach").mkdir(parents=True)
+    shutil.copy(photographs[0], own / "one.jpg")
+    shutil.copy(photographs[1], own / "beach" / "two.jpg")
+    Image.open(photographs[2]).resize((130, 60)).save(own / "three.png")
+    return own
+
+
+@pytest.fixture
+def segment(checkpoint, tmp_path):
+    """Runs the command on photographs, with a few settings; returns its exit status."""
+
+    def run(photographs: Path, *settings: str) -> int:
+        fixed = ["--checkpoint", str(checkpoint), "--output", str(tmp_path / "out"), "--size", "64"]
+        quick = ["--batch_size", "2", "--device", "cpu", "--clusters", "6"]
+        return evaluate.main(["segment", str(photographs), *fixed, *quick, *settings])
+
+    return run
+
+
+def test_every_photograph_gets_a_map_and_an_overlay_of_its_size(segment, folder, tmp_path, capsys):
+    assert segment(folder) == 0
+    record = json.loads((tmp_path / "out" / "segments.json").read_text())
+    assert [label["id"] for label in record["labels"]] == list(range(6))
+    for name, size in (("one", (72, 72)), ("beach/two", (72, 72)), ("three", (130, 60))):
+        with Image.open(tmp_path / "out" / "labels" / f"{name}.png") as image:
+            assert image.mode == "P"
+            assert image.size == size
+            values = np.asarray(image)
+            colours = np.asarray(image.convert("RGB"))
+        for value in np.unique(values):
+            assert {"#" + bytes(colour).hex() for colour in colours[values == value]} == {
+                record["labels"][value]["colour"]
+            }
+        assert Image.open(tmp_path / "out" / "overlays" / f"{name}.jpg").size == size
+    assert not (tmp_path / "out" / "legend.png").exists()
+    assert "3 photographs segmented" in capsys.readouterr().out
+
+
+def test_one_photograph_gives_what_it_gives_in_its_folder(segment, folder, tmp_path):
+    segment(folder)
+    together = (tmp_path / "out" / "labels" / "one.png").read_bytes()
+    assert segment(folder / "one.jpg", "--output", str(tmp_path / "single")) == 0
+    assert (tmp_path / "single" / "labels" / "one.png").read_bytes() == together
+
+
+def test_classes_have_names_and_a_legend(segment, folder, tmp_path):
+    save_classifier(untrained_classifier(24, 6, seed=0), tmp_path / "classifier.pth.tar")
+    assert segment(folder, "--classifier", str(tmp_path / "classifier.pth.tar")) == 0
+    record = json.loads((tmp_path / "out" / "segments.json").read_text())
+    assert tuple(label["name"] for label in record["labels"]) == CLASS_NAMES
+    assert Image.open(tmp_path / "out" / "legend.png").size[1] > 6 * 20
+
+
+def test_the_crf_changes_the_maps(segment, folder, tmp_path):
+    segment(folder)
+    plain = np.asarray(Image.open(tmp_path / "out" / "labels" / "three.png"))
+    crf = ["--crf", "true", "--crf_size", "48", "--crf_settings.impl", "torch"]
+    assert segment(folder, *crf, "--output", str(tmp_path / "crf")) == 0
+    refined = np.asarray(Image.open(tmp_path / "crf" / "labels" / "three.png"))
+    assert refined.shape == plain.shape
+    assert (refined != plain).any()
+
+
+def test_a_run_goes_on_where_it_was_cut_short(segment, folder, tmp_path, capsys):
+    segment(folder)
+    done = tmp_path / "out" / "labels" / "one.png"
+    before = done.stat().st_mtime_ns
+    missing = tmp_path / "out" / "overlays" / "three.jpg"
+    missing.unlink()
+    assert segment(folder, "--resume", "--batch_size", "3") == 0
+    assert missing.exists()
+    assert done.stat().st_mtime_ns == before
+    assert "1 photographs segmented" in capsys.readouterr().out
+
+
+def test_a_run_does_not_go_on_with_other_settings(segment, folder, capsys):
+    segment(folder)
+    assert segment(folder, "--resume", "--clusters", "7") == 2
+    assert "made with other settings (clusters: 6 -> 7)" in capsys.readouterr().err
+
+
+def test_photographs_that_differ_in_their_ending_only_do_not_share_pictures(segment, folder, tmp_path):
+    Image.open(folder / "one.jpg").save(folder / "one.png")
+    assert segment(folder) == 0
+    found = sorted(path.name for path in (tmp_path / "out" / "labels").glob("*.png"))
+    assert found == ["one.jpg.png", "one.png.png", "three.png"]
+
+
+def test_a_bad_file_stops_the_run_before_it_begins(segment, folder, tmp_path, capsys):
+    (folder / "letter.jpg").write_text("Dear Sir or Madam")
+    assert segment(folder) == 2
+    assert "letter.jpg is no whole image" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_files_are_skipped_and_named(segment, folder, tmp_path, caplog, capsys):
+    (folder / "letter.jpg").write_text("Dear Sir or Madam")
+    assert segment(folder, "--on_error", "skip") == 0
+    assert "letter.jpg is no whole image" in caplog.text
+    assert "3 photographs segmented" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "labels" / "letter.png").exists()
+
+
+def test_no_photograph_at_all_is_an_error(segment, tmp_path, capsys):
+    assert segment(tmp_path / "none.jpg") == 2
+    assert "none.jpg does not exist" in capsys.readouterr().err
+    (tmp_path / "letter.jpg").write_text("Dear Sir or Madam")
+    assert segment(tmp_path / "letter.jpg", "--on_error", "skip") == 2
+    assert "none of the 1 photographs can be used" in capsys.readouterr().err
+
+
+def test_pictures_do_not_go_among_the_photographs(segment, folder, capsys):
+    assert segment(folder, "--output", str(folder / "out")) == 2
+    assert "lies in the folder of photographs" in capsys.readouterr().err
+
+
+def test_a_checkpoint_without_clusters_needs_a_classifier(segment, published, folder, capsys):
+    published_head = ["--checkpoint", str(published), "--backbone.name", "tiny"]
+    assert segment(folder, *published_head) == 2
+    assert "holds no clusters" in capsys.readouterr().err
+
+
+def test_names_without_a_classifier_are_refused(segment, folder, capsys):
+    assert segment(folder, "--class_names", "voc") == 2
+    assert "class_names='voc' is for the classes of a --classifier" in capsys.readouterr().err

@@ -1,0 +1,161 @@
+"""The page of a run: everything is on it, in one file, and names from files are text."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import evaluate
+from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
+
+HOSTILE = "<b>bold&"
+
+
+def written(tmp_path: Path, run: Path, *arguments: str) -> str:
+    output = tmp_path / "report.html"
+    assert evaluate.main(["report", str(run), "--output", str(output), *arguments]) == 0
+    return output.read_text(encoding="utf-8")
+
+
+def test_everything_of_a_run_is_on_the_page(tmp_path, finished, pictures):
+    html = written(tmp_path, finished, *pictures)
+    for section in ("training", "settings", "evaluations", "seen", "components", "worst"):
+        assert html.count(f'<section id="{section}">') == 1
+    assert "the total loss goes from 3.000 to 1.500" in html
+    assert "cluster on scenes-val" in html
+    assert "Confusion of 6 classes" in html
+    assert "projection_dim" in html
+    assert html.count("[CLS] attention") == 3
+    assert "labels had a part in it" in html
+
+
+def test_the_page_needs_nothing_else(tmp_path, finished, pictures):
+    html = written(tmp_path, finished, *pictures)
+    assert re.findall(r'(?:src|href)="(?!data:image/|#)', html) == []
+    assert "url(" not in re.sub(r"url\(#\w+\)", "", html)
+    assert "<script" not in html
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]
+
+
+def test_every_picture_is_described(tmp_path, finished, pictures):
+    html = written(tmp_path, finished, *pictures)
+    images = re.findall(r"<img [^>]*>", html)
+    assert len(images) >= 3 * 4 + 3 * 3
+    assert all(re.search(r'alt="[^"]+"', image) for image in images)
+    charts = re.findall(r"<svg [^>]*>", html)
+    assert len(charts) == 4
+    assert all(re.search(r'role="img" aria-label="[^"]+"', chart) for chart in charts)
+
+
+def test_without_data_there_are_no_pictures(tmp_path, finished):
+    html = written(tmp_path, finished)
+    assert "<img" not in html
+    assert 'id="worst"' not in html
+
+
+def test_images_without_labels_have_no_worst_ones(tmp_path, finished, scenes):
+    folder = ["--data.kind=folder", f"--data.root={scenes / 'JPEGImages'}", "--size=64", "--images=2"]
+    html = written(tmp_path, finished, *folder, "--components=4", "--device=cpu")
+    assert "2 images of" in html
+    assert 'id="worst"' not in html
+
+
+def test_a_classifier_predicts_where_one_is_given(tmp_path, finished, pictures):
+    path = tmp_path / "classifiers" / "linear.pth.tar"
+    save_classifier(untrained_classifier(24, 6, seed=0), path)
+    html = written(tmp_path, finished, *pictures, "--classifier", str(path))
+    assert f"The prediction is the linear classifier {path}" in html
+
+
+def test_names_with_html_in_them_are_text(tmp_path, finished, scenes):
+    root = tmp_path / "scenes"
+    shutil.copytree(scenes, root)
+    for old in (root / "JPEGImages/val_00000.jpg", root / "SegmentationClass/val_00000.png"):
+        old.rename(old.with_name(HOSTILE + old.suffix))
+    split = root / "ImageSets/Segmentation/val.txt"
+    split.write_text(split.read_text().replace("val_00000", HOSTILE))
+    report = json.loads((finished / "cluster/metrics.json").read_text())
+    result = report["results"][0]
+    result["class_iou"] = {f"<i>{name}$_$": value for name, value in result["class_iou"].items()}
+    result["name"] = report["command"] = report["data"]["name"] = "</svg><script>alert(1)</script>"
+    (tmp_path / "evil.json").write_text(json.dumps(report))
+    data = ["--data.kind=scenes", f"--data.root={root}", "--data.split=val", "--size=64", "--components=5"]
+    html = written(tmp_path, finished, "--evaluations", str(tmp_path / "evil.json"), *data, "--device=cpu")
+    for markup in ("<script", "<b>", "<i>", "</svg><"):
+        assert markup not in html.replace("</svg><figcaption>", "")
+    assert "&lt;b&gt;bold&amp;.jpg" in html
+    assert "&lt;i&gt;" in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+def test_a_report_without_confusion_says_so(tmp_path, finished):
+    report = json.loads((finished / "cluster/metrics.json").read_text())
+    for result in report["results"]:
+        del result["confusion"]
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.json").write_text(json.dumps(report))
+    html = written(tmp_path, run)
+    assert "This metrics.json holds no confusion." in html
+    assert "The folder holds no checkpoint" in html
+
+
+def test_a_file_that_is_named_twice_is_shown_once(tmp_path, finished):
+    html = written(tmp_path, finished, "--evaluations", str(finished / "cluster"), str(finished))
+    assert html.count("<h3>cluster on scenes-val</h3>") == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "message"),
+    [
+        ({}, [], "holds no log.jsonl, no checkpoint and no metrics.json"),
+        ({"metrics.json": '{"protocol": "cluster"}'}, [], "metrics.json is no report of evaluate.py"),
+        ({"metrics.json": "[1"}, [], "metrics.json is no report of evaluate.py"),
+        ({"log.jsonl": 'x\n{"step": 1}\n'}, [], "line 1 of"),
+        ({"log.jsonl": "{}\n"}, ["--evaluations", "nowhere"], "there is no nowhere"),
+        ({"log.jsonl": "{}\n"}, ["--images=0"], "images is 0"),
+        ({"log.jsonl": "{}\n"}, ["--classifier=x"], "give --data too"),
+        ({"log.jsonl": "{}\n"}, ["--data.kind=folder", "--data.root=x"], "holds no checkpoint"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(tmp_path, capsys, files, arguments, message):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    output = tmp_path / "report.html"
+    assert evaluate.main(["report", str(tmp_path), "--output", str(output), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not output.exists()
+
+
+def test_a_confusion_of_another_shape_is_refused(tmp_path, finished, capsys):
+    report = json.loads((finished / "cluster/metrics.json").read_text())
+    report["results"][0]["confusion"] = [[1]]
+    (tmp_path / "metrics.json").write_text(json.dumps(report))
+    assert evaluate.main(["report", str(tmp_path), "--output", str(tmp_path / "x.html")]) == 2
+    assert "a confusion of shape (1, 1) for 6 classes" in capsys.readouterr().err
+
+
+def test_a_classifier_that_does_not_fit_is_refused(tmp_path, finished, pictures, capsys):
+    save_classifier(untrained_classifier(25, 6, seed=0), tmp_path / "linear.pth.tar")
+    arguments = ["report", str(finished), *pictures, "--classifier", str(tmp_path / "linear.pth.tar")]
+    assert evaluate.main([*arguments, "--output", str(tmp_path / "x.html")]) == 2
+    assert "takes tokens of 25 channels to 6 classes, but here are 24 and 6" in capsys.readouterr().err
+
+
+def test_pictures_are_whole(tmp_path, finished, pictures):
+    """A JPEG of the page is decoded again."""
+    import base64
+    import io
+
+    html = written(tmp_path, finished, *pictures)
+    encoded = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
+    sizes = {Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in encoded}
+    assert (64, 64) in sizes
+    first = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded[0]))))
+    assert first.std() > 5
