@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from hcl.command_line import BAD_INPUT, add_settings, preset_first
+from hcl.command_line import add_settings, preset_first, program_name, reported
 from hcl.distributed import World, connect
 from hcl.evaluation import (
     baseline,
@@ -23,6 +23,8 @@ from hcl.evaluation import (
 )
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.report import complete, print_report, write_metrics
+
+PROGRAM = program_name("evaluate.py", installed="hcl-evaluate")
 
 
 class Protocol(NamedTuple):
@@ -76,7 +78,7 @@ WITHOUT_BASELINE = frozenset({"linear", "foreground"})
 
 def build_parser() -> ArgumentParser:
     """The command line: one subcommand a protocol, with the fields of its configuration."""
-    parser = ArgumentParser(prog="evaluate.py", description="Score tokens on labelled images.")
+    parser = ArgumentParser(prog=PROGRAM, description="Score tokens on labelled images.")
     commands = parser.add_subcommands(dest="command")
     for name, protocol in PROTOCOLS.items():
         commands.add_subcommand(name, _settings_of(protocol), help=protocol.summary)
@@ -95,7 +97,7 @@ def build_parser() -> ArgumentParser:
 def _settings_of(protocol: Protocol) -> ArgumentParser:
     summary = protocol.summary
     parser = ArgumentParser(description=f"{summary[0].upper()}{summary[1:]}; writes OUTPUT/metrics.json.")
-    parser.add_argument("--config", action="config", help="preset or saved configuration, a YAML file")
+    parser.add_argument("--config", action="config", help="name of a preset, or a YAML file")
     add_settings(parser, protocol.config_class)
     return parser
 
@@ -140,15 +142,17 @@ def score(task: Task, world: World) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a protocol as the arguments say; returns the exit status: 0 done, 2 bad input."""
-    try:
+    """Run a protocol as the arguments say; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+
+    def run() -> int:
         task = parse(sys.argv[1:] if arguments is None else arguments)
         with connect(task.config.device) as world:
             score(task, world)
-    except BAD_INPUT as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return reported(
+        PROGRAM, run, after_interrupt="tokens computed so far are kept, unless --keep_tokens false"
+    )
 
 
 if __name__ == "__main__":

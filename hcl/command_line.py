@@ -1,29 +1,67 @@
 """What the project's commands share."""
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Sequence
 from itertools import islice, takewhile
+from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from hcl.presets import find_preset
 from pipelines.schedule import DecodeError
 
-BAD_INPUT = (ValueError, OSError, FloatingPointError, DecodeError)
+BAD_INPUT = (ValueError, OSError, FloatingPointError, DecodeError, ModuleNotFoundError)
 """What a command reports in a sentence, with exit status 2: the user can do something about it."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def program_name(script: str, *, installed: str) -> str:
+    """What the running command is called: ``installed`` where it was started as a console command."""
+    return installed if Path(sys.argv[0]).stem == installed else script
+
+
+def reported(
+    program: str, run: Callable[[], int], *, after_interrupt: str = "nothing is left half done"
+) -> int:
+    """Run a command; what the user can do something about becomes one sentence on stderr.
+
+    Args:
+        program: its name.
+        run: returns the exit status.
+        after_interrupt: what to know after Ctrl-C, said once by all ranks.
+
+    Returns:
+        The exit status: that of ``run``, 2 after `BAD_INPUT`, 130 after Ctrl-C.
+    """
+    try:
+        return run()
+    except BAD_INPUT as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{program}: interrupted; {after_interrupt}", file=sys.stderr)
+        return INTERRUPTED
 
 
 def preset_first(arguments: Sequence[str]) -> list[str]:
     """The arguments with every ``--config FILE`` before the other options, so that these override it.
 
-    Leading subcommands stay in front.
+    Leading subcommands stay in front, and the name of a preset becomes its file.
+
+    Raises:
+        FileNotFoundError: there is no such file or preset.
     """
     presets: list[str] = []
     rest: list[str] = []
     remaining = iter(arguments)
     for argument in remaining:
         if argument == "--config":
-            presets += [argument, *islice(remaining, 1)]
+            presets += [argument, *map(find_preset, islice(remaining, 1))]
         elif argument.startswith("--config="):
-            presets.append(argument)
+            presets.append(f"--config={find_preset(argument.removeprefix('--config='))}")
         else:
             rest.append(argument)
     subcommands = list(takewhile(lambda argument: not argument.startswith("-"), rest))

@@ -1,0 +1,40 @@
+"""Export a trained model: ``python -m hcl.export --checkpoint FILE``; ``--help`` lists every setting."""
+
+import sys
+
+from jsonargparse import ArgumentParser
+
+from hcl.command_line import add_settings, preset_first, program_name, reported
+from hcl.export.config import ExportConfig
+from hcl.export.write import export
+
+PROGRAM = program_name("python -m hcl.export", installed="hcl-export")
+
+
+def build_parser() -> ArgumentParser:
+    """The command line: the fields of `ExportConfig`."""
+    parser = ArgumentParser(
+        prog=PROGRAM,
+        description="Write a trained model as programs of torch.export and ONNX, and its head in the form of "
+        "Hugging Face's Hub; each program is compared with the model.",
+    )
+    add_settings(parser, ExportConfig)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Export as the arguments say; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+
+    def run() -> int:
+        parser = build_parser()
+        parsed = parser.parse_args(preset_first(sys.argv[1:] if arguments is None else arguments))
+        settings = parser.instantiate(parsed)
+        for line in export(ExportConfig(**vars(settings))):
+            print(line)
+        return 0
+
+    return reported(PROGRAM, run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
