@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from hcl.command_line import add_settings, preset_first, program_name, reported
+from hcl.command_line import preset_first, program_name, reported
 from hcl.distributed import World, connect
 from hcl.evaluation import (
     baseline,
@@ -23,8 +22,10 @@ from hcl.evaluation import (
 )
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.report import complete, print_report, write_metrics
+from hcl.settings_parser import SettingsParser
 
 PROGRAM = program_name("evaluate.py", installed="hcl-evaluate")
+USAGE = "%(prog)s PROTOCOL [--config PRESET] [--SETTING VALUE ...]"
 
 
 class Protocol(NamedTuple):
@@ -76,29 +77,30 @@ WITHOUT_BASELINE = frozenset({"linear", "foreground"})
 """A given classifier fits one kind of tokens, and the foreground map is the same for all."""
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> SettingsParser:
     """The command line: one subcommand a protocol, with the fields of its configuration."""
-    parser = ArgumentParser(prog=PROGRAM, description="Score tokens on labelled images.")
+    parser = SettingsParser(prog=PROGRAM, usage=USAGE, description="Score tokens on labelled images.")
     commands = parser.add_subcommands(dest="command")
     for name, protocol in PROTOCOLS.items():
-        commands.add_subcommand(name, _settings_of(protocol), help=protocol.summary)
-    before = ArgumentParser(
+        parser.add_command(commands, name, _settings_of(protocol), protocol.summary)
+    before = SettingsParser(
+        usage=USAGE,
         description="Run a protocol on the backbone's own tokens, on PM-ViT's concatenated levels, on an "
-        "untrained head and, with --checkpoint, on that head; writes OUTPUT/metrics.json."
+        "untrained head and, with --checkpoint, on that head; writes OUTPUT/metrics.json.",
     )
-    commands.add_subcommand("baseline", before, help="any of these on what a head starts from, too")
+    parser.add_command(commands, "baseline", before, "any of these on what a head starts from, too")
     choices = before.add_subcommands(dest="command")
     for name, protocol in PROTOCOLS.items():
         if name not in WITHOUT_BASELINE:
-            choices.add_subcommand(name, _settings_of(protocol), help=protocol.summary)
+            before.add_command(choices, name, _settings_of(protocol), protocol.summary)
     return parser
 
 
-def _settings_of(protocol: Protocol) -> ArgumentParser:
+def _settings_of(protocol: Protocol) -> SettingsParser:
     summary = protocol.summary
-    parser = ArgumentParser(description=f"{summary[0].upper()}{summary[1:]}; writes OUTPUT/metrics.json.")
+    parser = SettingsParser(description=f"{summary[0].upper()}{summary[1:]}; writes OUTPUT/metrics.json.")
     parser.add_argument("--config", action="config", help="name of a preset, or a YAML file")
-    add_settings(parser, protocol.config_class)
+    parser.add_settings(protocol.config_class)
     return parser
 
 

@@ -4,26 +4,25 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
-from hcl.command_line import add_settings, preset_first, program_name, reported
+from hcl.command_line import preset_first, program_name, reported
 from hcl.distributed import connect
 from hcl.engine.config import TrainConfig
 from hcl.engine.determinism import reproducible
 from hcl.engine.run_folder import claimed
 from hcl.engine.trainer import Trainer
+from hcl.settings_parser import SettingsParser
 
 PROGRAM = program_name("train.py", installed="hcl-train")
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> SettingsParser:
     """The command line: the fields of `TrainConfig`, a preset to start from, and ``--resume``."""
-    parser = ArgumentParser(prog=PROGRAM, description="Train HCL from a folder of images.")
+    parser = SettingsParser(prog=PROGRAM, description="Train HCL from a folder of images.")
     parser.add_argument("--config", action="config", help="name of a preset, or a YAML file")
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in --output where there is one"
     )
-    add_settings(parser, TrainConfig)
+    parser.add_settings(TrainConfig)
     return parser
 
 

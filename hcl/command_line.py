@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from itertools import islice, takewhile
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
 from hcl.presets import find_preset
 from pipelines.schedule import DecodeError
 
@@ -66,11 +64,3 @@ def preset_first(arguments: Sequence[str]) -> list[str]:
             rest.append(argument)
     subcommands = list(takewhile(lambda argument: not argument.startswith("-"), rest))
     return [*subcommands, *presets, *rest[len(subcommands) :]]
-
-
-def add_settings(parser: ArgumentParser, config_class: type) -> None:
-    """Add the fields of a configuration dataclass; for a switch, ``--name`` alone means ``--name true``."""
-    parser.add_class_arguments(config_class)
-    for action in parser._actions:
-        if getattr(action, "_typehint", None) is bool:
-            action.nargs, action.const = "?", True

@@ -2,10 +2,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from jsonargparse import ArgumentParser
 
-from hcl.command_line import add_settings, preset_first
+from hcl.command_line import preset_first
 from hcl.presets import find_preset
+from hcl.settings_parser import SettingsParser
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,6 @@ class Settings:
     ],
 )
 def test_a_switch_may_stand_alone(given, expected):
-    parser = ArgumentParser()
-    add_settings(parser, Settings)
+    parser = SettingsParser()
+    parser.add_settings(Settings)
     assert Settings(**vars(parser.parse_args(given))) == expected

@@ -2,23 +2,22 @@
 
 import sys
 
-from jsonargparse import ArgumentParser
-
-from hcl.command_line import add_settings, preset_first, program_name, reported
+from hcl.command_line import preset_first, program_name, reported
 from hcl.export.config import ExportConfig
 from hcl.export.write import export
+from hcl.settings_parser import SettingsParser
 
 PROGRAM = program_name("python -m hcl.export", installed="hcl-export")
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> SettingsParser:
     """The command line: the fields of `ExportConfig`."""
-    parser = ArgumentParser(
+    parser = SettingsParser(
         prog=PROGRAM,
         description="Write a trained model as programs of torch.export and ONNX, and its head in the form of "
         "Hugging Face's Hub; each program is compared with the model.",
     )
-    add_settings(parser, ExportConfig)
+    parser.add_settings(ExportConfig)
     return parser
 
 

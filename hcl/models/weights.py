@@ -54,7 +54,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "because anything else could execute code"
         ) from error
     except Exception as error:  # what a reader raises at bytes that nobody wrote has no one kind
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {_first_sentence(error)}") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint: it is none, or damaged ({_first_sentence(error)})"
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     _require_stored(content, path)
