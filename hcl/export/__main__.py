@@ -1,13 +1,13 @@
-"""Export a trained model: ``python -m hcl.export --checkpoint FILE``; ``--help`` lists every setting."""
+"""Export a trained model: ``hcl-export --checkpoint FILE``, or ``python -m hcl.export``; ``--help`` helps."""
 
 import sys
 
-from hcl.command_line import preset_first, program_name, reported
+from hcl.command_line import preset_first, reported
 from hcl.export.config import ExportConfig
 from hcl.export.write import export
 from hcl.settings_parser import SettingsParser
 
-PROGRAM = program_name("python -m hcl.export", installed="hcl-export")
+PROGRAM = "hcl-export"
 
 
 def build_parser() -> SettingsParser:
