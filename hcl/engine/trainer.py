@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,13 @@ class Trainer:
             NonFiniteLossError: a loss or gradient became NaN or infinite, and ``on_non_finite`` says stop.
         """
         refused = self._start(resume)
-        self.log = RunLog(self.checkpoints.folder, enabled=self.world.is_main, step=self.global_step)
+        self.log = RunLog(
+            self.checkpoints.folder,
+            enabled=self.world.is_main,
+            step=self.global_step,
+            logger=self.config.logger,
+            settings=asdict(self.config),
+        )
         for reason in refused:
             self.log.say(f"passed over: {reason}")
         self.log.say(
