@@ -1,5 +1,6 @@
 """Boards on which the curves of a run can be watched."""
 
+import os
 import secrets
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -62,7 +63,7 @@ class WeightsAndBiases:
                 "pip install 'hcl-segmentation[wandb]', or leave out --logger"
             ) from missing
         self._run = wandb.init(
-            project="hcl",
+            project=os.environ.get("WANDB_PROJECT", "hcl"),
             name=folder.name,
             id=_identifier(folder / "wandb_id"),
             resume="allow",
