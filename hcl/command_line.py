@@ -1,18 +1,16 @@
 """What the project's commands share."""
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from itertools import islice, takewhile
 from pathlib import Path
 
+from hcl.interrupts import INTERRUPTED, say_interrupted
 from hcl.presets import find_preset
 from pipelines.schedule import DecodeError
 
 BAD_INPUT = (ValueError, OSError, FloatingPointError, DecodeError, ModuleNotFoundError)
 """What a command reports in a sentence, with exit status 2: the user can do something about it."""
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 
 def program_name(script: str, *, installed: str) -> str:
@@ -39,8 +37,7 @@ def reported(
         print(f"{program}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"{program}: interrupted; {after_interrupt}", file=sys.stderr)
+        say_interrupted(program, after_interrupt)
         return INTERRUPTED
 
 

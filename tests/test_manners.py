@@ -3,7 +3,10 @@
 import io
 import os
 import signal
+import subprocess
+import sys
 from contextlib import redirect_stderr
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,8 @@ from tests.engine.support import arguments
 from tests.evaluation.conftest import QUICK
 
 __all__ = ["scenes_root", "tiny_settings"]
+
+ROOT = Path(__file__).parents[1]
 
 
 class Terminal(io.StringIO):
@@ -96,3 +101,17 @@ def test_ctrl_c_is_told_by_one_rank(scoring, monkeypatch, capsys):
     monkeypatch.setattr(evaluate, "score", interrupted)
     assert evaluate.main(scoring) == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate"])
+def test_ctrl_c_while_everything_is_imported_is_a_line_too(module, tmp_path):
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (130, -signal.SIGINT)
+    assert done.stderr == f"{module}.py: interrupted; nothing had begun yet\n"

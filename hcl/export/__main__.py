@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         parsed = parser.parse_args(preset_first(sys.argv[1:] if arguments is None else arguments))
         settings = parser.instantiate(parsed)
         for line in export(ExportConfig(**vars(settings))):
-            print(line)
+            print(line, flush=True)
         return 0
 
     return reported(PROGRAM, run)

@@ -1,6 +1,6 @@
 """Writes a trained head in the forms asked for, each checked against the model before it gets its name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from torch.export import ExportedProgram
@@ -20,8 +20,8 @@ PROGRAMS: dict[str, tuple[Callable[[ExportedProgram], bytes], Callable[[bytes], 
 """By the ending of its file: how a program is written, and how it is run."""
 
 
-def export(config: ExportConfig) -> list[str]:
-    """Write every form; returns a line on each file: what it is, and how far it is from the model.
+def export(config: ExportConfig) -> Iterator[str]:
+    """Write every form; gives a line on each once it is there: what it is, how far it is from the model.
 
     Raises:
         ValueError: the head does not fit the backbone, the images are too small, or a program differs from
@@ -32,13 +32,12 @@ def export(config: ExportConfig) -> list[str]:
     if "onnx" in config.forms:
         require_onnx()
     model = open_model(config)
-    lines = []
     if chosen := [ending for ending in PROGRAMS if ending in config.forms]:
         program = trace(model, config.frame)
-        lines += [_write_program(ending, program, model, config) for ending in chosen]
+        for ending in chosen:
+            yield _write_program(ending, program, model, config)
     if "hub" in config.forms:
-        lines.append(_write_pretrained(model, config))
-    return lines
+        yield _write_pretrained(model, config)
 
 
 def open_model(config: ExportConfig) -> ComponentModel:
