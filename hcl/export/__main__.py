@@ -2,6 +2,8 @@
 
 import sys
 
+from tqdm import tqdm
+
 from hcl.command_line import preset_first, reported
 from hcl.export.config import ExportConfig
 from hcl.export.write import export
@@ -28,8 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser = build_parser()
         parsed = parser.parse_args(preset_first(sys.argv[1:] if arguments is None else arguments))
         settings = parser.instantiate(parsed)
-        for line in export(ExportConfig(**vars(settings))):
-            print(line, flush=True)
+        config = ExportConfig(**vars(settings))
+        for line in tqdm(export(config), "export", len(config.forms), unit="form", leave=False, disable=None):
+            tqdm.write(line)
         return 0
 
     return reported(PROGRAM, run)

@@ -10,6 +10,25 @@ from hcl.files import written_whole
 from hcl.models.seg_head import SegHead, SegHeadConfig
 from hcl.models.weights import PRETRAINED_WEIGHTS, CheckpointError, load_seg_head
 
+CARD = """---
+{{ card_data }}
+---
+
+# A SegHead of HCL
+
+It turns the tokens of PM-ViT (a frozen transformer at several patch sizes) into component tokens: features for
+unsupervised semantic segmentation that say which parts of photographs belong together. config.json tells its backbone,
+whose weights come from their authors.
+
+```python
+from hcl.models.pretrained import PretrainedSegHead
+
+head = PretrainedSegHead.from_pretrained("this repository, or a copy of it")
+```
+
+The method: {{ paper_url }}
+"""
+
 
 class PretrainedSegHead(
     SegHead,
@@ -17,6 +36,8 @@ class PretrainedSegHead(
     library_name="hcl-segmentation",
     pipeline_tag="image-segmentation",
     tags=["unsupervised-semantic-segmentation"],
+    paper_url="https://www.sciencedirect.com/science/article/pii/S0031320325003735",
+    model_card_template=CARD,
 ):
     """A SegHead that knows the backbone it was trained on, with ``save_pretrained`` and ``from_pretrained``.
 

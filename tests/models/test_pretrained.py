@@ -43,6 +43,13 @@ def test_a_saved_head_comes_back_with_its_shape_and_its_backbone(head, folder):
     assert not again.training
 
 
+def test_a_saved_head_has_a_card_that_says_how_to_load_it(folder):
+    card = (folder / "README.md").read_text()
+    assert "library_name: hcl-segmentation" in card.split("---")[1]
+    assert "PretrainedSegHead.from_pretrained(" in card
+    assert "More Information Needed" not in card
+
+
 def test_what_was_loaded_can_be_saved_again(head, folder, tmp_path):
     PretrainedSegHead.from_pretrained(folder).save_pretrained(tmp_path / "again")
     assert (tmp_path / "again" / "config.json").read_text() == (folder / "config.json").read_text()
