@@ -16,9 +16,9 @@ CARD = """---
 
 # A SegHead of HCL
 
-It turns the tokens of PM-ViT (a frozen transformer at several patch sizes) into component tokens: features for
-unsupervised semantic segmentation that say which parts of photographs belong together. config.json tells its backbone,
-whose weights come from their authors.
+It turns the tokens of PM-ViT (a frozen transformer at several patch sizes) into component tokens: features
+for unsupervised semantic segmentation that say which parts of photographs belong together. config.json tells
+its backbone, whose weights come from their authors.
 
 ```python
 from hcl.models.pretrained import PretrainedSegHead
