@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from hcl.command_line import BAD_INPUT, add_settings, preset_first
+from hcl.command_line import preset_first, program_name, reported
 from hcl.distributed import World, connect
 from hcl.evaluation import (
     baseline,
@@ -26,6 +25,10 @@ from hcl.evaluation.report import complete, print_report, write_metrics
 from hcl.explore import command as explore
 from hcl.inference import components, segment
 from hcl.run_report import report
+from hcl.settings_parser import SettingsParser
+
+PROGRAM = program_name("evaluate.py", installed="hcl-evaluate")
+USAGE = "%(prog)s COMMAND [--config PRESET] [--SETTING VALUE ...]"
 
 
 class Protocol(NamedTuple):
@@ -117,37 +120,36 @@ COMMANDS = {
 }
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> SettingsParser:
     """The command line: one subcommand a protocol or command, with the fields of its configuration."""
-    parser = ArgumentParser(
-        prog="evaluate.py", description="Score tokens on labelled images, and show what they are."
+    parser = SettingsParser(
+        prog=PROGRAM, usage=USAGE, description="Score tokens on labelled images, and show what they are."
     )
     commands = parser.add_subcommands(dest="command")
-    for name, protocol in PROTOCOLS.items():
-        commands.add_subcommand(name, _settings_of(protocol), help=protocol.summary)
-    for name, command in COMMANDS.items():
-        commands.add_subcommand(name, _settings_of(command), help=command.summary)
-    before = ArgumentParser(
+    for name, command in (PROTOCOLS | COMMANDS).items():
+        parser.add_command(commands, name, _settings_of(command), command.summary)
+    before = SettingsParser(
+        usage=USAGE,
         description="Run a protocol on the backbone's own tokens, on PM-ViT's concatenated levels, on an "
-        "untrained head and, with --checkpoint, on that head; writes OUTPUT/metrics.json."
+        "untrained head and, with --checkpoint, on that head; writes OUTPUT/metrics.json.",
     )
-    commands.add_subcommand("baseline", before, help="any of these on what a head starts from, too")
+    parser.add_command(commands, "baseline", before, "any of these on what a head starts from, too")
     choices = before.add_subcommands(dest="command")
     for name, protocol in PROTOCOLS.items():
         if name not in WITHOUT_BASELINE:
-            choices.add_subcommand(name, _settings_of(protocol), help=protocol.summary)
+            before.add_command(choices, name, _settings_of(protocol), protocol.summary)
     return parser
 
 
-def _settings_of(command: Protocol | Command) -> ArgumentParser:
+def _settings_of(command: Protocol | Command) -> SettingsParser:
     summary = command.summary
     written = "; writes OUTPUT/metrics.json" if isinstance(command, Protocol) else ""
-    parser = ArgumentParser(description=f"{summary[0].upper()}{summary[1:]}{written}.")
-    parser.add_argument("--config", action="config", help="preset or saved configuration, a YAML file")
+    parser = SettingsParser(description=f"{summary[0].upper()}{summary[1:]}{written}.")
+    parser.add_argument("--config", action="config", help="name of a preset, or a YAML file")
     if isinstance(command, Command):
-        add_settings(parser, command.config_class, command.positional, command.words)
+        parser.add_settings(command.config_class, command.positional, command.words)
     else:
-        add_settings(parser, command.config_class)
+        parser.add_settings(command.config_class)
     return parser
 
 
@@ -193,18 +195,20 @@ def score(task: Task, world: World) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what the arguments say; returns the exit status: 0 done, 2 bad input."""
-    try:
+    """Run what the arguments say; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+
+    def run() -> int:
         task = parse(sys.argv[1:] if arguments is None else arguments)
         with connect(task.config.device) as world:
             if task.name in COMMANDS:
                 task.run(task.config, world)
             else:
                 score(task, world)
-    except BAD_INPUT as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return reported(
+        PROGRAM, run, after_interrupt="tokens computed so far are kept, unless --keep_tokens false"
+    )
 
 
 if __name__ == "__main__":

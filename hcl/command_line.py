@@ -1,51 +1,63 @@
 """What the project's commands share."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from itertools import islice, takewhile
+from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
+from hcl.interrupts import INTERRUPTED, say_interrupted
+from hcl.presets import find_preset
 from pipelines.schedule import DecodeError
 
-BAD_INPUT = (ValueError, OSError, FloatingPointError, DecodeError)
+BAD_INPUT = (ValueError, OSError, FloatingPointError, DecodeError, ModuleNotFoundError)
 """What a command reports in a sentence, with exit status 2: the user can do something about it."""
+
+
+def program_name(script: str, *, installed: str) -> str:
+    """What the running command is called: ``installed`` where it was started as a console command."""
+    return installed if Path(sys.argv[0]).stem == installed else script
+
+
+def reported(
+    program: str, run: Callable[[], int], *, after_interrupt: str = "nothing is left half done"
+) -> int:
+    """Run a command; what the user can do something about becomes one sentence on stderr.
+
+    Args:
+        program: its name.
+        run: returns the exit status.
+        after_interrupt: what to know after Ctrl-C, said once by all ranks.
+
+    Returns:
+        The exit status: that of ``run``, 2 after `BAD_INPUT`, 130 after Ctrl-C.
+    """
+    try:
+        return run()
+    except BAD_INPUT as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        say_interrupted(program, after_interrupt)
+        return INTERRUPTED
 
 
 def preset_first(arguments: Sequence[str]) -> list[str]:
     """The arguments with every ``--config FILE`` before the other options, so that these override it.
 
-    Leading subcommands stay in front.
+    Leading subcommands stay in front, and the name of a preset becomes its file.
+
+    Raises:
+        FileNotFoundError: there is no such file or preset.
     """
     presets: list[str] = []
     rest: list[str] = []
     remaining = iter(arguments)
     for argument in remaining:
         if argument == "--config":
-            presets += [argument, *islice(remaining, 1)]
+            presets += [argument, *map(find_preset, islice(remaining, 1))]
         elif argument.startswith("--config="):
-            presets.append(argument)
+            presets.append(f"--config={find_preset(argument.removeprefix('--config='))}")
         else:
             rest.append(argument)
     subcommands = list(takewhile(lambda argument: not argument.startswith("-"), rest))
     return [*subcommands, *presets, *rest[len(subcommands) :]]
-
-
-def add_settings(
-    parser: ArgumentParser,
-    config_class: type,
-    positional: tuple[str, str] | None = None,
-    words: tuple[str, str] | None = None,
-) -> None:
-    """Add the fields of a configuration dataclass; for a switch, ``--name`` alone means ``--name true``.
-
-    One field, a string, may be positional, and one, a list of strings, may take several words: each by its
-    name and help.
-    """
-    if positional:
-        parser.add_argument(positional[0], type=str, help=positional[1])
-    if words:
-        parser.add_argument(f"--{words[0]}", nargs="*", type=str, default=[], help=words[1])
-    parser.add_class_arguments(config_class, skip={given[0] for given in (positional, words) if given})
-    for action in parser._actions:
-        if getattr(action, "_typehint", None) is bool:
-            action.nargs, action.const = "?", True

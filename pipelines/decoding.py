@@ -1,5 +1,6 @@
 """Which files DALI decodes and which it does not: it has the last word on what can be used."""
 
+import os
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import torch
 from nvidia.dali import fn, pipeline_def, types
+from tqdm import tqdm
 
 from pipelines.files import device_id, path_bytes
 
@@ -17,21 +19,31 @@ def undecodable(
     paths: Iterable[Path], device: torch.device | str = "cpu", *, threads: int = 2
 ) -> frozenset[Path]:
     """Those of the image files that DALI cannot decode on a device; all of them are read whole."""
-    waiting = deque(_groups(list(dict.fromkeys(paths)), BATCH))
+    unique = list(dict.fromkeys(paths))
+    waiting = deque(_groups(unique, BATCH))
     pipeline, found = None, set()
+    bar = tqdm(desc="decode every image", total=len(unique), unit="image", leave=False, disable=_quiet())
     while waiting:
         group = waiting.popleft()
         pipeline = pipeline or _build(torch.device(device), threads)
         try:
             pipeline.feed_input("path", [path_bytes(path) for path in group])
             pipeline.run()
+            bar.update(len(group))
         except RuntimeError:
             pipeline = None  # after an error it gives nothing more
             if len(group) == 1:
                 found.add(group[0])
+                bar.update()
             else:
                 waiting.extendleft(reversed(_groups(group, (len(group) + 1) // 2)))
+    bar.close()
     return frozenset(found)
+
+
+def _quiet() -> bool | None:
+    """One of several ranks shows a bar, and none (None) where stderr is no terminal."""
+    return None if os.environ.get("RANK", "0") == "0" else True
 
 
 def _build(device: torch.device, threads: int) -> Any:

@@ -1,9 +1,11 @@
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
-from jsonargparse import ArgumentParser
 
-from hcl.command_line import add_settings, preset_first
+from hcl.command_line import preset_first
+from hcl.presets import find_preset
+from hcl.settings_parser import SettingsParser
 
 
 @pytest.mark.parametrize(
@@ -11,15 +13,36 @@ from hcl.command_line import add_settings, preset_first
     [
         (["--lr=1", "--config", "a.yaml"], ["--config", "a.yaml", "--lr=1"]),
         (["--lr", "1", "--config=a.yaml", "--x"], ["--config=a.yaml", "--lr", "1", "--x"]),
-        (["linear", "--lr=1", "--config", "a"], ["linear", "--config", "a", "--lr=1"]),
-        (["baseline", "cluster", "--x", "--config=a"], ["baseline", "cluster", "--config=a", "--x"]),
+        (["linear", "--lr=1", "--config", "a.yaml"], ["linear", "--config", "a.yaml", "--lr=1"]),
+        (
+            ["baseline", "cluster", "--x", "--config=a.yaml"],
+            ["baseline", "cluster", "--config=a.yaml", "--x"],
+        ),
         (["--help"], ["--help"]),
         (["--config"], ["--config"]),
         ([], []),
     ],
 )
-def test_options_come_after_the_preset_that_they_override(given, expected):
+def test_options_come_after_the_preset_that_they_override(given, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").touch()
     assert preset_first(given) == expected
+
+
+def test_the_name_of_a_preset_stands_for_its_file():
+    assert preset_first(["--config", "voc_vits16"]) == ["--config", find_preset("voc_vits16")]
+    assert "backbone: {name: dino_vits16}" in Path(find_preset("voc_vits16")).read_text()
+
+
+def test_a_file_comes_before_the_preset_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("voc_vits16").touch()
+    assert find_preset("voc_vits16") == "voc_vits16"
+
+
+def test_an_unknown_preset_is_named_with_those_that_exist():
+    with pytest.raises(FileNotFoundError, match=r"no configuration voc: .*YAML file.*quickstart.*voc_vits8"):
+        preset_first(["--config=voc"])
 
 
 @dataclass
@@ -46,6 +69,6 @@ class Settings:
     ],
 )
 def test_a_switch_may_stand_alone(given, expected):
-    parser = ArgumentParser()
-    add_settings(parser, Settings)
+    parser = SettingsParser()
+    parser.add_settings(Settings)
     assert Settings(**vars(parser.parse_args(given))) == expected

@@ -1,7 +1,7 @@
 """MoGoClustering: clusters of the whole data set's foreground and background tokens (HCL, section 4)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -103,12 +103,18 @@ class MoGoClustering:
         """Whether a bank pass comes before this epoch."""
         return self.config.mode == "epoch" or epoch == 0
 
-    def refresh(self, epoch: int, samples: Iterable[tuple[BankRows, BankRows]]) -> dict[str, float]:
+    def refresh(
+        self,
+        epoch: int,
+        samples: Iterable[tuple[BankRows, BankRows]],
+        after_step: Callable[[], object] = lambda: None,
+    ) -> dict[str, float]:
         """Take in a bank pass and cluster the banks anew.
 
         Args:
             epoch: the epoch that the clusters are for.
             samples: this rank's foreground and background rows, batch by batch, the images in any order.
+            after_step: called after each step of k-means.
 
         Returns:
             Figures for the log: rows, clusters and k-means inertia per row of each bank.
@@ -124,7 +130,7 @@ class MoGoClustering:
         figures: dict[str, float] = {}
         centroids = []
         for side, bank, clusters in zip(SIDES, self.banks, sizes, strict=True):
-            result = self._cluster(bank, clusters, side, epoch)
+            result = self._cluster(bank, clusters, side, epoch, after_step)
             centroids.append(result.centroids.float())
             figures[f"{side}_rows"] = len(bank)
             figures[f"{side}_clusters"] = len(result.centroids)
@@ -152,7 +158,9 @@ class MoGoClustering:
         )
         return foreground, background
 
-    def _cluster(self, bank: Tensor, wanted: int, side: str, epoch: int) -> KMeans:
+    def _cluster(
+        self, bank: Tensor, wanted: int, side: str, epoch: int, after_step: Callable[[], object]
+    ) -> KMeans:
         clusters = min(wanted, len(bank)) if self.config.k == "auto" else wanted
         if not 1 <= clusters <= len(bank):
             raise ValueError(
@@ -162,12 +170,17 @@ class MoGoClustering:
             )
         rows = generator(self.seed, f"k-means {side}", epoch).choice(len(bank), size=clusters, replace=False)
         start = bank[torch.from_numpy(rows).to(bank.device)]
+
+        def reduce(totals: Tensor) -> Tensor:  # which is called once a step
+            after_step()
+            return self.ranks.sum(totals)
+
         result = kmeans(
             bank[self.ranks.slice(len(bank))],
             clusters,
             iterations=self.config.iterations,
             init=start,
-            reduce=self.ranks.sum,
+            reduce=reduce,
         )
         if not math.isfinite(result.inertia):
             bad = int((~bank.isfinite().all(dim=1)).sum())

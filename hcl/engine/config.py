@@ -8,6 +8,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from hcl.clustering.mogo import ClusteringConfig
 from hcl.data.dataset import DataConfig
+from hcl.engine.boards import Logger
 from hcl.engine.step import LossConfig
 from hcl.models.backbones import BackboneConfig
 from hcl.models.seg_head import SegHeadConfig
@@ -39,7 +40,7 @@ class TrainConfig:
 
     Args:
         data: the images.
-        output: folder of the run: checkpoint.pt and earlier ones, best.pt, log.jsonl, TensorBoard events.
+        output: folder of the run: checkpoint.pt and earlier ones, best.pt, log.jsonl, curves.
         epochs: passes over the training split.
         batch_size: images in one optimiser step, all ranks and micro-batches together.
         accumulation: micro-batches to a step; more need less memory and change no result.
@@ -55,6 +56,8 @@ class TrainConfig:
         on_non_finite: when a loss or gradient is NaN or infinite, stop with a dump of the step, or skip its
             update and count it. It never reaches the weights.
         threads: of the data pipeline.
+        logger: where the curves can be watched: in TensorBoard, or in Weights & Biases ("wandb"), which obeys
+            its own environment variables, as WANDB_MODE=offline. log.jsonl has the figures either way.
         views: how the two training views are drawn.
         backbone: the frozen transformer.
         head: the segmentation head.
@@ -78,6 +81,7 @@ class TrainConfig:
     checkpoints_kept: int = 3
     on_non_finite: Literal["stop", "skip"] = "stop"
     threads: int = 2
+    logger: Logger = "tensorboard"
     views: ViewsConfig = field(default_factory=ViewsConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     head: SegHeadConfig = field(default_factory=SegHeadConfig)
@@ -96,7 +100,7 @@ class TrainConfig:
 
 MAY_CHANGE_ON_RESUME = frozenset(
     {"output", "epochs", "accumulation", "device", "compile", "deterministic", "threads", "log_every"}
-    | {"checkpoint_every", "checkpoints_kept", "on_non_finite", "data.root", "backbone.weights"}
+    | {"checkpoint_every", "checkpoints_kept", "on_non_finite", "logger", "data.root", "backbone.weights"}
     | {"clustering.reuse"}
 )
 """Settings that a resumed run may have otherwise than the run that it continues."""

@@ -1,13 +1,13 @@
-"""What a run leaves to read: a JSON-lines file, TensorBoard events and lines on the terminal."""
+"""What a run leaves to read: a JSON-lines file, curves on a board and lines on the terminal."""
 
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from hcl.engine.boards import Logger, open_board
 from hcl.files import naming, written_whole
 
 
@@ -15,13 +15,26 @@ class RunLog:
     """Writes the records of one run; on other ranks than the main one it does nothing.
 
     Args:
-        folder: where ``log.jsonl`` and the TensorBoard events go; made if missing.
+        folder: where ``log.jsonl`` and what the board keeps go; made if missing.
         enabled: False on ranks that stay quiet.
         step: the step that the run continues from; records of later steps, written before an interruption and
             about to be written again, are dropped.
+        logger: the board that shows the curves.
+        settings: of the run, for boards that show them.
+
+    Raises:
+        ModuleNotFoundError: the board's package is not installed.
     """
 
-    def __init__(self, folder: Path, *, enabled: bool, step: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        enabled: bool,
+        step: int,
+        logger: Logger = "tensorboard",
+        settings: dict[str, Any] | None = None,
+    ) -> None:
         self.enabled = enabled
         if not enabled:
             return
@@ -30,7 +43,7 @@ class RunLog:
         _drop_after(self._path, step)
         self._path.touch()
         with naming(folder):
-            self._board = SummaryWriter(str(folder), purge_step=step + 1)
+            self._board = open_board(logger, folder, step, settings or {})
 
     def record(self, kind: str, step: int, **figures: Any) -> None:
         """Note figures under ``kind`` ("step", "clustering", ...) at an optimiser step.
@@ -43,9 +56,8 @@ class RunLog:
         with naming(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "step": step, **figures}) + "\n")
         with naming(self._path.parent):
-            for name, value in figures.items():
-                if isinstance(value, (int, float)):
-                    self._board.add_scalar(f"{kind}/{name}", value, step)
+            numbers = {name: value for name, value in figures.items() if isinstance(value, (int, float))}
+            self._board.show({f"{kind}/{name}": value for name, value in numbers.items()}, step)
 
     def say(self, line: str) -> None:
         """Print a line, above a progress bar where there is one."""

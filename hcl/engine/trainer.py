@@ -1,7 +1,9 @@
 """The training loop: bank pass, clustering, steps, records and checkpoints."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,13 @@ class Trainer:
             NonFiniteLossError: a loss or gradient became NaN or infinite, and ``on_non_finite`` says stop.
         """
         refused = self._start(resume)
-        self.log = RunLog(self.checkpoints.folder, enabled=self.world.is_main, step=self.global_step)
+        self.log = RunLog(
+            self.checkpoints.folder,
+            enabled=self.world.is_main,
+            step=self.global_step,
+            logger=self.config.logger,
+            settings=asdict(self.config),
+        )
         for reason in refused:
             self.log.say(f"passed over: {reason}")
         self.log.say(
@@ -138,7 +146,10 @@ class Trainer:
     def _cluster(self) -> None:
         """The bank pass over the views last trained on, then k-means (HCL, section 4)."""
         started = time.perf_counter()
-        figures = self.learner.clustering.refresh(self.epoch, self._bank_samples())
+        with closing(self._kmeans_steps()) as steps:
+            figures = self.learner.clustering.refresh(
+                self.epoch, self._bank_samples(), after_step=lambda: next(steps)
+            )
         seconds = time.perf_counter() - started
         for side in SIDES:
             if figures[f"{side}_clusters"] < getattr(self.config.clustering, f"{side}_clusters"):
@@ -165,6 +176,25 @@ class Trainer:
                 bar.update(len(indices) * self.world.size)
         if self.world.any(bool(self.stop)):
             raise Stopped
+
+    def _kmeans_steps(self) -> Generator[None, None, None]:
+        """A bar that begins with the first step of k-means and moves with each; there are at most so many."""
+        most = len(SIDES) * (self.config.clustering.iterations + 1)
+        with tqdm(
+            total=most,
+            desc=f"k-means {self.epoch + 1}/{self.config.epochs}",
+            unit="step",
+            leave=False,
+            disable=self._quiet,
+        ) as bar:
+            while True:
+                bar.update()
+                yield
+
+    @property
+    def _quiet(self) -> bool | None:
+        """Whether to show no bars: on ranks but the main one, and (None) where stderr is no terminal."""
+        return None if self.world.is_main else True
 
     def _train_epoch(self) -> None:
         """Take the steps to the end of the epoch, then save."""
@@ -252,7 +282,7 @@ class Trainer:
             initial=done,
             desc=title,
             unit="image",
-            disable=None if self.world.is_main else True,
+            disable=self._quiet,
         )
 
     def _save(self, *, best: bool = False) -> None:

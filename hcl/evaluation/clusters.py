@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hcl.distributed import World
 from hcl.evaluation.pca import PCA, fit_pca
+from hcl.evaluation.progress import progress
 from kernels.kmeans import KMeans, initial_centroids, kmeans
 
 
@@ -85,13 +86,21 @@ def cluster(
     mine = rows[share]
     generator = torch.Generator().manual_seed(seed)
 
-    def run() -> KMeans:
-        start = world.of_main(initial_centroids(rows, clusters, config.init, generator))
-        return kmeans(
-            mine, clusters, iterations=config.iterations, init=start, spherical=spherical, reduce=world.sum
-        )
+    # At most: a run ends once no row changes its cluster.
+    steps = config.restarts * (config.iterations + 1)
+    with progress(world, f"k-means, K = {clusters}", "step", total=steps, within=True) as bar:
 
-    return min((run() for _ in range(config.restarts)), key=lambda result: result.inertia)
+        def reduce(totals: Tensor) -> Tensor:  # which is called once a step
+            bar.update()
+            return world.sum(totals)
+
+        def run() -> KMeans:
+            start = world.of_main(initial_centroids(rows, clusters, config.init, generator))
+            return kmeans(
+                mine, clusters, iterations=config.iterations, init=start, spherical=spherical, reduce=reduce
+            )
+
+        return min((run() for _ in range(config.restarts)), key=lambda result: result.inertia)
 
 
 def rows_of(images: slice, cells: int) -> slice:

@@ -8,7 +8,13 @@ from hcl.distributed import World
 
 
 def progress(
-    world: World, title: str, unit: str, *, steps: Iterable | None = None, total: int | None = None
+    world: World,
+    title: str,
+    unit: str,
+    *,
+    steps: Iterable | None = None,
+    total: int | None = None,
+    within: bool = False,
 ) -> tqdm:
     """A bar over ``steps``, or one of ``total`` that is moved by hand; only the main rank shows it.
 
@@ -18,5 +24,6 @@ def progress(
         unit: of what, in the singular.
         steps: to iterate.
         total: number of units, where it cannot be asked of ``steps``.
+        within: whether this is part of what another bar counts; then it goes when it is done.
     """
-    return tqdm(steps, title, total, unit=unit, disable=None if world.is_main else True)
+    return tqdm(steps, title, total, unit=unit, leave=not within, disable=None if world.is_main else True)

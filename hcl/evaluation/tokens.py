@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from hcl.models.component_model import require_fit
 from hcl.models.pm_vit import LevelTokens, PMViT
 from hcl.models.seg_head import SegHead, SegHeadConfig
 from hcl.models.weights import load_seg_head
@@ -67,12 +68,7 @@ class TokenExtractor:
         concatenated = (self.backbone.levels + 1) * width
         if self.head is None:
             return concatenated if self.kind == "pmvit" else width
-        if self.head.in_features != concatenated:
-            raise ValueError(
-                f"the head takes {self.head.in_features} channels, but the backbone gives {concatenated} "
-                f"({self.backbone.levels} levels and [CLS], {width} channels each): choose the backbone and "
-                "the patch sizes that the head was trained on"
-            )
+        require_fit(self.backbone, self.head)
         return self.head.config.width
 
     def grid(self, size: int) -> tuple[int, int]:

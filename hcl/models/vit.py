@@ -169,7 +169,7 @@ class VisionTransformer(nn.Module):
         prefix = [self.cls_token + self.pos_embed[:, :1]]
         if self.config.registers:
             prefix.append(self.register_tokens)
-        prefix = [token.expand(len(images), -1, -1) for token in prefix]
+        prefix = [token.expand(images.shape[0], -1, -1) for token in prefix]
         return torch.cat([*prefix, patches.flatten(2).transpose(1, 2) + patch_positions], dim=1)
 
     def patch_positions(self, grid: Grid) -> Tensor:

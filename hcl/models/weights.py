@@ -4,6 +4,7 @@ A file takes no more memory than its size: an archive is read only if nothing in
 only if every element of it is stored, and a module is built only once its weights are known to be there.
 """
 
+import json
 import pickle
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from hcl.models.seg_head import SegHead, SegHeadConfig
 
 State = dict[str, Tensor]
+PRETRAINED_WEIGHTS = "model.safetensors"
+"""The file of weights in a folder in the form of Hugging Face's Hub."""
 _ARCHIVE = b"PK\x03\x04"  # what torch takes for an archive begins so
 
 
@@ -51,7 +54,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "because anything else could execute code"
         ) from error
     except Exception as error:  # what a reader raises at bytes that nobody wrote has no one kind
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {_first_sentence(error)}") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint: it is none, or damaged ({_first_sentence(error)})"
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     _require_stored(content, path)
@@ -87,18 +92,22 @@ def _require_fit(module: nn.Module, state: dict[str, Any], path: str | Path) -> 
 def load_seg_head(
     path: str | Path, branch: Literal["momentum", "online"] = "momentum", *, heads: int = 12
 ) -> SegHead:
-    """Rebuild a SegHead from a published ``hcl_*.pth.tar`` or a checkpoint of this project.
+    """Rebuild a SegHead from a published ``hcl_*.pth.tar``, a checkpoint of this project or the Hub's form.
 
     Args:
-        path: a checkpoint with ``momentum_seg_head`` and ``online_seg_head``.
+        path: a checkpoint with ``momentum_seg_head`` and ``online_seg_head``; or a folder in the Hub's form
+            (`hcl.models.pretrained`), or its ``.safetensors`` alone, which hold one of the two.
         branch: which of the two.
         heads: attention heads of a transformer block, the one figure that the tensors' shapes do not tell; a
-            checkpoint of this project records it, and then that counts.
+            checkpoint of this project and a config.json record it, and then that counts.
 
     Raises:
         FileNotFoundError, CheckpointError: as `read_checkpoint` and `load_into`.
     """
-    return seg_head_of(read_checkpoint(path), path, branch, heads=heads)
+    path = Path(path)
+    pretrained = path.is_dir() or path.suffix == ".safetensors"
+    checkpoint = _read_pretrained(path) if pretrained else read_checkpoint(path)
+    return seg_head_of(checkpoint, path, branch, heads=heads)
 
 
 def seg_head_of(
@@ -123,6 +132,26 @@ def seg_head_of(
     _require_fit(head, state, path)
     head.to_empty(device="cpu").load_state_dict(state)
     return head
+
+
+def _read_pretrained(path: Path) -> dict[str, Any]:
+    """A head in the Hub's form, laid out as a checkpoint."""
+    if path.is_dir() and not (path / PRETRAINED_WEIGHTS).exists() and (path / "checkpoint.pt").exists():
+        raise CheckpointError(f"{path} is the folder of a run: give its {path / 'checkpoint.pt'}")
+    file = path / PRETRAINED_WEIGHTS if path.is_dir() else path
+    state = read_checkpoint(file)
+    settings: Any = {}
+    if (told := file.with_name("config.json")).is_file():
+        try:
+            settings = json.loads(told.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{told} cannot be read as JSON: {_first_sentence(error)}") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{told} holds a {type(settings).__name__}, not settings by name")
+    return {
+        f"{settings.get('branch', 'momentum')}_seg_head": state,
+        "config": {"head": settings.get("shape")},
+    }
 
 
 def load_linear_classifier(path: str | Path) -> nn.Conv2d:

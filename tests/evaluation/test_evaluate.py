@@ -15,6 +15,7 @@ import evaluate
 from hcl.data.scenes import CLASS_NAMES
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from hcl.evaluation.tokens import untrained_head
+from hcl.models.pretrained import PretrainedSegHead
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.weights import load_linear_classifier
 from tests.evaluation.conftest import QUICK, SMALL_HEAD
@@ -71,6 +72,18 @@ def test_a_checkpoint_is_scored(command, tmp_path, backbone):
     tokens = metrics(tmp_path / "out")["tokens"]
     assert tokens["channels"] == 36
     assert tokens["source"] == f"momentum head of {tmp_path / 'head.pt'} on tiny"
+
+
+def test_a_head_in_the_hubs_form_is_scored_as_the_checkpoint_that_it_came_from(command, tmp_path, backbone):
+    head = untrained_head(backbone, SMALL_HEAD, seed=1)
+    torch.save({"momentum_seg_head": head.state_dict()}, tmp_path / "head.pt")
+    PretrainedSegHead.of(head, "tiny", [16, 32, 56], "momentum").save_pretrained(tmp_path / "head")
+    results = []
+    for name in ("head.pt", "head", "head/model.safetensors"):
+        arguments = [*command, *OVERCLUSTER, "--clusters", "6", "--checkpoint", str(tmp_path / name)]
+        assert evaluate.main(["overcluster", *arguments]) == 0
+        results.append(metrics(tmp_path / "out")["results"])
+    assert results[0] == results[1] == results[2]
 
 
 def test_a_linear_probe_is_trained_saved_and_scored(command, tmp_path, capsys):

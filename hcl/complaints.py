@@ -1,0 +1,127 @@
+"""What a parser has against a command line, in a sentence that says what to do."""
+
+import argparse
+import re
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def sentence(message: str, parser: argparse.ArgumentParser) -> str:
+    """The parser's message, as a person would put it; one that is not known stays as it is.
+
+    Args:
+        message: of jsonargparse or argparse.
+        parser: the command's, or the subcommand's whose argument is meant.
+    """
+    for pattern, put in PATTERNS:
+        if found := re.search(pattern, message, re.DOTALL):
+            return put(parser, *found.groups())
+    return " ".join(message.split())
+
+
+def _wrong_value(parser: argparse.ArgumentParser, key: str, value: str) -> str:
+    action = next((action for action in parser._actions if action.dest == key), None)
+    expected = describe(getattr(action, "_typehint", None))
+    return f"--{key} is {value.strip()}; it must be {expected or 'something else'}"
+
+
+def describe(kind: Any) -> str:
+    """A type in words; empty for one without."""
+    if get_origin(kind) is Literal:
+        return _either(map(str, get_args(kind)))
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(describe(part) for part in get_args(kind) if part is not type(None))
+    if get_origin(kind) in (list, tuple):
+        (member, *_) = get_args(kind)
+        choices = get_args(member) if get_origin(member) is Literal else ()
+        of = f" of {', '.join(choices)}" if choices else ""
+        return f"a list{of} in brackets, such as [{','.join(map(str, choices[:2] or (2, 5)))}]"
+    return WORDS.get(kind, "")
+
+
+def _missing(parser: argparse.ArgumentParser, names: str) -> str:
+    options = [f"--{_without_commands(parser, name)}" for name in names.split(", ")]
+    return f"{_listed(options)} {'is' if len(options) == 1 else 'are'} missing"
+
+
+def _without_commands(parser: argparse.ArgumentParser, name: str) -> str:
+    """A setting's name without the subcommands that jsonargparse puts before it."""
+    command, _, rest = name.partition(".")
+    return _without_commands(_parsers(parser)[command], rest) if command in _parsers(parser) else name
+
+
+def _unknown(parser: argparse.ArgumentParser, given: str) -> str:
+    name = given.split()[0].partition("=")[0]
+    if not name.startswith("--"):
+        return f"{name!r} has no place here: settings are given as --NAME VALUE"
+    return f"there is no setting {name}{_near(name, _settings(parser))}"
+
+
+def _unknown_in_file(parser: argparse.ArgumentParser, name: str) -> str:
+    near = _near(f"--{name}", _settings(parser)).replace("--", "")
+    return f"the configuration has {name}, which is no setting of this command{near}"
+
+
+def _no_settings(parser: argparse.ArgumentParser, content: str) -> str:
+    return f"the configuration holds no settings by name, but {content.strip()[:40]!r}"
+
+
+def _unreadable(parser: argparse.ArgumentParser, reason: str) -> str:
+    return f"the configuration is no YAML: {' '.join(reason.split())}"
+
+
+def _no_command(parser: argparse.ArgumentParser, path: str) -> str:
+    for name in path.split(".")[:-1]:
+        parser = _parsers(parser)[name]
+    return f"which protocol? Name one of {', '.join(_parsers(parser))}"
+
+
+def _unknown_command(parser: argparse.ArgumentParser, given: str, known: str) -> str:
+    names = re.findall(r"[\w-]+", known)
+    return f"there is no protocol {given!r}{_near(given, names) or '; there are ' + ', '.join(names)}"
+
+
+PATTERNS: list[tuple[str, Callable[..., str]]] = [
+    (r'Parser key "([^"]+)":.*?(?:Got value|Given value): (.*)', _wrong_value),
+    (r"^the following arguments are required: (.+)", _missing),
+    (r"^unrecognized arguments: (.+)", _unknown),
+    (r"Option '([^']+)' is not accepted", _unknown_in_file),
+    (r"^Unexpected config: (.*)", _no_settings),
+    (r"^Problems parsing config: (.*)", _unreadable),
+    (r'^expected "([\w.]*command)" to be one of', _no_command),
+    (r"argument command: invalid choice: '([^']*)' \(choose from (.*)\)", _unknown_command),
+]
+
+
+def _settings(parser: argparse.ArgumentParser) -> list[str]:
+    own = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+    return own + [name for sub in _parsers(parser).values() for name in _settings(sub)]
+
+
+def _parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The subcommands' parsers by name."""
+    action = getattr(parser, "_subcommands_action", None)
+    return action._name_parser_map if action else {}
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """``; did you mean ...?`` where a known name is like it, or ends as it does."""
+    bare = name.removeprefix("--").replace("-", "_")
+    known = list(dict.fromkeys(known))
+    ends = [other for other in known if other.endswith(f".{bare}")]
+    near = ends or get_close_matches(name.replace("-", "_").replace("__", "--", 1), known, 1, 0.7)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _either(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _listed(names: list[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

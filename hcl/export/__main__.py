@@ -1,0 +1,42 @@
+"""Export a trained model: ``hcl-export --checkpoint FILE``, or ``python -m hcl.export``; ``--help`` helps."""
+
+import sys
+
+from tqdm import tqdm
+
+from hcl.command_line import preset_first, reported
+from hcl.export.config import ExportConfig
+from hcl.export.write import export
+from hcl.settings_parser import SettingsParser
+
+PROGRAM = "hcl-export"
+
+
+def build_parser() -> SettingsParser:
+    """The command line: the fields of `ExportConfig`."""
+    parser = SettingsParser(
+        prog=PROGRAM,
+        description="Write a trained model as programs of torch.export and ONNX, and its head in the form of "
+        "Hugging Face's Hub; each program is compared with the model.",
+    )
+    parser.add_settings(ExportConfig)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Export as the arguments say; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+
+    def run() -> int:
+        parser = build_parser()
+        parsed = parser.parse_args(preset_first(sys.argv[1:] if arguments is None else arguments))
+        settings = parser.instantiate(parsed)
+        config = ExportConfig(**vars(settings))
+        for line in tqdm(export(config), "export", len(config.forms), unit="form", leave=False, disable=None):
+            tqdm.write(line)
+        return 0
+
+    return reported(PROGRAM, run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Everything that an export can be told."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hcl.models.backbones import BackboneConfig
+
+Form = Literal["pt2", "onnx", "hub"]
+
+
+@dataclass(kw_only=True)
+class ExportConfig:
+    """An export.
+
+    Args:
+        checkpoint: of a trained head: this program's, a published one, or a folder of the Hub's form.
+        output: folder for components.pt2, components.onnx, model.safetensors and config.json.
+        backbone: the frozen transformer that the head was trained on.
+        branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
+            trained, "online".
+        heads: attention heads of the head's block, where the checkpoint does not tell: published ones do not.
+        forms: which to write: "pt2" for torch.export, "onnx" for ONNX, "hub" for Hugging Face's Hub.
+        size: height and width in pixels of the images that the programs take; the batch is free.
+        keep_mass: share of the attention that the programs call foreground.
+        tolerance: greatest difference between a program's tokens or attention and the model's.
+    """
+
+    checkpoint: str
+    output: str = "runs/export"
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    branch: Literal["momentum", "online"] = "momentum"
+    heads: int = 12
+    forms: list[Form] = field(default_factory=lambda: ["pt2", "onnx", "hub"])
+    size: list[int] = field(default_factory=lambda: [448, 448])
+    keep_mass: float = 0.7
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(
+                f"size is {self.size}; it must be height and width in pixels, such as [448, 448]"
+            )
+        if not self.forms:
+            raise ValueError("forms is empty; name at least one of pt2, onnx, hub")
+        if self.heads < 1:
+            raise ValueError(f"heads is {self.heads}; it must be at least 1")
+        if not 0 < self.keep_mass <= 1:
+            raise ValueError(f"keep_mass is {self.keep_mass}; it must lie in (0, 1]")
+        if not self.tolerance > 0:
+            raise ValueError(f"tolerance is {self.tolerance}; it must be positive")
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.size
+        return height, width

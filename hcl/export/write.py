@@ -1,0 +1,72 @@
+"""Writes a trained head in the forms asked for, each checked against the model before it gets its name."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from torch.export import ExportedProgram
+
+from hcl.export.agreement import compare, require_agreement
+from hcl.export.config import ExportConfig
+from hcl.export.programs import Program, open_onnx, open_pt2, require_onnx, to_onnx, to_pt2, trace
+from hcl.files import written_whole
+from hcl.models.backbones import build_backbone
+from hcl.models.component_model import ComponentModel
+from hcl.models.weights import load_seg_head
+
+PROGRAMS: dict[str, tuple[Callable[[ExportedProgram], bytes], Callable[[bytes], Program]]] = {
+    "pt2": (to_pt2, open_pt2),
+    "onnx": (to_onnx, open_onnx),
+}
+"""By the ending of its file: how a program is written, and how it is run."""
+
+
+def export(config: ExportConfig) -> Iterator[str]:
+    """Write every form; gives a line on each once it is there: what it is, how far it is from the model.
+
+    Raises:
+        ValueError: the head does not fit the backbone, the images are too small, or a program differs from
+            the model by more than the tolerance.
+        FileNotFoundError, CheckpointError, DownloadError: weights are missing or of another model.
+        ModuleNotFoundError: a form needs a package that is not installed.
+    """
+    if "onnx" in config.forms:
+        require_onnx()
+    model = open_model(config)
+    if chosen := [ending for ending in PROGRAMS if ending in config.forms]:
+        program = trace(model, config.frame)
+        for ending in chosen:
+            yield _write_program(ending, program, model, config)
+    if "hub" in config.forms:
+        yield _write_pretrained(model, config)
+
+
+def open_model(config: ExportConfig) -> ComponentModel:
+    """The model that a configuration describes, its weights loaded, on the CPU."""
+    head = load_seg_head(config.checkpoint, config.branch, heads=config.heads)
+    return ComponentModel(build_backbone(config.backbone), head, config.keep_mass)
+
+
+def _write_program(ending: str, traced: ExportedProgram, model: ComponentModel, config: ExportConfig) -> str:
+    path = Path(config.output) / f"components.{ending}"
+    write, run = PROGRAMS[ending]
+    content = write(traced)
+    agreement = compare(run(content), model, config.frame)
+    require_agreement(str(path), agreement, config.tolerance)
+    with written_whole(path) as file:
+        file.write(content)
+    height, width = config.frame
+    return f"{path}: images (batch, 3, {height}, {width}), {len(content) / 1e6:.1f} MB; {agreement}"
+
+
+def _write_pretrained(model: ComponentModel, config: ExportConfig) -> str:
+    try:
+        from hcl.models.pretrained import PretrainedSegHead
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError(
+            f"the Hub's form needs the package {missing.name}, which is not installed: "
+            "pip install 'hcl-segmentation[hub]', or leave out hub from --forms"
+        ) from missing
+    levels = list(model.backbone.patch_sizes)
+    head = PretrainedSegHead.of(model.head, config.backbone.name, levels, config.branch)
+    head.save_pretrained(config.output)
+    return f"{config.output}: the head as model.safetensors and config.json; load it by --checkpoint"

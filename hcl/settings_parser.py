@@ -1,0 +1,80 @@
+"""A parser of settings whose help and whose errors are short: a line of usage, and a sentence."""
+
+import argparse
+import re
+import sys
+from typing import Any, Literal, NoReturn, get_origin
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+
+from hcl.complaints import sentence
+
+set_parsing_settings(add_print_completion_argument=True)
+
+
+class SettingsHelp(DefaultHelpFormatter):
+    """Help without what its reader sees anyway: types of choices and switches, defaults that are nothing."""
+
+    def _get_type_str(self, action: argparse.Action) -> str | None:
+        kind = getattr(action, "_typehint", action.type)
+        obvious = get_origin(kind) is Literal or kind in (bool, str)
+        return None if obvious else super()._get_type_str(action)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        nothing = action.default is None or action.default == ""
+        text = super()._get_help_string(action)
+        return re.sub(r",? ?default: %\(default\)s", "", text).replace(" ()", "") if nothing else text
+
+
+class SettingsParser(ArgumentParser):
+    """A command line of settings from configuration dataclasses."""
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        super().__init__(*positional, formatter_class=SettingsHelp, **named)
+
+    def add_settings(
+        self,
+        config_class: type,
+        positional: tuple[str, str] | None = None,
+        words: tuple[str, str] | None = None,
+    ) -> None:
+        """Add the fields of a dataclass; for a switch, ``--name`` alone means ``--name true``.
+
+        One field, a string, may be positional, and one, a list of strings, may take several words: each by
+        its name and help.
+        """
+        if positional:
+            self.add_argument(positional[0], type=str, help=positional[1])
+        if words:
+            self.add_argument(f"--{words[0]}", nargs="*", type=str, default=[], help=words[1])
+        self.add_class_arguments(config_class, skip={given[0] for given in (positional, words) if given})
+        for action in self._actions:
+            if getattr(action, "_typehint", None) is bool:
+                action.nargs, action.const = "?", True
+            if action.help and action.help.startswith("Path to a configuration file"):
+                action.help = argparse.SUPPRESS  # a file for one group of settings; --config has them all
+        required = " ".join(_shown(action) for action in self._actions if action.required)
+        self.usage = f"%(prog)s [--config PRESET] {required}\n           [--SETTING VALUE ...]"
+
+    def add_command(self, commands: Any, name: str, parser: "SettingsParser", summary: str) -> None:
+        """Add a subcommand, known by the name that a person types."""
+        commands.add_subcommand(name, parser, help=summary)
+        parser.prog = f"{self.prog} {name}"
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong in a sentence on stderr, and end with exit status 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        print(f"{parser.prog}: {sentence(message, parser)} ({_help_of(parser)})", file=sys.stderr)
+        sys.exit(2)
+
+
+def _shown(action: argparse.Action) -> str:
+    name = action.dest.rpartition(".")[2].upper()
+    return " ".join([*action.option_strings[:1], name])
+
+
+def _help_of(parser: ArgumentParser) -> str:
+    python = "python " if parser.prog.split()[0].endswith(".py") else ""
+    return f"{python}{parser.prog} --help tells more"
