@@ -8,12 +8,9 @@ would have taken then stands under "published_extrapolated" and nowhere else.
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks import published
+from benchmarks.machine import machine
 from hcl.evaluation.metrics import ClusteringScores
 from hcl.evaluation.pca import fit_pca
 from hcl.evaluation.resolution import nearest
@@ -240,26 +238,6 @@ def extrapolated(ours: dict[str, Any], share: dict[str, Any], options: argparse.
     }
 
 
-def machine() -> dict[str, Any]:
-    """What it ran on."""
-    names = ("torch", "numpy", "faiss-cpu")
-    return {
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "load_1min": os.getloadavg()[0],
-        "date": date.today().isoformat(),
-        "versions": {name: version(name) for name in names},
-    }
-
-
-def processor() -> str:
-    """The processor's name where Linux tells it, else its kind."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overclustering", description=__doc__)
@@ -286,7 +264,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the command and print its report, which is returned too."""
     options = parse(arguments)
-    before = machine()
+    before = machine("torch", "numpy", "faiss-cpu")
     data = (
         opened(options.tokens)
         if options.tokens

@@ -8,6 +8,7 @@ Nothing here is meant to be fast.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import NamedTuple
 
 import faiss
@@ -15,15 +16,25 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, nn
 
 from hcl.engine.step import Losses
 from hcl.models.hcl import HCL
+from hcl.models.linear import Linear
 from hcl.models.pm_vit import PMViT
 from hcl.models.seg_head import SegHead
 from hcl.models.vit import Block
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
+
+
+def plain(model: HCL) -> HCL:
+    """A copy of the model whose linear layers are torch's own, as the published program's are."""
+    copy = deepcopy(model)
+    for module in copy.modules():
+        if isinstance(module, Linear):
+            module.__class__ = nn.Linear  # type: ignore[assignment]
+    return copy
 
 
 def attend(block: Block, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """The token bank: a sample of the whole data set's momentum tokens, foreground and background apart."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,9 +10,16 @@ from hcl.clustering.targets import Targets
 from hcl.randomness import generator
 
 
+class BankRows(NamedTuple):
+    """Sampled tokens (n, C) float32, and the data-set index (n,) int64 of the image that each is of."""
+
+    tokens: Tensor
+    images: Tensor
+
+
 def sample_tokens(
     targets: Targets, indices: np.ndarray, share: float, *, seed: int, draw: int
-) -> tuple[Tensor, Tensor]:
+) -> tuple[BankRows, BankRows]:
     """Draw floor(share * n) tokens without replacement from each image's foreground, likewise background.
 
     Args:
@@ -20,17 +29,17 @@ def sample_tokens(
         seed, draw: of the run, and which bank pass this is.
 
     Returns:
-        Foreground rows and background rows, each (n, C) in image and token order.
+        Foreground rows and background rows, each in image and token order.
     """
     tokens_BNC, foreground_BN = targets
     scores = np.stack(
         [generator(seed, "bank", draw, int(index)).random(tokens_BNC.shape[1]) for index in indices]
     )
     scores_BN = torch.from_numpy(scores).to(tokens_BNC.device)
-    return (
-        tokens_BNC[_lowest_share(scores_BN, foreground_BN, share)].float(),
-        tokens_BNC[_lowest_share(scores_BN, ~foreground_BN, share)].float(),
-    )
+    images_BN = torch.as_tensor(indices, device=tokens_BNC.device)[:, None].expand_as(foreground_BN)
+    chosen = [_lowest_share(scores_BN, member_BN, share) for member_BN in (foreground_BN, ~foreground_BN)]
+    foreground, background = (BankRows(tokens_BNC[rows].float(), images_BN[rows]) for rows in chosen)
+    return foreground, background
 
 
 def _lowest_share(scores_BN: Tensor, member_BN: Tensor, share: float) -> Tensor:

@@ -1,14 +1,14 @@
 """MoGoClustering: clusters of the whole data set's foreground and background tokens (HCL, section 4)."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from hcl.clustering.bank import replace_rows
+from hcl.clustering.bank import BankRows, replace_rows
 from hcl.randomness import generator
 from kernels.kmeans import KMeans, kmeans, momentum_centroid_update
 
@@ -28,6 +28,8 @@ class ClusteringConfig:
         sample_share: share of each image's foreground and background tokens that enters the bank, in (0, 1].
         replace_share: share of the bank replaced before each epoch after the first, in (0, 1].
         iterations: Lloyd iterations of k-means.
+        reuse: whether a bank takes the backbone's tokens of the epoch before from memory; "auto": where
+            they fit into half of what is free; "never" runs the backbone again.
         keep_mass: share of the CLS attention that is kept as foreground, in (0, 1).
         centroid_momentum: of the online mode.
         reseed_after: steps without a token after which the online mode re-seeds a cluster.
@@ -40,6 +42,7 @@ class ClusteringConfig:
     sample_share: float = 0.3
     replace_share: float = 0.5
     iterations: int = 20
+    reuse: Literal["auto", "always", "never"] = "auto"
     keep_mass: float = 0.7
     centroid_momentum: float = 0.99
     reseed_after: int = 100
@@ -103,14 +106,14 @@ class MoGoClustering:
     def refresh(
         self,
         epoch: int,
-        samples: Iterable[tuple[Tensor, Tensor]],
+        samples: Iterable[tuple[BankRows, BankRows]],
         after_step: Callable[[], object] = lambda: None,
     ) -> dict[str, float]:
         """Take in a bank pass and cluster the banks anew.
 
         Args:
             epoch: the epoch that the clusters are for.
-            samples: this rank's foreground and background rows, batch by batch, in image order.
+            samples: this rank's foreground and background rows, batch by batch, the images in any order.
             after_step: called after each step of k-means.
 
         Returns:
@@ -120,8 +123,8 @@ class MoGoClustering:
             ValueError: a bank has fewer rows than clusters, or with ``k`` "auto" none.
             FloatingPointError: a bank holds rows that are not finite.
         """
-        foreground, background = (torch.cat(rows) for rows in zip(*samples, strict=True))
-        new = (self.ranks.gather_rows(foreground), self.ranks.gather_rows(background))
+        foreground, background = zip(*samples, strict=True)
+        new = (self._of_all_ranks(foreground), self._of_all_ranks(background))
         self.banks = new if self.banks is None else self._renewed(self.banks, new, epoch)
         sizes = (self.config.foreground_clusters, self.config.background_clusters)
         figures: dict[str, float] = {}
@@ -137,6 +140,12 @@ class MoGoClustering:
             self.banks = None
             self._idle = (_never_idle(centroids[0]), _never_idle(centroids[1]))
         return figures
+
+    def _of_all_ranks(self, parts: Sequence[BankRows]) -> Tensor:
+        """The tokens of all ranks in the order of their images, whoever had them."""
+        tokens = self.ranks.gather_rows(torch.cat([part.tokens for part in parts]))
+        images = self.ranks.gather_rows(torch.cat([part.images for part in parts]))
+        return tokens[images.argsort(stable=True)]
 
     def _renewed(
         self, banks: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], epoch: int

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hcl.models.hcl import HCL
+from hcl.models.pm_vit import LevelTokens
 from kernels.foreground import foreground_mask
 
 
@@ -24,6 +25,11 @@ def momentum_targets(model: HCL, images: Tensor, keep_mass: float) -> Targets:
         images: (B, 3, H, W), normalised.
         keep_mass: share of the CLS attention that is kept as foreground.
     """
-    levels = model.backbone(images)
+    return level_targets(model, model.backbone.normalised(model.backbone(images)), keep_mass)
+
+
+@torch.no_grad()
+def level_targets(model: HCL, levels: LevelTokens, keep_mass: float) -> Targets:
+    """The same from what the backbone gave for the view, after its final LayerNorm."""
     foreground = foreground_mask(levels.cls_attention, keep_mass)
-    return Targets(model.momentum(model.backbone.normalised(levels)), foreground.flatten(1))
+    return Targets(model.momentum(levels), foreground.flatten(1))

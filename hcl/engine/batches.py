@@ -53,18 +53,26 @@ class Batches:
 
     def training(self, epoch: int, first_step: int = 0) -> list[np.ndarray]:
         """This rank's image indices, one array a micro-batch, from ``first_step`` to the end of the epoch."""
-        order = generator(self.seed, "order", epoch).permutation(self.images)
-        steps = order[: self.steps_per_epoch * self.batch_size].reshape(
+        steps = self._order(epoch)[: self.steps_per_epoch * self.batch_size].reshape(
             self.steps_per_epoch, self.accumulation, self.world.size, self.micro_batch_size
         )
         return list(steps[first_step:, :, self.world.rank].reshape(-1, self.micro_batch_size))
 
     def step(self, epoch: int, number: int) -> np.ndarray:
         """The image indices of one step on all ranks, ``number`` counted from 0 in the epoch."""
-        order = generator(self.seed, "order", epoch).permutation(self.images)
-        return order[number * self.batch_size :][: self.batch_size]
+        return self._order(epoch)[number * self.batch_size :][: self.batch_size]
+
+    def left_over(self, epoch: int) -> list[np.ndarray]:
+        """This rank's share of the images in no batch of the epoch; the last array may be shorter."""
+        return self._share(self._order(epoch)[self.steps_per_epoch * self.batch_size :])
 
     def whole_set(self) -> list[np.ndarray]:
         """This rank's contiguous share of all images in their own order; the last array may be shorter."""
-        share = np.arange(self.images)[self.world.slice(self.images)]
+        return self._share(np.arange(self.images))
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return generator(self.seed, "order", epoch).permutation(self.images)
+
+    def _share(self, images: np.ndarray) -> list[np.ndarray]:
+        share = images[self.world.slice(len(images))]
         return [share[i : i + self.micro_batch_size] for i in range(0, len(share), self.micro_batch_size)]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from hcl.clustering.mogo import MoGoClustering
-from hcl.clustering.targets import Targets, momentum_targets
+from hcl.clustering.targets import Targets, level_targets
 from hcl.distributed import World
 from hcl.models.hcl import HCL
 from hcl.models.pm_vit import LevelTokens
@@ -49,16 +49,25 @@ class Losses(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The losses of a step, and whether its update was applied (0-d bool), as it is where all is finite."""
+    """What a step came to.
+
+    Attributes:
+        losses: means over the global batch.
+        applied: 0-d bool, whether the update was applied, as it is where all is finite.
+        momentum_levels: per micro-batch of this rank the normalised levels of the second view, which do not
+            change while the backbone is frozen; views of larger tensors.
+    """
 
     losses: Losses
     applied: Tensor
+    momentum_levels: list[LevelTokens]
 
 
 class MicroBatch(NamedTuple):
-    """What one forward and backward pass needs: the online view's levels and the momentum view's targets."""
+    """What one forward and backward pass needs: both views' levels, and the targets from the second's."""
 
-    levels: LevelTokens
+    online_levels: LevelTokens
+    momentum_levels: LevelTokens
     targets: Targets
 
 
@@ -111,7 +120,7 @@ class TrainingStep:
             the same.
         """
         self.model.update_momentum(self.config.momentum, hold=self.halted)
-        micro_batches = [self._prepare(*pair) for pair in views]
+        micro_batches = [self._prepare(pair) for pair in views]
         totals = self._token_counts(micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
         parts, assignments = [], []
@@ -129,7 +138,8 @@ class TrainingStep:
             torch.cat(assignments),
             hold=left_out,
         )
-        return Outcome(Losses(*losses.unbind()), ~left_out)
+        levels = [batch.momentum_levels for batch in micro_batches]
+        return Outcome(Losses(*losses.unbind()), ~left_out, levels)
 
     def _update(self, losses: Tensor) -> Tensor:
         """Take the optimiser's step where all is finite; returns whether it was left out, 0-d bool."""
@@ -143,11 +153,11 @@ class TrainingStep:
         self.optimizer.step()
         return left_out
 
-    def _prepare(self, view_1: Tensor, view_2: Tensor) -> MicroBatch:
+    def _prepare(self, views: Views) -> MicroBatch:
         with torch.no_grad(), mixed(self.world.device, self.precision):
-            backbone = self.model.backbone
-            targets = momentum_targets(self.model, view_2, self.clustering.config.keep_mass)
-            return MicroBatch(backbone.normalised(backbone(view_1)), targets)
+            online, momentum = self.model.backbone.pair(views)
+            targets = level_targets(self.model, momentum, self.clustering.config.keep_mass)
+            return MicroBatch(online, momentum, targets)
 
     def _token_counts(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
         """Foreground, background and all tokens (3,) of the global batch, at least 1 each."""
@@ -165,7 +175,7 @@ class TrainingStep:
         """This micro-batch's share of the global means, and its tokens' clusters (M,)."""
         assert self.clustering.centroids is not None
         with mixed(self.world.device, self.precision):
-            q_BNC, predicted_BNC = self.online(micro_batch.levels)
+            q_BNC, predicted_BNC = self.online(micro_batch.online_levels)
         k_MC = micro_batch.targets.tokens.flatten(0, 1).float()
         fba = fba_contrastive(
             q_BNC.flatten(0, 1).float(),

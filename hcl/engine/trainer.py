@@ -7,15 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from tqdm import tqdm
 
-from hcl.clustering.bank import sample_tokens
+from hcl.clustering.bank import BankRows
 from hcl.clustering.mogo import SIDES
-from hcl.clustering.targets import momentum_targets
 from hcl.data.dataset import open_dataset
 from hcl.distributed import World
 from hcl.engine import non_finite
+from hcl.engine.bank_pass import BankPass
 from hcl.engine.batches import Batches
 from hcl.engine.checkpoint import Checkpoints
 from hcl.engine.config import TrainConfig
@@ -24,7 +23,6 @@ from hcl.engine.learner import Learner
 from hcl.engine.loss_record import FailedStep, LossRecord
 from hcl.engine.run_log import RunLog
 from hcl.engine.step import Views
-from hcl.precision import mixed
 from pipelines.training_views import TrainingViews
 from pipelines.usable import usable
 
@@ -61,6 +59,7 @@ class Trainer:
             device=world.device,
             threads=config.threads,
         )
+        self.bank_pass = BankPass(config, self.learner, self.batches, self.views)
 
     @property
     def global_step(self) -> int:
@@ -96,6 +95,8 @@ class Trainer:
             f"{self.batches.images} images, {self.batches.steps_per_epoch} steps an epoch, "
             f"{self.world.size} x {self.world.device}, from epoch {self.epoch + 1}, step {self.step + 1}"
         )
+        source = "what training computed" if self.bank_pass.reuses else "a pass over the images of their own"
+        self.log.say(f"token banks come from {source}: {self.bank_pass.reason}")
         if skipped := self.views.dataset.skipped:
             self.log.record("skipped", self.global_step, count=len(skipped), files=list(skipped))
         with stop_on_signal(insist=self.world.size == 1) as self.stop:
@@ -128,6 +129,8 @@ class Trainer:
         self._require_same_images(state, path)
         self.learner.load_state_dict(state, path)
         self.losses.load_state_dict(state)
+        # Checkpoints from before there was a choice are of runs that passed over the images.
+        self.bank_pass.resume(state.get("bank_reuses", False))
         self.epoch, self.step = state["epoch"], state["step"]
         return refused
 
@@ -153,28 +156,24 @@ class Trainer:
                 self.log.say(
                     f"{side}: only {figures[f'{side}_clusters']} clusters, as many as there are tokens"
                 )
-        self.log.record("clustering", self.global_step, epoch=self.epoch, seconds=seconds, **figures)
+        self.log.record(
+            "clustering",
+            self.global_step,
+            epoch=self.epoch,
+            seconds=seconds,
+            reused=self.bank_pass.reuses and self.epoch > 0,
+            **figures,
+        )
 
-    def _bank_samples(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _bank_samples(self) -> Iterator[tuple[BankRows, BankRows]]:
         """Sampled tokens, batch by batch; a rank told to stop leaves the rest, and all agree at the end."""
-        batches = self.batches.whole_set()
-        stream = self.views.batches(self.epoch, batches, views=(2,))
-        with self._progress(len(batches), f"bank {self.epoch + 1}/{self.config.epochs}") as bar:
-            for batch in stream:
+        title = f"bank {self.epoch + 1}/{self.config.epochs}"
+        with self._progress(self.batches.images, title) as bar:
+            for indices, levels in self.bank_pass.levels(self.epoch):
                 if self.stop:
                     break
-                with mixed(self.world.device, self.config.precision):
-                    targets = momentum_targets(
-                        self.learner.model, batch.views[0], self.config.clustering.keep_mass
-                    )
-                yield sample_tokens(
-                    targets,
-                    batch.indices,
-                    self.config.clustering.sample_share,
-                    seed=self.config.seed,
-                    draw=self.epoch,
-                )
-                bar.update(len(batch.indices) * self.world.size)
+                yield self.bank_pass.sample(self.epoch, indices, levels)
+                bar.update(len(indices) * self.world.size)
         if self.world.any(bool(self.stop)):
             raise Stopped
 
@@ -200,14 +199,19 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Take the steps to the end of the epoch, then save."""
         self.losses.restart_clock()
+        batch_size = self.config.batch_size
         with self._progress(
-            self.batches.steps_per_epoch, f"epoch {self.epoch + 1}/{self.config.epochs}", self.step
+            self.batches.steps_per_epoch * batch_size,
+            f"epoch {self.epoch + 1}/{self.config.epochs}",
+            self.step * batch_size,
         ) as bar:
             for views in self._steps():
                 outcome = self.learner.training_step(views)
+                if self._bank_follows:
+                    self.bank_pass.keep(self.step * self.config.accumulation, outcome.momentum_levels)
                 self.step += 1
                 self.losses.add(self.global_step, outcome)
-                bar.update(self.config.batch_size)
+                bar.update(batch_size)
                 if self.step % self.config.log_every == 0:
                     bar.set_postfix(self._record_losses())
                 if self._interrupted():
@@ -220,6 +224,11 @@ class Trainer:
         self.epoch, self.step = self.epoch + 1, 0
         self.learner.schedule.step()
         self._save(best=self.losses.end_epoch())
+
+    @property
+    def _bank_follows(self) -> bool:
+        """Whether another bank pass comes after this epoch."""
+        return self.epoch + 1 < self.config.epochs and self.learner.clustering.due(self.epoch + 1)
 
     def _steps(self) -> Iterator[list[Views]]:
         """The rest of the epoch: for each step, this rank's micro-batches of two views."""
@@ -267,11 +276,10 @@ class Trainer:
         path = non_finite.dump(self.learner, failed, images, views, self.checkpoints.folder)
         return non_finite.refusal(failed, self._images(failed), path)
 
-    def _progress(self, steps: int, title: str, done: int = 0) -> tqdm:
-        batch = self.config.batch_size
+    def _progress(self, images: int, title: str, done: int = 0) -> tqdm:
         return tqdm(
-            total=steps * batch,
-            initial=done * batch,
+            total=images,
+            initial=done,
             desc=title,
             unit="image",
             disable=self._quiet,
@@ -281,7 +289,6 @@ class Trainer:
         self._record_losses()
         if self.world.is_main:
             state = self.learner.state_dict() | self.losses.state_dict()
-            self.checkpoints.save(
-                {"epoch": self.epoch, "step": self.step, "images": self.images, **state}, best=best
-            )
+            place = {"epoch": self.epoch, "step": self.step, "images": self.images}
+            self.checkpoints.save({**place, "bank_reuses": self.bank_pass.reuses, **state}, best=best)
         self.world.barrier()

@@ -24,6 +24,15 @@ class LevelTokens(NamedTuple):
     grids: tuple[Grid, ...]
     cls_attention: Tensor
 
+    def halves(self) -> tuple[Self, Self]:
+        """The levels of the first half of the images and those of the second, as views."""
+        pairs = [tokens.chunk(2) for tokens in (*self.sequences, self.cls_attention)]
+        first, second = zip(*pairs, strict=True)
+        return (
+            self._replace(sequences=first[:-1], cls_attention=first[-1]),
+            self._replace(sequences=second[:-1], cls_attention=second[-1]),
+        )
+
 
 class PMViT(nn.Module):
     """Runs a trained backbone at L patch sizes; never trains, and stays in evaluation mode.
@@ -84,6 +93,11 @@ class PMViT(nn.Module):
         tokens, attention = self.vit(torch.cat(embedded, dim=1), lengths)
         sequences = tuple(self._without_registers(part) for part in tokens.split(lengths, dim=1))
         return LevelTokens(sequences, grids, attention.unflatten(-1, grids[0]))
+
+    def pair(self, views: tuple[Tensor, Tensor]) -> tuple[LevelTokens, LevelTokens]:
+        """Normalised levels of two views (B, 3, H, W) of the same images, computed as one batch."""
+        first, second = self.normalised(self(torch.cat(views))).halves()
+        return first, second
 
     def normalised(self, levels: LevelTokens) -> LevelTokens:
         """The levels after the backbone's final LayerNorm."""

@@ -10,6 +10,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hcl.models.linear import Linear
 from hcl.models.pm_vit import LevelTokens
 from hcl.models.vit import Block, initialise
 from kernels.aggregate import fuse_tokens
@@ -56,7 +57,7 @@ class SegHead(nn.Module):
         self.config = config
         self.in_features = in_features
         width, hidden = config.width, config.hidden
-        self.multi_scale_fuser = nn.Linear(in_features, width)
+        self.multi_scale_fuser = Linear(in_features, width)
         self.norm = nn.LayerNorm(width)
         self.seg_head: nn.Module
         if config.kind == "block":
@@ -103,5 +104,5 @@ class Predictor(nn.Sequential):
 def _mlp(*widths: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width, following in pairwise(widths):
-        layers += [nn.Linear(width, following), nn.GELU()]
+        layers += [Linear(width, following), nn.GELU()]
     return nn.Sequential(*layers[:-1])

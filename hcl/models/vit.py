@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hcl.models.linear import Linear
+
 Grid = tuple[int, int]
 
 
@@ -50,8 +52,8 @@ class Attention(nn.Module):
         if width % heads:
             raise ValueError(f"width {width} cannot be divided among {heads} heads")
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
         """Attend within sequences of the given lengths, which sum to N; without lengths x is one sequence."""
@@ -82,8 +84,8 @@ class MLP(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (..., width) to tokens (..., width)."""

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.kmeans.reference import LloydStep, chunk_rows, nearest_centroid
+from kernels.linear import linear
 from kernels.precision import without_autocast
 
 # Rows times centroids from which passing over rows gains more than the bookkeeping costs.
@@ -205,13 +206,8 @@ class _Survey:
 
 
 def _scores(x: Tensor, points: Tensor, squares: Tensor) -> Tensor:
-    """||c||^2 - 2 x . c of rows (n, D) and centroids (m, D), by oneDNN where it is there.
-
-    On processors that torch's own choice, MKL, does not know as its own, oneDNN multiplies twice as fast.
-    """
-    if x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-        return torch.ops.mkldnn._linear_pointwise(x, -2 * points, squares, "none", [], "")
-    return torch.addmm(squares, x, points.T, alpha=-2)
+    """||c||^2 - 2 x . c of rows (n, D) and centroids (m, D)."""
+    return linear(x, -2 * points, squares)
 
 
 def _least_beside(scores: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:

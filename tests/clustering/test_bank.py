@@ -18,10 +18,11 @@ def test_each_image_gives_the_floor_of_its_share_from_its_own_side():
     targets = numbered_targets()
     foreground, background = sample_tokens(targets, np.arange(3), 0.3, seed=7, draw=0)
     for rows, member in ((foreground, targets.foreground), (background, ~targets.foreground)):
-        chosen = rows.flatten().long()
+        chosen = rows.tokens.flatten().long()
         assert len(chosen.unique()) == len(chosen)
         assert member.flatten()[chosen].all()
-        taken = torch.bincount(chosen // 50, minlength=3)
+        assert torch.equal(rows.images, chosen // 50)
+        taken = torch.bincount(rows.images, minlength=3)
         assert taken.tolist() == [int(0.3 * int(n)) for n in member.sum(dim=1)]
 
 
@@ -34,13 +35,14 @@ def test_the_sample_of_an_image_does_not_depend_on_its_batch():
         )
         for i in range(3)
     ]
-    assert torch.equal(together, torch.cat([foreground for foreground, _ in apart]))
+    assert torch.equal(together.tokens, torch.cat([foreground.tokens for foreground, _ in apart]))
+    assert together.images.unique().tolist() == [4, 5, 6]
 
 
 def test_another_draw_takes_other_tokens():
     first, _ = sample_tokens(numbered_targets(), np.arange(3), 0.3, seed=7, draw=0)
     second, _ = sample_tokens(numbered_targets(), np.arange(3), 0.3, seed=7, draw=1)
-    assert not torch.equal(first, second)
+    assert not torch.equal(first.tokens, second.tokens)
 
 
 def test_an_image_without_foreground_gives_none():
@@ -48,8 +50,8 @@ def test_an_image_without_foreground_gives_none():
     foreground, background = sample_tokens(
         Targets(targets.tokens, torch.zeros_like(targets.foreground)), np.arange(1), 0.3, seed=7, draw=0
     )
-    assert foreground.shape == (0, 1)
-    assert background.shape == (15, 1)
+    assert foreground.tokens.shape == (0, 1)
+    assert background.tokens.shape == (15, 1)
 
 
 @pytest.mark.parametrize(("old", "new"), [(10, 10), (10, 7), (7, 10)])

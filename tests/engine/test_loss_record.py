@@ -7,7 +7,7 @@ from hcl.engine.step import Losses, Outcome
 
 
 def outcome(*values: float, applied: bool = True) -> Outcome:
-    return Outcome(Losses(*torch.tensor(values)), torch.tensor(applied))
+    return Outcome(Losses(*torch.tensor(values)), torch.tensor(applied), [])
 
 
 def record_of(*totals: float) -> LossRecord:

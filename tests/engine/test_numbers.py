@@ -12,6 +12,7 @@ from PIL import Image
 
 import train
 from hcl.clustering import targets
+from hcl.clustering.bank import BankRows
 from hcl.clustering.mogo import ClusteringConfig, MoGoClustering
 from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.non_finite import replay
@@ -133,7 +134,7 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_left_out(golden_tr
     parameter = model.online.predictor.get_parameter(next(iter(model.online.predictor.state_dict())))
     parameter.register_hook(lambda gradient: gradient * torch.inf)
     before = {name: value.clone() for name, value in model.online.state_dict().items()}
-    losses, applied = step([views(0)])
+    losses, applied, _ = step([views(0)])
     assert all(loss.isfinite() for loss in losses)
     assert not applied
     assert all(torch.equal(value, before[name]) for name, value in model.online.state_dict().items())
@@ -144,7 +145,7 @@ def test_a_bank_that_is_not_finite_is_an_error_with_its_numbers():
     rows = torch.ones(6, 4)
     rows[2:4, 1] = torch.nan
     with pytest.raises(FloatingPointError, match=r"2 of the 6 background tokens before epoch 1"):
-        mogo.refresh(0, [(torch.randn(5, 4), rows)])
+        mogo.refresh(0, [(BankRows(torch.randn(5, 4), torch.zeros(5)), BankRows(rows, torch.zeros(6)))])
 
 
 def test_clusters_shrink_to_a_small_bank_where_that_is_wanted(tiny_settings, capsys):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import train
-from hcl.engine import trainer
+from hcl.engine import bank_pass
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
 from tests.engine.support import arguments, same, saved_state
 
@@ -69,13 +69,13 @@ def test_sigterm_saves_and_exits(tiny_settings):
 
 
 def test_sigterm_in_the_bank_pass_ends_the_run_before_its_first_step(tiny_settings, monkeypatch):
-    original = trainer.sample_tokens
+    original = bank_pass.sample_tokens
 
     def sample_and_signal(*positional, **named):
         os.kill(os.getpid(), signal.SIGTERM)
         return original(*positional, **named)
 
-    monkeypatch.setattr(trainer, "sample_tokens", sample_and_signal)
+    monkeypatch.setattr(bank_pass, "sample_tokens", sample_and_signal)
     assert train.main(arguments(tiny_settings)) == 143
     assert losses(tiny_settings["output"]) == []
 

@@ -9,14 +9,14 @@ from typing import Any
 from unittest import mock
 
 import train
-from hcl.engine import checkpoint, trainer
+from hcl.engine import bank_pass, checkpoint
 from hcl.engine.run_log import RunLog
 from hcl.engine.step import TrainingStep
 from kernels.kmeans import lloyd
 
 POINTS: dict[str, tuple[Any, str]] = {
     "step": (TrainingStep, "__call__"),
-    "bank": (trainer, "sample_tokens"),
+    "bank": (bank_pass, "sample_tokens"),
     "k-means": (lloyd, "lloyd_step"),
     "write": (checkpoint, "_write"),
     "rename": (Path, "replace"),

@@ -1,0 +1,32 @@
+"""What a measurement ran on."""
+
+import os
+import platform
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def machine(*packages: str, device: str = "cpu") -> dict[str, Any]:
+    """The processor, the GPU if it is measured, threads, load, date and versions of packages."""
+    described = {
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "load_1min": os.getloadavg()[0],
+        "date": date.today().isoformat(),
+        "versions": {name: version(name) for name in packages},
+    }
+    if device == "cuda":
+        described |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    return described
+
+
+def processor() -> str:
+    """The processor's name where Linux tells it, else its kind."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -1,0 +1,235 @@
+"""What more images and more GPUs cost before one pays: `python -m benchmarks.scale` prints one JSON object.
+
+Unit costs are measured on this device; two small runs of the whole program are predicted from them, made, and
+compared; then a table is computed. Only what stands under "costs" and as "measured" under "checks" was
+measured, but for the rate of the links between ranks and a device's memory, which the command line gives.
+"""
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import pipeline, train_step
+from benchmarks.machine import machine
+from benchmarks.scale_model import MODES, Costs, Prediction, Shape, bank_rows, first_stop, predict
+from hcl.clustering.mogo import ClusteringConfig
+from hcl.clustering.targets import level_targets
+from hcl.data.dataset import DataConfig
+from hcl.data.scenes import write_scenes
+from hcl.distributed import World
+from hcl.engine.checkpoint import load_checkpoint
+from hcl.engine.config import TrainConfig
+from hcl.engine.trainer import Trainer
+from hcl.models.backbones import BACKBONES, BackboneConfig
+from hcl.precision import mixed
+from kernels.kmeans import kmeans
+from pipelines.draws import ViewsConfig
+
+DATA_SETS = {"PASCAL VOC": 10_582, "COCO": 118_287, "ImageNet": 1_281_167, "one billion": 10**9}
+RANKS = (1, 8, 64, 1024)
+ITERATIONS = 20
+GIB = 2**30
+
+
+def shape_of(bench: train_step.Bench, options: argparse.Namespace) -> Shape:
+    """The sizes that the arithmetic needs."""
+    backbone, head = bench.model.backbone, bench.model.momentum
+    grids = [(options.size // patch) ** 2 for patch in backbone.patch_sizes]
+    counts = [sum(p.numel() for p in part.parameters()) for part in (backbone, bench.model.online, head)]
+    return Shape(
+        tokens=sum(1 + patches for patches in grids),
+        cells=grids[0],
+        width=backbone.embed_dim,
+        channels=head.config.projection_dim,
+        attention_heads=backbone.vit.config.heads,
+        level_bytes=2 if options.precision == "bf16" else 4,
+        backbone_parameters=counts[0],
+        head_parameters=counts[1],
+        momentum_parameters=counts[2],
+        batch_size=options.batch_size,
+        clusters=2 * options.clusters,
+        iterations=ITERATIONS,
+    )
+
+
+def measured_costs(bench: train_step.Bench, shape: Shape, options: argparse.Namespace) -> Costs:
+    """Unit costs of this device at these settings."""
+    device, images = bench.world.device, options.batch_size
+    step, _ = train_step.own_step(bench, options.precision, compiled=False)
+    backbone = bench.model.backbone
+
+    @torch.no_grad()
+    def view() -> Any:
+        with mixed(device, options.precision):
+            levels = backbone.normalised(backbone(bench.views[1]))
+            return levels, level_targets(bench.model, levels, train_step.KEEP_MASS)
+
+    levels, targets = view()
+    rows = targets.tokens.flatten(0, 1).float()
+    clusters = min(options.clusters, len(rows))
+
+    def head() -> None:
+        with mixed(device, options.precision):
+            level_targets(bench.model, levels, train_step.KEEP_MASS)
+
+    def cluster() -> None:
+        kmeans(rows, clusters, iterations=ITERATIONS, init=rows[:clusters])
+
+    runs = {"step": step, "head": head, "view": view, "kmeans": cluster}
+    times = train_step.take_turns(runs, options.rounds, device)
+    seconds = {name: float(np.median(values)) for name, values in times.items()}
+    # A first step also makes gradients and AdamW's averages, which are counted with the weights.
+    states = 3 * 4 * shape.head_parameters
+    peak = train_step.peak_mib(options, options.precision) or math.nan
+    return Costs(
+        step=seconds["step"] / images,
+        head=seconds["head"] / images,
+        view=seconds["view"] / images,
+        score=seconds["kmeans"] / (len(rows) * clusters * ITERATIONS),
+        input=1 / pipeline.dali_rate(options),
+        input_overlaps=device.type == "cuda",
+        activations=max(peak * 2**20 - states, 0) / images,
+        link=options.link * 1e9,
+        memory=options.memory * GIB,
+    )
+
+
+def check(shape: Shape, costs: Costs, images: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Predict the second epoch of a run on generated scenes, and make the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        root, output = Path(folder) / "scenes", Path(folder) / "run"
+        write_scenes(root, train=images, val=1, size=2 * options.size)
+        config = TrainConfig(
+            data=DataConfig("scenes", str(root), "train"),
+            output=str(output),
+            epochs=2,
+            batch_size=options.batch_size,
+            log_every=1,
+            device=options.device,
+            precision=options.precision,
+            threads=options.threads,
+            views=ViewsConfig(size=options.size),
+            backbone=BackboneConfig(options.backbone, options.weights),
+            clustering=ClusteringConfig(
+                foreground_clusters=options.clusters,
+                background_clusters=options.clusters,
+                iterations=ITERATIONS,
+                k="auto",
+                reuse="always",
+            ),
+        )
+        Trainer(config, World(0, 1, torch.device(options.device))).run()
+        records = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+        state = load_checkpoint(output / "checkpoint.pt")
+    second = [record for record in records if record["epoch"] == 1]
+    training = sum(options.batch_size / r["images_per_second"] for r in second if r["kind"] == "step")
+    bank = sum(record["seconds"] for record in second if record["kind"] == "clustering")
+    prediction = predict(shape, costs, images, 1, "kept")
+    rows = len(state["bank_foreground"]) + len(state["bank_background"])
+    return {
+        "images": images,
+        "bank_rows": {"predicted": bank_rows(shape, images), "measured": rows},
+        "training_seconds": {"predicted": prediction.training, "measured": training},
+        "bank_and_kmeans_seconds": {
+            "predicted": prediction.bank_pass + prediction.kmeans,
+            "measured": bank,
+        },
+        "epoch_seconds": {"predicted": prediction.seconds, "measured": training + bank},
+    }
+
+
+def table(shape: Shape, costs: Costs) -> list[dict[str, Any]]:
+    """Every data set, number of ranks and mode."""
+    return [
+        row(name, images, ranks, mode, costs, predict(shape, costs, images, ranks, mode))
+        for name, images in DATA_SETS.items()
+        for ranks in RANKS
+        for mode in MODES
+    ]
+
+
+def row(
+    name: str, images: int, ranks: int, mode: str, costs: Costs, prediction: Prediction
+) -> dict[str, Any]:
+    """One line of the table."""
+    return {
+        "data": name,
+        "images": images,
+        "ranks": ranks,
+        "mode": mode,
+        "memory_gib": prediction.memory / GIB,
+        "kept_gib": prediction.kept / GIB,
+        "bank_gib": prediction.bank / GIB,
+        "sent_gib": prediction.sent / GIB,
+        "epoch_seconds": prediction.seconds,
+        "stops_first": first_stop(costs, prediction),
+    }
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The table for people: memory and sent bytes of a rank, time of an epoch."""
+    lines = ["| images | ranks | bank | memory | sent | an epoch | what stops it first |", "|" + "--|" * 7]
+    for r in rows:
+        sizes = f"{r['memory_gib']:,.1f} GiB | {r['sent_gib']:,.1f} GiB | {r['epoch_seconds'] / 3600:,.2f} h"
+        lines.append(f"| {r['data']} | {r['ranks']} | {r['mode']} | {sizes} | {r['stops_first']} |")
+    return "\n".join(lines)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--backbone", choices=sorted(BACKBONES), default="dino_vits16")
+    parser.add_argument("--weights", help="of the backbone, for the two runs of the program")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--link", type=float, default=50.0, help="GB/s between ranks, assumed (default 50)")
+    parser.add_argument("--memory", type=float, default=80.0, help="GiB of a device, assumed (default 80)")
+    parser.add_argument("--check", type=int, nargs=2, default=(64, 128), help="images of the two runs")
+    parser.add_argument("--markdown", action="store_true", help="print the table alone, for people")
+    for name, default, text in (
+        ("batch_size", 16, "images in a step"),
+        ("size", 224, "pixels a side of a view"),
+        ("clusters", 500, "centroids of each bank"),
+        ("rounds", 3, "calls of everything measured that count"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the command and print its report, which is returned too."""
+    options = parse(arguments)
+    torch.set_num_threads(options.threads)
+    before = machine("torch", device=options.device)
+    bench = train_step.build(options)
+    shape = shape_of(bench, options)
+    costs = measured_costs(bench, shape, options)
+    report = {
+        "machine": before,
+        "settings": vars(options),
+        "shape": asdict(shape),
+        "costs": asdict(costs),
+        "checks": [check(shape, costs, images, options) for images in options.check],
+        "table": table(shape, costs),
+        "load_1min_after": machine()["load_1min"],
+    }
+    if options.markdown:
+        print(markdown(report["table"]))
+    else:
+        json.dump(report, sys.stdout, indent=2)
+        print()
+    return report
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""One training step beside the published one: `python -m benchmarks.train_step` prints one JSON object.
+
+The variants take turns, step by step, so that a noisy machine is noisy for all of them, and medians are
+compared. The backbone has random weights and the views are noise: neither changes what a step costs.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import published
+from benchmarks.machine import machine
+from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
+from hcl.clustering.targets import level_targets
+from hcl.distributed import World
+from hcl.engine.step import LossConfig, TrainingStep, Views
+from hcl.models.backbones import BACKBONES
+from hcl.models.hcl import HCL
+from hcl.models.pm_vit import PMViT
+from hcl.models.seg_head import SegHeadConfig
+from hcl.models.vit import VisionTransformer, initialise
+from hcl.precision import Precision, mixed
+from kernels.fba import fba_contrastive
+
+KEEP_MASS = 0.7
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+Run = Callable[[], object]
+
+
+class Bench(NamedTuple):
+    """What all variants start from."""
+
+    model: HCL
+    views: Views
+    centroids: Centroids
+    world: World
+
+
+class Parts(NamedTuple):
+    """Calls that do a step's work part by part."""
+
+    backbone: Run
+    heads: Run
+    loss: Run
+    optimiser: Run
+
+
+def build(options: argparse.Namespace) -> Bench:
+    """A model with random weights, two views of noise and random centroids."""
+    torch.manual_seed(0)
+    device = torch.device(options.device)
+    backbone = BACKBONES[options.backbone]
+    vit = VisionTransformer(backbone.vit)
+    initialise(vit)
+    model = HCL(PMViT(vit, backbone.patch_sizes), SegHeadConfig()).to(device)
+    first, second = torch.randn(2, options.batch_size, 3, options.size, options.size, device=device)
+    channels = model.momentum.config.projection_dim
+    foreground, background = torch.randn(2, options.clusters, channels, device=device)
+    return Bench(model, (first, second), Centroids(foreground, background), World(0, 1, device))
+
+
+def adamw(model: HCL, *, fused: bool) -> torch.optim.Optimizer:
+    """The optimiser of the online branch, with the published settings."""
+    return torch.optim.AdamW(model.online.parameters(), lr=1e-4, weight_decay=0.04, fused=fused)
+
+
+def published_step(bench: Bench) -> Run:
+    """The published step on a model of its own."""
+    model = published.plain(bench.model)
+    optimizer = adamw(model, fused=False)
+    return lambda: published.training_step(model, optimizer, bench.views, bench.centroids)
+
+
+def own_step(bench: Bench, precision: Precision, *, compiled: bool) -> tuple[Run, Parts]:
+    """This project's step on a model of its own, whole and in parts."""
+    model = deepcopy(bench.model)
+    if compiled:
+        for block in (*model.backbone.vit.blocks, model.online.seg_head.seg_head, model.momentum.seg_head):
+            block.compile(fullgraph=True)
+    optimizer = adamw(model, fused=True)
+    clustering = MoGoClustering(ClusteringConfig(), seed=0, ranks=bench.world)
+    clustering.centroids = bench.centroids
+    step = TrainingStep(model, optimizer, clustering, LossConfig(), world=bench.world, precision=precision)
+    return lambda: step([bench.views]), parts_of(bench, model, step, precision)
+
+
+def parts_of(bench: Bench, model: HCL, step: TrainingStep, precision: Precision) -> Parts:
+    """The parts of a step, each on what the one before it gives."""
+    device = bench.world.device
+
+    @torch.no_grad()
+    def backbone() -> Any:
+        with mixed(device, precision):
+            return model.backbone.pair(bench.views)
+
+    online, momentum = backbone()
+
+    def heads() -> Any:
+        with mixed(device, precision):
+            targets = level_targets(model, momentum, KEEP_MASS)
+            q, predicted = model.online(online)
+        (q.float().sum() + predicted.float().sum()).backward()
+        return targets, q.detach().float().flatten(0, 1)
+
+    targets, q = heads()
+
+    def loss() -> None:
+        leaf = q.clone().requires_grad_()
+        k, foreground = targets.tokens.flatten(0, 1).float(), targets.foreground.flatten()
+        fba = fba_contrastive(leaf, k, foreground, *bench.centroids, 0.07)
+        (fba.loss_fg + fba.loss_bg + (leaf - k).square().mean()).backward()
+
+    def optimiser() -> None:
+        model.update_momentum(0.996, hold=step.halted)
+        step._update(torch.zeros(4, device=device))
+
+    return Parts(backbone, heads, loss, optimiser)
+
+
+def seconds(run: Run, device: torch.device) -> float:
+    """How long one call takes, the device's work included."""
+    synchronise(device)
+    start = time.perf_counter()
+    run()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for a GPU; a CPU has done its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def take_turns(runs: dict[str, Run], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of every call of every run; the first round, which warms up, does not count."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds + 1):
+        for name, run in runs.items():
+            times[name].append(seconds(run, device))
+    return {name: values[1:] for name, values in times.items()}
+
+
+def flops(run: Run) -> int:
+    """Floating-point operations of the matrix products, convolutions and attentions of a call."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """Operations a second of a large product of torch's own, the median of some calls."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
+    times = take_turns({"product": lambda: a @ b}, 7, device)["product"]
+    return 2 * side**3 / float(np.median(times))
+
+
+def peak_mib(options: argparse.Namespace, name: str) -> float | None:
+    """The most memory that a variant's first step holds beyond weights and views, in a process of its own.
+
+    On a GPU what torch allocates, on Linux the growth of the resident set; None where neither can be told.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_peak_of_first_step, options, name).result()
+
+
+def _peak_of_first_step(options: argparse.Namespace, name: str) -> float | None:
+    torch.set_num_threads(options.threads)
+    bench = build(options)
+    device = bench.world.device
+    run = variants(bench, options, [name])[name][0]
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    before = psutil.Process().memory_info().rss
+    run()
+    peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return peak / 2**10 - before / 2**20
+
+
+def summary(times: list[float], images: int) -> dict[str, Any]:
+    """Images a second at the median, and quantiles of the milliseconds."""
+    low, middle, high = np.quantile(times, (0.2, 0.5, 0.8)).tolist()
+    return {
+        "images_per_second": images / middle,
+        "ms_20": low * 1e3,
+        "ms_50": middle * 1e3,
+        "ms_80": high * 1e3,
+    }
+
+
+def names(options: argparse.Namespace) -> list[str]:
+    """The variants that are asked for."""
+    eager = list(PRECISIONS)
+    return ["published", *eager, *(f"{name}_compiled" for name in eager if options.compile)]
+
+
+def variants(
+    bench: Bench, options: argparse.Namespace, wanted: Sequence[str]
+) -> dict[str, tuple[Run, Parts | None]]:
+    """The step of each variant and, of this project's, its parts."""
+    built: dict[str, tuple[Run, Parts | None]] = {}
+    for name in wanted:
+        if name == "published":
+            built[name] = published_step(bench), None
+        else:
+            precision: Precision = "bf16" if name.startswith("bf16") else "fp32"
+            built[name] = own_step(bench, precision, compiled=name.endswith("_compiled"))
+    return built
+
+
+def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """All variants in turns, then their parts, memory and shares."""
+    device = bench.world.device
+    built = variants(bench, options, names(options))
+    times = take_turns({name: run for name, (run, _) in built.items()}, options.rounds, device)
+    split = take_turns(
+        {
+            f"{name} {part}": run
+            for name, (_, parts) in built.items()
+            for part, run in (parts._asdict().items() if parts else ())
+        },
+        options.rounds,
+        device,
+    )
+    rates = {name: matrix_rate(FORMATS[name], device) for name in PRECISIONS}
+    # Autocast's products are those that torch counts; in fp32 on a CPU they are oneDNN's own operation.
+    counted = {"published": flops(built["published"][0]), "own": flops(built["bf16"][0])}
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    results = {}
+    for name, values in times.items():
+        own, rate = name != "published", rates["bf16" if name.startswith("bf16") else "fp32"]
+        results[name] = summary(values, options.batch_size) | {
+            "peak_mib": peak_mib(options, name),
+            "share_of_matrix_rate": counted["own" if own else "published"] / medians[name] / rate,
+        }
+        if own:
+            parts = {part: float(np.median(split[f"{name} {part}"])) * 1e3 for part in Parts._fields}
+            results[name]["split_ms"] = parts
+    return {
+        "flops": counted,
+        "matrix_flops_per_second": rates,
+        "variants": results,
+        **{f"speedup_{name}": medians["published"] / medians[name] for name in built if name != "published"},
+    }
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--backbone", choices=sorted(BACKBONES), default="dino_vits16")
+    for name, default, text in (
+        ("batch_size", 16, "images in a step"),
+        ("size", 224, "pixels a side of a view"),
+        ("clusters", 500, "centroids of each bank"),
+        ("rounds", 5, "steps of each variant that count"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of a CPU")
+    parser.add_argument("--no_compile", dest="compile", action="store_false", help="eager variants only")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the command and print its report, which is returned too."""
+    options = parse(arguments)
+    torch.set_num_threads(options.threads)
+    report = {
+        "machine": machine("torch", "numpy", device=options.device),
+        "settings": vars(options),
+        **measure(build(options), options),
+        "load_1min_after": machine()["load_1min"],
+    }
+    json.dump(report, sys.stdout, indent=2)
+    print()
+    return report
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The tokens that enter the bank before an epoch, without computing twice what training has computed.
+
+The bank before epoch e + 1 samples the momentum head's tokens of the second views that epoch e trained on.
+The backbone is frozen, so what it gave for them in training is kept and only the head runs again (its block
+attends over all tokens of an image, so all of them are kept). Images that were in no batch of the epoch, and
+those of steps before a resumed run began, go through the backbone again: the latter with both views, as they
+did in training, because a batch of another size may round otherwise.
+"""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from hcl.clustering.bank import BankRows, sample_tokens
+from hcl.clustering.targets import level_targets
+from hcl.engine.batches import Batches
+from hcl.engine.config import TrainConfig
+from hcl.engine.learner import Learner
+from hcl.models.pm_vit import LevelTokens
+from hcl.precision import mixed
+from pipelines.training_views import TrainingViews
+
+GIB = 2**30
+# Training and clustering need the other half.
+SHARE_OF_FREE_MEMORY = 0.5
+
+
+class BankPass:
+    """Gives what every bank is sampled from: kept levels, or the images once more.
+
+    Args:
+        config: of the run; ``clustering.reuse`` says whether levels are kept.
+        learner: whose momentum head makes the tokens.
+        batches: of the run.
+        views: of the training images.
+
+    Attributes:
+        reuses: whether levels are kept.
+        reason: why, in words.
+    """
+
+    def __init__(self, config: TrainConfig, learner: Learner, batches: Batches, views: TrainingViews) -> None:
+        self.config, self.learner, self.batches, self.views = config, learner, batches, views
+        self.world = learner.world
+        self._kept: dict[int, LevelTokens] = {}
+        self.reuses, self.reason = self._decide()
+
+    def _decide(self) -> tuple[bool, str]:
+        wanted = self.config.clustering.reuse
+        if self.config.clustering.mode == "online":
+            return False, "the online mode needs one bank only"
+        if wanted != "auto":
+            return wanted == "always", f"clustering.reuse is {wanted}"
+        needed, free = self._bytes_needed(), free_memory(self.world.device)
+        fits = not self.world.any(needed > SHARE_OF_FREE_MEMORY * free)
+        return fits, f"a rank's levels take {needed / GIB:.2f} GiB, and {free / GIB:.2f} GiB are free"
+
+    def _bytes_needed(self) -> int:
+        backbone, size = self.learner.model.backbone, self.config.views.size
+        grids = [(size // patch) ** 2 for patch in backbone.patch_sizes]
+        levels = sum(1 + patches for patches in grids) * backbone.embed_dim * self._dtype.itemsize
+        attention = backbone.vit.config.heads * grids[0] * torch.float32.itemsize
+        images = self.batches.steps_per_epoch * self.config.batch_size // self.world.size
+        return images * (levels + attention)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """What levels are kept in: what the head's first layer rounds them to."""
+        return torch.bfloat16 if self.config.precision == "bf16" else torch.float32
+
+    def resume(self, reused: bool) -> None:
+        """Go on as the interrupted run did, for the same bits, unless the settings say which."""
+        if self.config.clustering.reuse == "auto" and reused != self.reuses:
+            self.reuses, self.reason = reused, "the run that is resumed did so"
+
+    def keep(self, place: int, levels: list[LevelTokens]) -> None:
+        """Keep the second view's levels of micro-batches, the first of them the epoch's ``place``-th."""
+        if self.reuses:
+            self._kept |= {place + i: self._compact(part) for i, part in enumerate(levels)}
+
+    def _compact(self, levels: LevelTokens) -> LevelTokens:
+        """A copy that holds no more than itself, as the levels of a step are views of both views' tokens."""
+        sequences = tuple(tokens.to(self._dtype, copy=True) for tokens in levels.sequences)
+        return LevelTokens(sequences, levels.grids, levels.cls_attention.clone())
+
+    def levels(self, epoch: int) -> Iterator[tuple[np.ndarray, LevelTokens]]:
+        """Image indices and normalised levels of all this rank's views before ``epoch``, batch by batch.
+
+        Kept levels are given up on the way.
+        """
+        trained = self.batches.training(epoch - 1) if self.reuses and epoch > 0 else []
+        missing = [indices for place, indices in enumerate(trained) if place not in self._kept]
+        again = self.views.batches(epoch, missing, views=(1, 2))
+        for place, indices in enumerate(trained):
+            kept = self._kept.pop(place, None)
+            levels = self._both(next(again).views)[1] if kept is None else _cast(kept, torch.float32)
+            yield indices, levels if _finite(levels) else self._looked_at_again(epoch, indices)
+        others = self.batches.left_over(epoch - 1) if trained else self.batches.whole_set()
+        for batch in self.views.batches(epoch, others, views=(2,)):
+            yield batch.indices, self._one(batch.views[0])
+
+    def _looked_at_again(self, epoch: int, indices: np.ndarray) -> LevelTokens:
+        """The levels by a pass of their own: a step may have been skipped for a fault that has passed."""
+        (batch,) = self.views.batches(epoch, [indices], views=(2,))
+        return self._one(batch.views[0])
+
+    def sample(self, epoch: int, indices: np.ndarray, levels: LevelTokens) -> tuple[BankRows, BankRows]:
+        """The foreground and background rows of the bank before ``epoch`` that these images give."""
+        with mixed(self.world.device, self.config.precision):
+            targets = level_targets(self.learner.model, levels, self.config.clustering.keep_mass)
+        share = self.config.clustering.sample_share
+        return sample_tokens(targets, indices, share, seed=self.config.seed, draw=epoch)
+
+    @torch.no_grad()
+    def _both(self, views: tuple[Tensor, ...]) -> tuple[LevelTokens, LevelTokens]:
+        with mixed(self.world.device, self.config.precision):
+            return self.learner.model.backbone.pair((views[0], views[1]))
+
+    @torch.no_grad()
+    def _one(self, view: Tensor) -> LevelTokens:
+        backbone = self.learner.model.backbone
+        with mixed(self.world.device, self.config.precision):
+            return backbone.normalised(backbone(view))
+
+
+def _finite(levels: LevelTokens) -> bool:
+    return all(bool(tokens.isfinite().all()) for tokens in (*levels.sequences, levels.cls_attention))
+
+
+def _cast(levels: LevelTokens, dtype: torch.dtype) -> LevelTokens:
+    return levels._replace(sequences=tuple(tokens.to(dtype) for tokens in levels.sequences))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process may still take: of its GPU, or its share of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

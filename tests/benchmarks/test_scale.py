@@ -1,0 +1,68 @@
+import json
+
+import pytest
+
+from benchmarks import scale
+from benchmarks.scale_model import Costs, Shape, bank_rows, first_stop, predict
+
+pytest.importorskip("faiss")
+SMALL = [
+    *("--backbone", "tiny", "--batch_size", "2", "--size", "64", "--clusters", "4", "--rounds", "1"),
+    *("--check", "4", "6", "--precision", "fp32"),
+]
+SHAPE = Shape(
+    tokens=264,
+    cells=196,
+    width=384,
+    channels=256,
+    attention_heads=6,
+    level_bytes=2,
+    backbone_parameters=21_000_000,
+    head_parameters=12_000_000,
+    momentum_parameters=11_000_000,
+)
+COSTS = Costs(
+    step=1e-3,
+    head=1e-4,
+    view=4e-4,
+    score=1e-11,
+    input=5e-4,
+    input_overlaps=True,
+    activations=2e7,
+    link=5e10,
+    memory=80 * 2**30,
+)
+
+
+def test_the_report_holds_the_checks_and_every_row(capsys):
+    report = scale.main(SMALL)
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(report))
+    assert [check["images"] for check in report["checks"]] == [4, 6]
+    for check in report["checks"]:
+        rows = check["bank_rows"]
+        assert abs(rows["predicted"] - rows["measured"]) <= check["images"]
+        assert check["epoch_seconds"]["measured"] > 0
+    assert len(report["table"]) == len(scale.DATA_SETS) * len(scale.RANKS) * 3
+    assert len(scale.markdown(report["table"]).splitlines()) == 2 + len(report["table"])
+
+
+def test_the_work_of_an_epoch_is_shared_out_and_the_bank_is_not():
+    one, many = (predict(SHAPE, COSTS, 100_000, ranks, "kept") for ranks in (1, 8))
+    for name in ("training", "bank_pass", "kmeans", "kept"):
+        assert getattr(one, name) == pytest.approx(8 * getattr(many, name))
+    assert one.bank == many.bank == 3 * bank_rows(SHAPE, 100_000) * 256 * 4
+    assert one.sending == 0 < many.sending
+
+
+def test_kept_levels_trade_memory_for_time_and_the_online_mode_needs_neither():
+    kept, recomputed, online = (predict(SHAPE, COSTS, 10_582, 1, mode) for mode in scale.MODES)
+    # 264 tokens of 384 channels in two bytes, and 6 heads of 196 weights in four, an image.
+    assert kept.kept == 10_582 * (264 * 384 * 2 + 6 * 196 * 4)
+    assert kept.seconds < recomputed.seconds
+    assert online.bank == online.bank_pass == online.kmeans == 0
+
+
+def test_what_stops_a_run_first():
+    assert first_stop(COSTS, predict(SHAPE, COSTS, 10_582, 1, "kept")).startswith("time: training")
+    assert first_stop(COSTS, predict(SHAPE, COSTS, 10**9, 1, "recomputed")).startswith("memory: bank")
+    assert first_stop(COSTS, predict(SHAPE, COSTS, 10**6, 1, "kept")).startswith("memory: kept")

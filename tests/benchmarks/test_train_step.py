@@ -1,0 +1,43 @@
+import json
+
+import pytest
+import torch
+
+from benchmarks import published, train_step
+from hcl.engine.step import Losses
+from hcl.models.linear import Linear
+
+pytest.importorskip("faiss")
+SMALL = [
+    *("--backbone", "tiny", "--batch_size", "2", "--size", "64", "--clusters", "4", "--rounds", "1"),
+    "--no_compile",
+]
+
+
+def test_the_report_sets_both_formats_against_the_published_step(capsys):
+    report = train_step.main(SMALL)
+    assert json.loads(capsys.readouterr().out) == report
+    variants = report["variants"]
+    assert variants.keys() == {"published", "fp32", "bf16"}
+    for name in ("fp32", "bf16"):
+        assert report[f"speedup_{name}"] == pytest.approx(
+            variants["published"]["ms_50"] / variants[name]["ms_50"]
+        )
+        assert variants[name]["split_ms"].keys() == {"backbone", "heads", "loss", "optimiser"}
+        assert variants[name]["images_per_second"] > 0
+    # The commuted fuser spares products.
+    assert 0 < report["flops"]["own"] < report["flops"]["published"]
+
+
+def test_the_variants_compute_the_same_step():
+    bench = train_step.build(train_step.parse(SMALL))
+    theirs = train_step.published_step(bench)()
+    ours = train_step.own_step(bench, "fp32", compiled=False)[0]().losses
+    assert isinstance(theirs, Losses)
+    torch.testing.assert_close(torch.stack(theirs), torch.stack(ours), atol=1e-5, rtol=0)
+
+
+def test_the_published_model_multiplies_by_torch_alone():
+    model = train_step.build(train_step.parse(SMALL)).model
+    assert not any(isinstance(module, Linear) for module in published.plain(model).modules())
+    assert any(isinstance(module, Linear) for module in model.modules())

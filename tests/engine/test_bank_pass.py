@@ -1,0 +1,108 @@
+"""Banks from what training computed against banks from a pass of their own."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from hcl.engine import bank_pass
+from hcl.engine.checkpoint import load_checkpoint
+from hcl.models.pm_vit import PMViT
+from tests.engine.support import arguments
+
+NAMES = [f"{what}_{side}" for what in ("bank", "centroids") for side in ("foreground", "background")]
+
+
+@pytest.fixture
+def seen(monkeypatch) -> list[int]:
+    """How many images each call of the backbone gets."""
+    images = []
+    forward = PMViT.forward
+
+    def counting(self, batch):
+        images.append(len(batch))
+        return forward(self, batch)
+
+    monkeypatch.setattr(PMViT, "forward", counting)
+    return images
+
+
+def run(settings: dict, folder: Path, **others) -> dict:
+    settings = settings | {"output": str(folder)} | {name.replace("__", "."): v for name, v in others.items()}
+    assert train.main([*arguments(settings), "--resume"]) == 0
+    return load_checkpoint(folder / "checkpoint.pt")
+
+
+@pytest.mark.parametrize(("accumulation", "batch_size"), [(1, 4), (2, 4), (1, 5)])
+def test_kept_levels_give_the_banks_of_a_pass_and_spare_the_backbone(
+    tiny_settings, tmp_path, seen, accumulation, batch_size
+):
+    """With batches of 5 two of the 12 images are in no batch of an epoch."""
+    settings = tiny_settings | {"accumulation": accumulation, "batch_size": batch_size}
+    if batch_size == 5:
+        settings["epochs"] = 4
+    passed = run(settings, tmp_path / "passed", clustering__reuse="never")
+    views_before = sum(seen)
+    seen.clear()
+    kept = run(settings, tmp_path / "kept", clustering__reuse="always")
+    trained = 12 // batch_size * batch_size
+    epochs = settings["epochs"]
+    assert views_before == epochs * (12 + 2 * trained)
+    assert sum(seen) == 12 + epochs * 2 * trained + (epochs - 1) * (12 - trained)
+    assert views_before / sum(seen) >= 1.2
+    for name in NAMES:
+        torch.testing.assert_close(kept[name], passed[name], atol=2e-6, rtol=0)
+
+
+def test_levels_are_kept_where_they_fit(tiny_settings, tmp_path, monkeypatch, capsys):
+    run(tiny_settings | {"epochs": 1}, tmp_path / "roomy")
+    assert "token banks come from what training computed: a rank's levels take 0.00 GiB" in (
+        capsys.readouterr().err
+    )
+    monkeypatch.setattr(bank_pass, "free_memory", lambda device: 1000)
+    run(tiny_settings | {"epochs": 1}, tmp_path / "narrow")
+    assert "a pass over the images of their own: a rank's levels" in capsys.readouterr().err
+
+
+def test_a_resumed_run_goes_on_as_it_began(tiny_settings, tmp_path, monkeypatch, seen, capsys):
+    run(tiny_settings | {"epochs": 2}, tmp_path / "run")
+    monkeypatch.setattr(bank_pass, "free_memory", lambda device: 1000)
+    seen.clear()
+    run(tiny_settings, tmp_path / "run")
+    assert "the run that is resumed did so" in capsys.readouterr().err
+    # The bank pass of the third epoch sees both views again, as in training.
+    assert sum(seen) == 24 + 24
+
+
+def test_a_setting_outweighs_what_the_run_did_before(tiny_settings, tmp_path, seen):
+    run(tiny_settings | {"epochs": 2}, tmp_path / "run")
+    seen.clear()
+    assert not run(tiny_settings, tmp_path / "run", clustering__reuse="never")["bank_reuses"]
+    assert sum(seen) == 12 + 24
+
+
+def test_the_online_mode_keeps_nothing(tiny_settings, tmp_path, seen):
+    run(tiny_settings, tmp_path / "run", clustering__mode="online", clustering__reuse="always")
+    assert sum(seen) == 12 + 3 * 24
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_kept_levels_are_those_that_the_backbone_would_give_again_to_the_bit(
+    tiny_settings, tmp_path, monkeypatch, seen, precision
+):
+    settings = tiny_settings | {"precision": precision, "clustering.reuse": "always"}
+    kept = run(settings, tmp_path / "kept")
+    monkeypatch.setattr(bank_pass.BankPass, "keep", lambda *_: None)
+    seen.clear()
+    again = run(settings, tmp_path / "again")
+    assert sum(seen) == 12 + 5 * 24
+    assert all(torch.equal(kept[name], again[name]) for name in NAMES)
+
+
+def test_the_log_tells_where_banks_come_from(tiny_settings, tmp_path):
+    run(tiny_settings, tmp_path / "run")
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    banks = [json.loads(line)["reused"] for line in lines if json.loads(line)["kind"] == "clustering"]
+    assert banks == [False, True, True]
