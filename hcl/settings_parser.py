@@ -7,23 +7,25 @@ from typing import Any, Literal, NoReturn, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
-from hcl.complaints import sentence
+from hcl.complaints import WORDS, describe, sentence
 
 set_parsing_settings(add_print_completion_argument=True)
 
 
 class SettingsHelp(DefaultHelpFormatter):
-    """Help without what its reader sees anyway: types of choices and switches, defaults that are nothing."""
+    """Help without what its reader sees anyway: types that a default or a choice shows, empty defaults."""
 
     def _get_type_str(self, action: argparse.Action) -> str | None:
-        kind = getattr(action, "_typehint", action.type)
-        obvious = get_origin(kind) is Literal or kind in (bool, str)
-        return None if obvious else super()._get_type_str(action)
+        kind = getattr(action, "_typehint", None)
+        shown = action.default is not None or get_origin(kind) is Literal
+        words = "" if shown else describe(kind)
+        return words if words not in ("", WORDS[str]) else None
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        nothing = action.default is None or action.default == ""
-        text = super()._get_help_string(action)
-        return re.sub(r",? ?default: %\(default\)s", "", text).replace(" ()", "") if nothing else text
+        text = super()._get_help_string(action).replace("type: %(type)s", "%(type)s")
+        if action.default is None or action.default == "":
+            text = re.sub(r",? ?default: %\(default\)s", "", text).replace(" ()", "")
+        return text
 
 
 class SettingsParser(ArgumentParser):
@@ -53,8 +55,13 @@ class SettingsParser(ArgumentParser):
                 action.nargs, action.const = "?", True
             if action.help and action.help.startswith("Path to a configuration file"):
                 action.help = argparse.SUPPRESS  # a file for one group of settings; --config has them all
-        required = " ".join(_shown(action) for action in self._actions if action.required)
-        self.usage = f"%(prog)s [--config PRESET] {required}\n           [--SETTING VALUE ...]"
+            if "--print_config" in action.option_strings:
+                action.help = (
+                    "print the settings as a file for --config and exit (=skip_default: those changed)"
+                )
+        preset = ["[--config PRESET]"] if "--config" in self._option_string_actions else []
+        required = [_shown(action) for action in self._actions if action.required]
+        self.usage = " ".join(["%(prog)s", *preset, *required]) + "\n           [--SETTING VALUE ...]"
 
     def add_command(self, commands: Any, name: str, parser: "SettingsParser", summary: str) -> None:
         """Add a subcommand, known by the name that a person types."""

@@ -10,10 +10,18 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("kernels", "hcl", "pipelines")
 """Those that the API reference describes: a page each, and one for every package directly in `hcl`."""
+PROJECT_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the pages of the API reference at the end of the navigation, as MkDocs asks its hooks to."""
+    """Complete the navigation: pages that nobody has given a place, the project's own, the API reference."""
+    listed = str(config.nav)
+    written = sorted(
+        path.relative_to(config.docs_dir).as_posix() for path in Path(config.docs_dir).rglob("*.md")
+    )
+    if unplaced := [name for name in written if name not in listed]:
+        config.nav.append({"More": unplaced})
+    config.nav.append({"The project": list(PROJECT_PAGES)})
     config.nav.append({"API": [{name: f"api/{name}.md"} for name in api_pages()]})
     return config
 
@@ -23,16 +31,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     sys.path.insert(0, str(ROOT))  # MkDocs is started by its own script, which does not look here
     from scripts.configuration_page import configuration_page
 
-    pages = {"index.md": home_page(), "configuration.md": configuration_page()}
+    pages = {"index.md": as_in_docs("README.md"), "configuration.md": configuration_page()}
+    pages |= {name: as_in_docs(name) for name in PROJECT_PAGES}
     pages |= {f"api/{name}.md": page for name, page in api_pages().items()}
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
     return files
 
 
-def home_page() -> str:
-    """The README, its links as they are from within docs/."""
-    return (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
+def as_in_docs(name: str) -> str:
+    """A page of the project's root, its links as they are from within docs/."""
+    return (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
 
 
 def api_pages() -> dict[str, str]:

@@ -100,8 +100,8 @@ class TrainConfig:
 
 MAY_CHANGE_ON_RESUME = frozenset(
     {"output", "epochs", "accumulation", "device", "compile", "deterministic", "threads", "log_every"}
-    | {"checkpoint_every", "checkpoints_kept", "on_non_finite", "logger", "data.root", "backbone.weights"}
-    | {"clustering.reuse"}
+    | {"checkpoint_every", "checkpoints_kept", "on_non_finite", "logger", "data.root"}
+    | {"backbone.weights", "clustering.reuse"}
 )
 """Settings that a resumed run may have otherwise than the run that it continues."""
 

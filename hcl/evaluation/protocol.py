@@ -39,7 +39,8 @@ class ProtocolConfig:
         backbone: the frozen transformer.
         tokens: "head" for the SegHead's component tokens, "pmvit" for the concatenated levels that it takes,
             or "backbone" for the backbone's own tokens at its own patch size.
-        checkpoint: of a trained head, this program's or a published one; without it the head is untrained.
+        checkpoint: of a trained head: this program's, a published one, or a folder of Hugging Face's form;
+            without it the head is untrained.
         branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
             trained, "online".
         head: shape of an untrained head; of a checkpoint's head only the number of attention heads is taken

@@ -63,7 +63,8 @@ class BackboneConfig:
     """Choice of the backbone.
 
     Args:
-        name: one of `BACKBONES`. "tiny" has seeded random weights: for tests, and to see the program run.
+        name: dino_vits16, dino_vits8, dino_vitb16, dino_vitb8, dinov2_vits14, dinov2_vitb14, with registers
+            dinov2_vits14_reg, dinov2_vitb14_reg, or tiny, which has seeded random weights, to try things.
         weights: file with the backbone's state dict, of torch.save or .safetensors; without one it is
             downloaded from its authors.
         patch_sizes: of the levels in pixels, ascending from the backbone's own; by default the usual ones.

@@ -39,7 +39,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str =
             "impl='onednn' needs float32 on a CPU, no autocast, and a torch built with oneDNN; "
             f"got {x.dtype} on {x.device}"
         )
-    if impl == "torch" or not runs:
+    # An exported program runs where this operation is not known.
+    if impl == "torch" or not runs or torch.compiler.is_exporting():
         return F.linear(x, weight, bias)
     if bias is None:
         bias = weight.new_zeros(len(weight))

@@ -66,6 +66,8 @@ def _split(line: str, variables: dict[str, str], block: Block) -> Iterator[Comma
             continue
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
             words.pop(0)
+        redirected = next((place for place, word in enumerate(words) if word[0] in "<>"), None)
+        words = words[:redirected]
         if words:
             yield Command(block.page, block.line, tuple(words))
         words = []

@@ -25,6 +25,7 @@ SMALL = {
     "overcluster": [*QUICK["overcluster"], "--clusters=6"],
     "segment": ["--clusters=3"],
     "components": ["--queries=2", "--matches=2"],
+    "report": ["--images=2", "--components=3"],
 }
 """Settings with which a subcommand takes a second."""
 
@@ -83,22 +84,26 @@ def in_small(
     """
     for name in example[1:]:
         settings = settings[name]
-    changes = [f"--output={folder / 'out'}", "--device=cpu", "--precision=fp32"]
-    changes += ["--backbone.name=tiny", "--backbone.weights=null"]
+    output = folder / "out"
+    if settings["output"].endswith(".html"):
+        output = output / "page.html"
+    changes = [f"--output={output}", "--device=cpu", "--backbone.name=tiny", "--backbone.weights=null"]
     kind = "scenes"
     if settings.get("data") is not None:
         kind = settings["data"].kind
         changes.append(f"--data.root={sandbox.root(kind)}")
+    if "precision" in settings:
+        changes.append("--precision=fp32")
+    if "head" in settings:
+        changes += SMALL_HEAD
     if example[0] == "train.py":
-        return [*words, *changes, *SMALL_TRAINING, *SMALL_HEAD, *SMALL_CLUSTERING]
-    if settings["checkpoint"] is not None:
+        return [*words, *changes, *SMALL_TRAINING, *SMALL_CLUSTERING]
+    if settings.get("checkpoint") is not None:
         changes.append(f"--checkpoint={sandbox.run / 'checkpoint.pt'}")
     if settings.get("classifier") is not None:
         changes.append(f"--classifier={sandbox.classifier(kind)}")
-    if "photographs" in settings:
-        words = [str(sandbox.root("folder")) if word == settings["photographs"] else word for word in words]
-    if "head" in settings:
-        changes += SMALL_HEAD
+    places = {settings.get("photographs"): sandbox.root("folder"), settings.get("run"): sandbox.run}
+    words = [str(places.get(word, word)) for word in words]
     return [*words, *changes, "--size=64", "--batch_size=2", *SMALL.get(example[-1], [])]
 
 
