@@ -1,6 +1,7 @@
 """``evaluate.py explore``: the page, on this computer only."""
 
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hcl.data.dataset import DataConfig, open_dataset
@@ -85,7 +86,8 @@ def run(config: ExploreConfig, world: World) -> None:
     )
     print(f"http://{ADDRESS}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
-    server.run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # which uvicorn passes on once it has ended
+        server.run(sockets=[listening])
 
 
 def _listen(port: int) -> socket.socket:
