@@ -34,7 +34,8 @@ class ComponentsConfig(InferenceConfig):
     """Draw object components.
 
     Args:
-        data: the images to search, labelled or not; by default those that the head was trained on.
+        data: the images to search, labelled or not (--data.kind, --data.root, --data.split, --data.on_error);
+            by default those that the head was trained on.
         output: folder for components.png, and for components.json, which tells where everything is.
         points: query tokens, each as IMAGE:x,y in pixels of the upright image, where IMAGE is a file or
             the name of an image of the data; for several, --points+ A:x,y --points+ B:x,y. Without points,

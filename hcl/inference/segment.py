@@ -4,6 +4,7 @@ A label is a class where a linear classifier is given, else one of few clusters:
 by likeness (`hcl.inference.labelling.clusters`), so that a colour means the same in all photographs.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -93,7 +94,7 @@ def run(config: SegmentConfig, world: World) -> None:
     else:
         labels = classes(segmenter, config.classifier, config.class_names)
     folder = Path(config.output).expanduser()
-    settings = {**asdict(config), "head": digest_of_weights(segmenter.model.head)}
+    settings = {**asdict(config), "digests": _digests(segmenter, config.classifier)}
     if config.resume:
         refuse_other_settings(folder, settings)
     world.barrier()
@@ -104,9 +105,22 @@ def run(config: SegmentConfig, world: World) -> None:
         for sample, outputs in zip(dataset.samples, outputs_of(dataset, folder), strict=True)
         if not (config.resume and outputs.exist())
     ]
-    with progress(world, f"segments of {dataset.name}", "image", total=len(pending)) as bar:
-        skipped = _segment(pending[world.rank :: world.size], segmenter, labels, config, bar)
+    mine = pending[world.rank :: world.size]
+    with progress(world, f"segments of {dataset.name}", "image", total=len(mine)) as bar:
+        skipped = _segment(mine, segmenter, labels, config, bar)
     _tell(skipped, len(pending), config, world)
+
+
+def _digests(segmenter: Segmenter, classifier: str | None) -> dict[str, str | list[int]]:
+    """What the model is, wherever its files lie."""
+    digests: dict[str, str | list[int]] = {
+        "backbone": digest_of_weights(segmenter.model.backbone),
+        "patch_sizes": list(segmenter.model.backbone.patch_sizes),
+        "head": digest_of_weights(segmenter.model.head),
+    }
+    if classifier is not None:
+        digests["classifier"] = hashlib.sha256(Path(classifier).read_bytes()).hexdigest()
+    return digests
 
 
 def _segment(

@@ -13,8 +13,11 @@ from hcl.inference.labelling import Labels
 
 RECORD = "segments.json"
 
-FREE = frozenset({"photographs", "output", "batch_size", "threads", "device", "on_error", "resume"})
-"""Settings that may be otherwise when a segmentation goes on."""
+FREE = frozenset(
+    {"photographs", "output", "batch_size", "threads", "device", "on_error", "resume"}
+    | {"checkpoint", "classifier", "backbone.name", "backbone.weights", "backbone.patch_sizes"}
+)
+"""Settings that may be otherwise when a segmentation goes on: what files hold is compared by digests."""
 
 
 class Outputs(NamedTuple):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import evaluate
@@ -90,6 +91,18 @@ def test_a_run_goes_on_where_it_was_cut_short(segment, folder, tmp_path, capsys)
     assert missing.exists()
     assert done.stat().st_mtime_ns == before
     assert "1 photographs segmented" in capsys.readouterr().out
+
+
+def test_a_run_goes_on_with_files_that_moved_and_not_with_other_weights(
+    segment, folder, checkpoint, tmp_path, capsys
+):
+    segment(folder)
+    moved = shutil.copy(checkpoint, tmp_path / "moved.pt")
+    assert segment(folder, "--resume", "--checkpoint", str(moved)) == 0
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save({**state, "momentum_seg_head": state["online_seg_head"]}, moved)
+    assert segment(folder, "--resume", "--checkpoint", str(moved)) == 2
+    assert "made with other settings (digests.head: " in capsys.readouterr().err
 
 
 def test_a_run_does_not_go_on_with_other_settings(segment, folder, capsys):
