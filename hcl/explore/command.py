@@ -59,12 +59,14 @@ class ExploreConfig(InferenceConfig):
 
 
 def run(config: ExploreConfig, world: World) -> None:
-    """Compute the data set's tokens and serve the page until Ctrl-C.
+    """Compute the data set's tokens and serve the page until Ctrl-C; by the main rank alone.
 
     Raises:
         FileNotFoundError: the checkpoint, its backbone's weights, or data are missing.
         ValueError: a file cannot be used, or the extra ``explore`` is not installed.
     """
+    if not world.is_main:
+        return
     try:
         import uvicorn
 
@@ -91,11 +93,12 @@ def run(config: ExploreConfig, world: World) -> None:
 
 
 def _listen(port: int) -> socket.socket:
-    """A socket at the port of this computer alone, taken before anything is computed."""
+    """A socket at the port of this computer alone, taken before anything is computed; who calls waits."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((ADDRESS, port))
+        listening.listen()
     except OSError as error:
         listening.close()
         raise ValueError(f"port {port} cannot be had ({error.strerror}): choose another --port") from error
