@@ -1,6 +1,7 @@
 """``evaluate.py explore``: the page, on this computer only."""
 
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hcl.data.dataset import DataConfig, open_dataset
@@ -58,12 +59,14 @@ class ExploreConfig(InferenceConfig):
 
 
 def run(config: ExploreConfig, world: World) -> None:
-    """Compute the data set's tokens and serve the page until Ctrl-C.
+    """Compute the data set's tokens and serve the page until Ctrl-C; by the main rank alone.
 
     Raises:
         FileNotFoundError: the checkpoint, its backbone's weights, or data are missing.
         ValueError: a file cannot be used, or the extra ``explore`` is not installed.
     """
+    if not world.is_main:
+        return
     try:
         import uvicorn
 
@@ -85,15 +88,17 @@ def run(config: ExploreConfig, world: World) -> None:
     )
     print(f"http://{ADDRESS}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
-    server.run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # which uvicorn passes on once it has ended
+        server.run(sockets=[listening])
 
 
 def _listen(port: int) -> socket.socket:
-    """A socket at the port of this computer alone, taken before anything is computed."""
+    """A socket at the port of this computer alone, taken before anything is computed; who calls waits."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((ADDRESS, port))
+        listening.listen()
     except OSError as error:
         listening.close()
         raise ValueError(f"port {port} cannot be had ({error.strerror}): choose another --port") from error

@@ -1,7 +1,5 @@
 """Who may talk to the page: this computer's own browser, on this very page."""
 
-from urllib.parse import urlsplit
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -50,25 +48,12 @@ class LocalOnly:
 
 def _problem(headers: Headers, port: int) -> str | None:
     """Why a request is refused, or None."""
-    if not _is_local(f"//{headers.get('host', '')}", port):
+    hosts = {f"{name}:{port}" for name in NAMES} | (NAMES if port == 80 else set())
+    if headers.get("host", "").lower() not in hosts:
         return "This page answers to 127.0.0.1 and localhost only."
     origin = headers.get("origin")
-    if origin is not None and not (origin.startswith("http://") and _is_local(origin, port)):
+    if origin is not None and origin.lower() not in {f"http://{host}" for host in hosts}:
         return "Another site may not ask here."
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return "Another site may not ask here."
     return None
-
-
-def _is_local(url: str, port: int) -> bool:
-    """Whether a URL of a host and a port alone names this computer and this port."""
-    try:
-        parts = urlsplit(url)
-        return (
-            parts.hostname in NAMES
-            and (parts.port or 80) == port
-            and parts.username is None
-            and parts.path == ""
-        )
-    except ValueError:
-        return False

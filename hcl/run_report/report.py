@@ -71,12 +71,14 @@ class ReportConfig:
 
 
 def run(config: ReportConfig, world: World) -> None:
-    """Write the page and say where it is.
+    """Write the page and say where it is; the main rank does it alone.
 
     Raises:
         FileNotFoundError: the run, an evaluation, data or weights are missing.
         ValueError: a file is damaged or does not fit the others, or there is nothing to show.
     """
+    if not world.is_main:
+        return
     record = read_run(Path(config.run))
     paths = find_evaluations([record.folder, *map(Path, config.evaluations)])
     if not (record.records or record.checkpoint or paths):

@@ -43,7 +43,11 @@ class Sandbox(NamedTuple):
         _as_voc(sandbox.root("scenes"), sandbox.root("voc"))
         _as_coco(sandbox.root("scenes"), sandbox.root("coco"))
         shutil.copytree(sandbox.root("scenes") / "JPEGImages", sandbox.root("folder"))
-        settings = tiny_run(sandbox.root("scenes"), sandbox.run) | {"epochs": 1}
+        settings = tiny_run(sandbox.root("scenes"), sandbox.run) | {
+            "epochs": 1,
+            "clustering.foreground_clusters": 12,
+            "clustering.background_clusters": 12,
+        }
         assert train.main(arguments(settings)) == 0
         for kind, classes in CLASSES.items():
             save_classifier(untrained_classifier(24, classes, seed=0), sandbox.classifier(kind))
@@ -65,9 +69,11 @@ class Sandbox(NamedTuple):
     def furnish(self, folder: Path) -> None:
         """Put what the documentation's Python speaks of into a folder: photographs, and a finished run."""
         shutil.copytree(self.root("folder"), folder / "photographs")
-        next((folder / "photographs").iterdir()).rename(folder / "photographs" / "example.jpg")
+        shutil.copy(next((folder / "photographs").iterdir()), folder / "photographs" / "example.jpg")
+        shutil.copy(folder / "photographs" / "example.jpg", folder / "photo.jpg")
         (folder / "runs").mkdir()
-        (folder / "runs" / "folder").symlink_to(self.run)
+        for name in ("folder", "voc_vits16"):
+            (folder / "runs" / name).symlink_to(self.run)
 
 
 def in_small(

@@ -233,7 +233,6 @@ def test_settings_that_are_not_right_are_told_in_one_line(scenes, capsys, argume
 
 def test_a_port_that_is_taken_is_named(scenes, capsys):
     with command._listen(0) as taken:
-        taken.listen()
         port = taken.getsockname()[1]
         data = ["--data.kind=scenes", f"--data.root={scenes}", "--data.split=val", f"--port={port}"]
         assert evaluate.main(["explore", "--checkpoint=nowhere.pt", *data]) == 2

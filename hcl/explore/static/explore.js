@@ -11,8 +11,8 @@ async function ask(address, options) {
   } catch {
     throw new Error("The program that serves this page does not answer: was it ended?");
   }
-  const content = await answer.json();
-  if (!answer.ok) throw new Error(content.error);
+  const content = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(content.error || `The program failed (${answer.status}): its terminal says why.`);
   return content;
 }
 
