@@ -60,7 +60,18 @@ def score(
 def predictions(
     classifier: nn.Conv2d, store: TokenStore, indices: np.ndarray, batch_size: int, world: World
 ) -> Iterator[Predicted]:
-    """What the classifier says of the images with these indices, batch by batch, on this rank's device."""
+    """What the classifier says of some images, batch by batch, on this rank's device.
+
+    Args:
+        classifier: 1x1 convolution of the store's channels to classes.
+        store: the images' tokens.
+        indices: (n,) of the images in the store.
+        batch_size: images at a time.
+        world: whose device computes.
+
+    Yields:
+        Logits (B, classes, S, S) float32 at the size S of the labels, labels (B, S, S) uint8, indices (B,).
+    """
     size = store.labels.shape[-1]
     for start in range(0, len(indices), batch_size):
         rows = indices[start : start + batch_size]

@@ -110,7 +110,19 @@ def score(
     config: OverclusteringConfig,
     world: World,
 ) -> dict[str, Any]:
-    """Cluster with every seed, and score."""
+    """Cluster with every seed, and score.
+
+    Args:
+        points: (images, h*w, dimensions) float32, from `principal_components`, the same on every rank.
+        store: tokens and labels of the images.
+        clusters: K.
+        dataset: that is scored.
+        config: seeds, restarts, iterations, matching, label resolution.
+        world: the ranks.
+
+    Returns:
+        The entry of ``results`` for this K.
+    """
     title = f"k-means, K = {clusters}"
     scores = [
         _score_once(points, store, clusters, dataset, config, seed, world)
