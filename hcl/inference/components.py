@@ -87,7 +87,7 @@ def run(config: ComponentsConfig, world: World) -> None:
     with progress(world, f"components in {dataset.name}", "image", total=len(paths)) as bar:
         gallery = _filled(config, segmenter, dataset, paths, skipped, bar)
     if skipped:
-        log.warning("%d of %d images were left out:\n%s", len(skipped), len(paths), listed(skipped))
+        log.warning("left out %d of %d images:\n%s", len(skipped), len(paths), listed(skipped))
     folder = Path(config.output).expanduser()
     _draw(folder / "components.png", gallery)
     _record(folder / "components.json", gallery)
