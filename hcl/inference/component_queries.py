@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hcl.data.dataset import Dataset
@@ -77,7 +78,8 @@ def chosen_queries(images: Sequence[Looked], count: int, matches: int, *, by_clu
     """Foreground tokens that recur in other images and differ from each other.
 
     Of candidates drawn evenly, the next is always the one whose recurrence (the mean cosine of the nearest
-    token in the nearest few images) most exceeds its greatest cosine with those chosen before.
+    token in the nearest few images) most exceeds its greatest cosine with those chosen before; at first, one
+    from each image.
 
     Args:
         images: to choose from.
@@ -95,19 +97,26 @@ def chosen_queries(images: Sequence[Looked], count: int, matches: int, *, by_clu
         )
     projections = torch.stack([candidate.projection for candidate in candidates])
     recurrence = _recurrence(candidates, projections, images, matches)
-    return [candidates[place] for place in _worthiest(projections, recurrence, count)]
+    owners = [candidate.place.path for candidate in candidates]
+    return [candidates[place] for place in _worthiest(projections, recurrence, owners, count)]
 
 
 def _candidates(images: Sequence[Looked], by_cluster: bool) -> list[Query]:
+    """Foreground tokens, of images that have such only those with foreground all around them."""
     cells = [
-        (image, (int(row), int(column)))
-        for image in images
-        for row, column in image.parts.foreground.nonzero().tolist()
+        (image, (row, column)) for image in images for row, column in _inside(image.parts.foreground).tolist()
     ]
     step = -(-len(cells) // CANDIDATES)
     return [
         query_at(image.path, image.parts, cell, by_cluster=by_cluster) for image, cell in cells[:: step or 1]
     ]
+
+
+def _inside(foreground: Tensor) -> Tensor:
+    """The cells (n, 2) of a map (h, w) whose neighbours are all in it, or all its cells if there is none."""
+    outside = F.max_pool2d((~foreground).float()[None], kernel_size=3, stride=1, padding=1)[0].bool()
+    inner = foreground & ~outside
+    return (inner if inner.any() else foreground).nonzero()
 
 
 def _recurrence(
@@ -121,11 +130,18 @@ def _recurrence(
     return found.topk(min(matches, len(images)), dim=0).values.mean(dim=0)
 
 
-def _worthiest(projections: Tensor, worth: Tensor, count: int) -> list[int]:
-    """Places of ``count`` rows, each of the greatest worth less its greatest cosine with those before it."""
+def _worthiest(projections: Tensor, worth: Tensor, owners: Sequence[Path], count: int) -> list[int]:
+    """Places of ``count`` rows, each of the greatest worth less its greatest cosine with those before it.
+
+    No owner gives a second row while another has given none.
+    """
     chosen: list[int] = []
     nearest = torch.zeros_like(worth)
     for _ in range(min(count, len(worth))):
-        chosen.append(int((worth - nearest).argmax()))
+        had = {owners[place] for place in chosen}
+        later = torch.tensor([owner in had for owner in owners], device=worth.device)
+        value = worth - nearest
+        value[chosen] = -torch.inf
+        chosen.append(int((value if later.all() else value.masked_fill(later, -torch.inf)).argmax()))
         nearest = torch.maximum(nearest, projections @ projections[chosen[-1]])
     return chosen

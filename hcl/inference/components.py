@@ -1,16 +1,19 @@
 """Object components at a glance: a token of one image, and the like tokens of others (HCL, section 7)."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
-from hcl.data.checks import check_images
+from hcl.data.checks import check_images, listed
 from hcl.data.dataset import DataConfig, Dataset, open_dataset
 from hcl.data.photographs import upright
 from hcl.distributed import World
@@ -22,6 +25,8 @@ from hcl.inference.component_search import Gallery, Match, Place, Query
 from hcl.inference.config import InferenceConfig, open_segmenter
 from hcl.inference.reading import read_ahead
 from hcl.inference.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
 
 POOL = 48
 """Images among which query tokens are looked for."""
@@ -52,7 +57,7 @@ class ComponentsConfig(InferenceConfig):
     points: list[str] | str = field(default_factory=list)
     queries: int = 8
     matches: int = 8
-    images: int | None = 500
+    images: int | None = 200
     match: Literal["cluster", "nearest"] = "cluster"
 
     def __post_init__(self) -> None:
@@ -79,16 +84,14 @@ def run(config: ComponentsConfig, world: World) -> None:
         )
     dataset, skipped = _open_images(config, segmenter)
     paths = _evenly([sample.image for sample in dataset.samples], config.images)
-    queries = _queries(config, segmenter, dataset, paths, skipped)
-    gallery = Gallery(queries, config.matches)
     with progress(world, f"components in {dataset.name}", "image", total=len(paths)) as bar:
-        for looked in _looked_at(paths, segmenter, config, skipped):
-            gallery.look_at(*looked)
-            bar.update()
+        gallery = _filled(config, segmenter, dataset, paths, skipped, bar)
+    if skipped:
+        log.warning("left out %d of %d images:\n%s", len(skipped), len(paths), listed(skipped))
     folder = Path(config.output).expanduser()
     _draw(folder / "components.png", gallery)
     _record(folder / "components.json", gallery)
-    print(f"{len(queries)} components drawn: {folder / 'components.png'}")
+    print(f"{len(gallery.queries)} components drawn: {folder / 'components.png'}")
 
 
 def _open_images(config: ComponentsConfig, segmenter: Segmenter) -> tuple[Dataset, list[str] | None]:
@@ -111,29 +114,44 @@ def _evenly(paths: Sequence[Path], count: int | None) -> list[Path]:
     return [paths[number * len(paths) // count] for number in range(count)]
 
 
+def _filled(
+    config: ComponentsConfig,
+    segmenter: Segmenter,
+    dataset: Dataset,
+    paths: Sequence[Path],
+    skipped: list[str] | None,
+    bar: tqdm,
+) -> Gallery:
+    """The queries, given or chosen, with their matches in all the images."""
+    by_cluster = config.match == "cluster"
+    points = [config.points] if isinstance(config.points, str) else config.points
+    first = [] if points else _evenly(paths, POOL)
+    pool = list(_looked_at(first, segmenter, config, skipped, bar))
+    if points:
+        queries = queries_at(points, dataset, segmenter, by_cluster=by_cluster)
+    else:
+        queries = chosen_queries(pool, config.queries, config.matches, by_cluster=by_cluster)
+    gallery = Gallery(queries, config.matches)
+    seen = frozenset(first)
+    rest = [path for path in paths if path not in seen]
+    for looked in chain(pool, _looked_at(rest, segmenter, config, skipped, bar)):
+        gallery.look_at(*looked)
+    return gallery
+
+
 def _looked_at(
-    paths: Sequence[Path], segmenter: Segmenter, config: ComponentsConfig, skipped: list[str] | None
+    paths: Sequence[Path],
+    segmenter: Segmenter,
+    config: ComponentsConfig,
+    skipped: list[str] | None,
+    bar: tqdm,
 ) -> Iterator[Looked]:
     with ThreadPoolExecutor(config.threads) as pool:
         for batch in read_ahead(paths, config.batch_size, pool, skipped):
             parts = segmenter.batch([read.image for read in batch])
             for read, found in zip(batch, parts, strict=True):
                 yield Looked(paths[read.place], found)
-
-
-def _queries(
-    config: ComponentsConfig,
-    segmenter: Segmenter,
-    dataset: Dataset,
-    paths: Sequence[Path],
-    skipped: list[str] | None,
-) -> list[Query]:
-    by_cluster = config.match == "cluster"
-    if config.points:
-        points = [config.points] if isinstance(config.points, str) else config.points
-        return queries_at(points, dataset, segmenter, by_cluster=by_cluster)
-    pool = list(_looked_at(_evenly(paths, POOL), segmenter, config, skipped))
-    return chosen_queries(pool, config.queries, config.matches, by_cluster=by_cluster)
+            bar.update(len(batch))
 
 
 def _draw(path: Path, gallery: Gallery) -> None:

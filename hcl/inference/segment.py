@@ -227,6 +227,6 @@ def _tell(skipped: Sequence[str], tried: int, config: SegmentConfig, world: Worl
     if tried and count == tried:
         raise ValueError(f"none of the {tried} photographs can be used:\n{listed([*skipped])}")
     if skipped:
-        log.warning("%d photographs were left out:\n%s", len(skipped), listed([*skipped]))
+        log.warning("left out %d of %d photographs:\n%s", len(skipped), tried, listed([*skipped]))
     if world.is_main:
-        print(f"{tried - count} photographs segmented: see overlays and labels in {config.output}")
+        print(f"segmented {tried - count} of {tried} photographs: see overlays and labels in {config.output}")

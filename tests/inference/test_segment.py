@@ -53,7 +53,7 @@ def test_every_photograph_gets_a_map_and_an_overlay_of_its_size(segment, folder,
             }
         assert Image.open(tmp_path / "out" / "overlays" / f"{name}.jpg").size == size
     assert not (tmp_path / "out" / "legend.png").exists()
-    assert "3 photographs segmented" in capsys.readouterr().out
+    assert "segmented 3 of 3 photographs" in capsys.readouterr().out
 
 
 def test_one_photograph_gives_what_it_gives_in_its_folder(segment, folder, tmp_path):
@@ -90,7 +90,7 @@ def test_a_run_goes_on_where_it_was_cut_short(segment, folder, tmp_path, capsys)
     assert segment(folder, "--resume", "--batch_size", "3") == 0
     assert missing.exists()
     assert done.stat().st_mtime_ns == before
-    assert "1 photographs segmented" in capsys.readouterr().out
+    assert "segmented 1 of 1 photographs" in capsys.readouterr().out
 
 
 def test_a_run_goes_on_with_files_that_moved_and_not_with_other_weights(
@@ -129,7 +129,7 @@ def test_bad_files_are_skipped_and_named(segment, folder, tmp_path, caplog, caps
     (folder / "letter.jpg").write_text("Dear Sir or Madam")
     assert segment(folder, "--on_error", "skip") == 0
     assert "letter.jpg is no whole image" in caplog.text
-    assert "3 photographs segmented" in capsys.readouterr().out
+    assert "segmented 3 of 4 photographs" in capsys.readouterr().out
     assert not (tmp_path / "out" / "labels" / "letter.png").exists()
 
 
