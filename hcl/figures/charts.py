@@ -15,24 +15,27 @@ LINES = ("#3b82c4", "#e07b39", "#3a9d6e", "#a76bc4", "#c9a227", "#d6557f", "#5bb
 WIDTH = 4.6
 """Of a chart in inches: its letters are still read where a telephone shrinks it to three and a half."""
 
+IN_INK = (
+    *("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor"),
+    *("xtick.color", "ytick.color", "legend.labelcolor", "grid.color"),
+)
+
 chart_style = rc_context(
     {
-        **dict.fromkeys(
-            (
-                *("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor"),
-                *("xtick.color", "ytick.color", "legend.labelcolor", "grid.color"),
-            ),
-            INK,
-        ),
-        **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.15},
-        **{"legend.frameon": False, "font.size": 10, "font.family": "DejaVu Sans", "lines.linewidth": 2},
-        # A name from a file with dollars in it is no formula.
-        **{
-            "text.parse_math": False,
-            "svg.fonttype": "none",
-            "svg.hashsalt": "hcl",
-            "image.interpolation": "nearest",
-        },
+        **dict.fromkeys(IN_INK, INK),
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "font.family": "DejaVu Sans",
+        "font.size": 10,
+        "grid.alpha": 0.15,
+        "image.interpolation": "nearest",
+        "legend.frameon": False,
+        "lines.linewidth": 2,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "hcl",
+        "text.parse_math": False,  # a name from a file with dollars in it is no formula
     }
 )
 """Around whatever draws a chart and writes it."""

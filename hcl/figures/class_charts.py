@@ -53,7 +53,7 @@ def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> Markup:
     """
     shares = (confusion / np.maximum(confusion.sum(axis=0), 1)).T
     side = 0.17 * len(classes)
-    figure = Figure(figsize=(max(side + 2.2, 3.6), max(side + 1.7, 3)), layout="constrained")
+    figure = Figure(figsize=(max(side + 2.2, WIDTH), max(side + 1.7, 3.2)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(100 * shares, cmap="viridis", vmin=0, vmax=100)
     names = shortened(classes, 18)
@@ -64,6 +64,7 @@ def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> Markup:
     axes.grid(visible=False)
     bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30)
     bar.set_label("per cent of the labelled pixels", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     right = float(confusion.diagonal().sum() / max(confusion.sum(), 1))
     return svg_of(
         figure,

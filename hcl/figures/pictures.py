@@ -41,10 +41,10 @@ def overlay_uri(layer: np.ndarray) -> str:
 
 
 def heat_layer(values: np.ndarray) -> np.ndarray:
-    """A map (h, w) of values as a layer: warm colours, the more opaque the higher the value."""
+    """A map (h, w) of values as a layer: warm colours, clear where it is lowest and denser towards the highest."""
     scaled = _scaled(values)
-    layer = colormaps["inferno"](0.25 + 0.7 * scaled)
-    layer[..., 3] = 0.15 + 0.7 * scaled
+    layer = colormaps["inferno"](0.3 + 0.65 * scaled)
+    layer[..., 3] = 0.85 * scaled**2
     return _uint8(layer)
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -229,6 +230,13 @@ def test_settings_that_are_not_right_are_told_in_one_line(scenes, capsys, argume
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_missing_extra_is_named(scenes, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    data = ["--data.kind=scenes", f"--data.root={scenes}", "--data.split=val"]
+    assert evaluate.main(["explore", "--checkpoint=nowhere.pt", *data]) == 2
+    assert "pip install '.[explore]'" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_named(scenes, capsys):

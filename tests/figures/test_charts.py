@@ -1,5 +1,7 @@
 """Charts stand in a page: in its ink, with a description, and whatever a name holds is text."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -40,9 +42,12 @@ def test_names_are_text(charts):
         assert "$\\frac{$" in chart
 
 
-def test_bars_end_where_the_iou_is():
-    widths = {}
-    for value in (0.25, 0.5):
-        chart = class_iou_chart({"sky": [value]}, ["run"])
-        widths[value] = chart
-    assert widths[0.25] != widths[0.5]
+def bar_width(iou: float) -> float:
+    chart = class_iou_chart({"sky": [iou]}, ["run"])
+    points = re.search(r'd="M ([-\d.]+) [-\d.]+ \s*L ([-\d.]+) [^"]*" [^>]*fill: #3b82c4', chart)
+    return float(points[2]) - float(points[1])
+
+
+def test_bars_are_as_long_as_the_iou_is_high():
+    assert bar_width(0.5) == pytest.approx(2 * bar_width(0.25), rel=1e-3)
+    assert bar_width(0.5) > 50
