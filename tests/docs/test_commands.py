@@ -106,6 +106,7 @@ def program(words: tuple[str, ...]) -> tuple[str, ...]:
     return ("python", own.training_script, *own.training_script_args)
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # imported by an earlier test
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
 def test_a_command_is_understood(command: Command):
     words = program(command.words)
