@@ -65,7 +65,7 @@ function show(part, all) {
     const where = part.foreground ? "foreground" : "background";
     element("status").textContent =
       `Component ${part.component}, in the ${where}: ${(100 * part.share).toFixed(0)} % of the photograph. ` +
-      `Similarities from ${part.least.toFixed(2)} (dark) to 1 (bright).`;
+      `Similarities from ${part.least.toFixed(2)} (clear) to 1 (glowing).`;
   } else {
     element("status").textContent = `${all.components} of ${all.clusters} components are in this photograph: click one.`;
   }
