@@ -109,7 +109,7 @@ def connect(device: str = "auto") -> Iterator[World]:
         return
     if dist.is_torchelastic_launched():
         _end_with_parent()
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    _join("nccl" if chosen.type == "cuda" else "gloo")
     world = World(dist.get_rank(), dist.get_world_size(), chosen)
     try:
         yield world
@@ -121,6 +121,17 @@ def connect(device: str = "auto") -> Iterator[World]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+def _join(backend: str) -> None:
+    """Make the process group, apart from those of earlier attempts.
+
+    Processes that torchrun restarts find their predecessors' store, and would take dead addresses from it.
+    """
+    store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    apart = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=apart, rank=rank, world_size=size)
 
 
 def _end_with_parent() -> None:

@@ -1,6 +1,8 @@
-"""Two Gloo ranks compute what one process computes."""
+"""Gloo ranks compute what one process computes, and go on where one of them was lost."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,8 @@ import torch
 
 import train
 from hcl.engine.checkpoint import load_checkpoint
-from tests.engine.support import arguments
+from tests.engine.support import arguments, same, saved_state
+from tests.faults.victim import children, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,21 +22,22 @@ def records(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("mode", ["epoch", "online"])
-def test_two_ranks_give_the_losses_bank_and_centroids_of_one(tiny_settings, tmp_path, mode):
+def torchrun(ranks: int, *options: str) -> list[str]:
+    """The beginning of a command line."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*launcher, f"--nproc_per_node={ranks}", *options, "train.py"]
+
+
+@pytest.mark.parametrize(("mode", "ranks"), [("epoch", 2), ("epoch", 4), ("online", 2)])
+def test_ranks_give_the_losses_bank_and_centroids_of_one_process(tiny_settings, tmp_path, mode, ranks):
     tiny_settings = tiny_settings | {"clustering.mode": mode}
     alone, together = tmp_path / "alone", tmp_path / "together"
     assert train.main(arguments(tiny_settings | {"output": str(alone)})) == 0
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        "train.py",
-    ]
     subprocess.run(
-        [*torchrun, *arguments(tiny_settings | {"output": str(together)})], cwd=ROOT, check=True, timeout=240
+        [*torchrun(ranks), *arguments(tiny_settings | {"output": str(together)})],
+        cwd=ROOT,
+        check=True,
+        timeout=240,
     )
 
     steps = [[r for r in records(folder) if r["kind"] == "step"] for folder in (alone, together)]
@@ -46,3 +50,20 @@ def test_two_ranks_give_the_losses_bank_and_centroids_of_one(tiny_settings, tmp_
         torch.testing.assert_close(states[0][name], states[1][name], atol=1e-5, rtol=0)
     for name in ("bank_foreground", "bank_background") if mode == "epoch" else ():
         torch.testing.assert_close(states[0][name], states[1][name], atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_the_ranks_when_one_is_killed_and_they_come_to_the_same_bits(
+    tiny_settings, tmp_path
+):
+    settings = tiny_settings | {"epochs": 30, "checkpoint_every": 1}
+    calm = settings | {"output": str(tmp_path / "calm")}
+    subprocess.run([*torchrun(2), *arguments(calm)], cwd=ROOT, check=True, timeout=240)
+    command = [*torchrun(2, "--max-restarts=1"), *arguments(settings), "--resume"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as launcher:
+        assert until((Path(settings["output"]) / "checkpoint.pt").exists, 240)
+        os.kill(children(launcher.pid)[1], signal.SIGKILL)
+        assert launcher.wait(timeout=240) == 0
+    assert same(saved_state(settings["output"]), saved_state(calm["output"]))
+    steps = [r["step"] for r in records(Path(settings["output"])) if r["kind"] == "step"]
+    assert steps == list(range(1, 91))
