@@ -87,7 +87,12 @@ def test_ctrl_c_ends_an_evaluation_in_a_line_and_leaves_nothing_half_done(
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(TokenExtractor, "__call__", strike)
-    assert evaluate.main([*scoring, "--keep_tokens", "false"]) == 130
+    # A shell starts what is to run in the background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert evaluate.main([*scoring, "--keep_tokens", "false"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("evaluate.py: interrupted; ")
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
