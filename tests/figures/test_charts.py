@@ -4,8 +4,9 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from hcl.figures.charts import INK
+from hcl.figures.charts import INK, chart_style, svg_of
 from hcl.figures.class_charts import class_iou_chart, confusion_chart
 from hcl.figures.curves import loss_chart
 
@@ -40,6 +41,13 @@ def test_names_are_text(charts):
         assert "<script" not in chart
         assert "&lt;script&gt;" in chart
         assert "$\\frac{$" in chart
+
+
+@chart_style
+def test_a_description_is_text():
+    chart = svg_of(Figure(figsize=(1, 1)), '"><script>alert("1")</script>')
+    assert "<script" not in chart
+    assert 'aria-label="&#34;&gt;&lt;script&gt;' in chart
 
 
 def bar_width(iou: float) -> float:
