@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,31 +27,50 @@ RUN = Path("runs/demo")
 CHECKPOINT = RUN / "checkpoint.pt"
 SCENES = Path("data/scenes")
 TOKENS = {
-    "backbone's own tokens": ["--tokens=backbone"],
+    "random backbone's own": ["--tokens=backbone", "--backbone.name=tiny_random"],
+    "backbone's own": ["--tokens=backbone"],
     "untrained head": ["--tokens=head"],
     "trained head": ["--tokens=head", f"--checkpoint={CHECKPOINT}"],
 }
+BACKBONES = {"random backbone": "tiny_random", "pretrained backbone": "tiny"}
 PICTURES = 6
 
 
 def main() -> int:
     """Run the demonstration; the exit status is that of the first command that fails."""
-    preset = f"--config={ROOT / 'configs/quickstart.yaml'}"
-    if status := train.main([preset, f"--output={RUN}", f"--data.root={SCENES}", "--resume"]):
-        return status
-    rows = []
-    for name, choice in TOKENS.items():
-        folder = RUN / name.replace(" ", "-").replace("'", "")
-        preset = f"--config={ROOT / 'configs/quickstart_overcluster.yaml'}"
-        if status := evaluate.main(
-            ["overcluster", preset, f"--output={folder}", f"--data.root={SCENES}", *choice]
-        ):
-            return status
-        rows.append((name, json.loads((folder / "metrics.json").read_text())["results"][0]))
+    run(train.main, [preset("quickstart"), f"--output={RUN}", "--resume"])
+    overclustering = {
+        name: score("overcluster", name, [preset("quickstart_overcluster"), *choice])
+        for name, choice in TOKENS.items()
+    }
+    foreground = {
+        name: score("foreground", name, [preset("quickstart_foreground"), f"--backbone.name={backbone}"])
+        for name, backbone in BACKBONES.items()
+    }
     draw_losses(RUN / "log.jsonl", RUN / "losses.png")
     draw_what_it_sees(RUN / "overview.png")
-    print_summary(rows)
+    # What else shows the run, such as a report of it, is made here.
+    print_summary(overclustering, foreground)
     return 0
+
+
+def preset(name: str) -> str:
+    """The option that takes a preset of the project."""
+    return f"--config={ROOT / 'configs' / name}.yaml"
+
+
+def run(command: Callable[[list[str]], int], arguments: list[str]) -> None:
+    """Run a command on the scenes; where it fails, the program ends with its status."""
+    if status := command([*arguments, f"--data.root={SCENES}"]):
+        raise SystemExit(status)
+
+
+def score(protocol: str, name: str, settings: list[str]) -> dict[str, Any]:
+    """The first entry of a protocol's results, which stay in the run's folder."""
+    folder = RUN / protocol / name.replace(" ", "-").replace("'", "")
+    run(evaluate.main, [protocol, *settings, f"--output={folder}"])
+    result: dict[str, Any] = json.loads((folder / "metrics.json").read_text())["results"][0]
+    return result
 
 
 @torch.inference_mode()
@@ -72,18 +93,28 @@ def draw_what_it_sees(path: Path) -> None:
     draw_overview(path, batch.images, batch.labels, member.view(maps), clusters.view(maps))
 
 
-def print_summary(rows: list[tuple[str, dict]]) -> None:
+def print_summary(overclustering: dict[str, dict[str, Any]], foreground: dict[str, dict[str, Any]]) -> None:
     """Print the scores before and after, and where the pictures are."""
-    table = Table(title=f"Overclustering of the scenes, K = {rows[0][1]['clusters']}")
-    table.add_column("tokens")
-    table.add_column("mIoU", justify="right")
-    table.add_column("pixel accuracy", justify="right")
-    for name, result in rows:
-        table.add_row(name, *(f"{100 * result['mean'][score]:.1f}" for score in ("miou", "pixel_accuracy")))
     console = Console()
-    console.print(table)
-    console.print("The tiny backbone has random weights: this shows the program at work, no more.")
+    first = next(iter(overclustering.values()))
+    tokens = Table("tokens", title=f"Overclustering of the scenes, K = {first['clusters']}")
+    for column in ("mIoU", "pixel accuracy"):
+        tokens.add_column(column, justify="right")
+    for name, result in overclustering.items():
+        tokens.add_row(name, *(spread(result, key) for key in ("miou", "pixel_accuracy")))
+    console.print(tokens)
+    maps = Table("attention of", title=f"Foreground maps, {next(iter(foreground.values()))['name']}")
+    maps.add_column("Jaccard", justify="right")
+    for name, result in foreground.items():
+        maps.add_row(name, f"{100 * result['mean']['jaccard']:.1f}")
+    console.print(maps)
+    console.print(f"± is the deviation over {len(first['seeds'])} seeds of k-means")
     console.print(f"pictures: {RUN / 'overview.png'} and {RUN / 'losses.png'}")
+
+
+def spread(result: dict[str, Any], key: str) -> str:
+    """Mean and deviation of a score over the seeds, in per cent."""
+    return f"{100 * result['mean'][key]:.1f} ± {100 * result['std'][key]:.1f}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from hcl.models.downloads import BACKBONE_FILES, fetch
 from hcl.models.pm_vit import PMViT
 from hcl.models.vit import VisionTransformer, ViTConfig, initialise
 from hcl.models.weights import load_into, read_checkpoint
+
+TINY_WEIGHTS = Path(__file__).with_name("tiny.safetensors")
+"""Made by scripts/pretrain_tiny.py, whose settings the file's metadata hold."""
 
 # Trained with the model, but of no use without masked images.
 _UNUSED_KEYS = frozenset({"mask_token"})
@@ -43,6 +47,8 @@ def _dinov2(width: int, heads: int, *, registers: bool) -> Backbone:
     return Backbone(vit, (14, 28, 56))
 
 
+_TINY = Backbone(ViTConfig(width=96, depth=4, heads=3), (16, 32, 56))
+
 BACKBONES: Mapping[str, Backbone] = MappingProxyType(
     {
         "dino_vits16": _dino(16, (16, 32, 56), 384, 6),
@@ -53,7 +59,8 @@ BACKBONES: Mapping[str, Backbone] = MappingProxyType(
         "dinov2_vits14_reg": _dinov2(384, 6, registers=True),
         "dinov2_vitb14": _dinov2(768, 12, registers=False),
         "dinov2_vitb14_reg": _dinov2(768, 12, registers=True),
-        "tiny": Backbone(ViTConfig(width=96, depth=4, heads=3), (16, 32, 56)),
+        "tiny": _TINY,
+        "tiny_random": _TINY,
     }
 )
 
@@ -64,9 +71,10 @@ class BackboneConfig:
 
     Args:
         name: dino_vits16, dino_vits8, dino_vitb16, dino_vitb8, dinov2_vits14, dinov2_vitb14, with registers
-            dinov2_vits14_reg, dinov2_vitb14_reg, or tiny, which has seeded random weights, to try things.
-        weights: file with the backbone's state dict, of torch.save or .safetensors; without one it is
-            downloaded from its authors.
+            dinov2_vits14_reg, dinov2_vitb14_reg; or tiny, which was pretrained on generated scenes and comes with
+            the project, or tiny_random, of its shape with seeded random weights.
+        weights: file with the backbone's state dict, of torch.save or .safetensors; without one those of the
+            project or, downloaded, of its authors are taken.
         patch_sizes: of the levels in pixels, ascending from the backbone's own; by default the usual ones.
     """
 
@@ -89,13 +97,17 @@ def build_backbone(config: BackboneConfig) -> PMViT:
     """
     backbone = BACKBONES[config.name]
     vit = VisionTransformer(backbone.vit)
-    if config.weights is None and config.name not in BACKBONE_FILES:
+    if config.weights is None and config.name == "tiny_random":
         _draw_weights(vit)
     else:
-        path = config.weights or fetch(BACKBONE_FILES[config.name])
+        path = config.weights or _own_weights(config.name)
         state = read_checkpoint(path)
         load_into(vit, {key: value for key, value in state.items() if key not in _UNUSED_KEYS}, path)
     return PMViT(vit, config.patch_sizes or backbone.patch_sizes)
+
+
+def _own_weights(name: str) -> Path:
+    return TINY_WEIGHTS if name == "tiny" else fetch(BACKBONE_FILES[name])
 
 
 def _draw_weights(vit: VisionTransformer) -> None:
