@@ -15,27 +15,29 @@ LINES = ("#3b82c4", "#e07b39", "#3a9d6e", "#a76bc4", "#c9a227", "#d6557f", "#5bb
 WIDTH = 4.6
 """Of a chart in inches: its letters are still read where a telephone shrinks it to three and a half."""
 
-IN_INK = (
-    *("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor"),
-    *("xtick.color", "ytick.color", "legend.labelcolor", "grid.color"),
-)
-
 chart_style = rc_context(
     {
-        **dict.fromkeys(IN_INK, INK),
         "axes.axisbelow": True,
+        "axes.edgecolor": INK,
         "axes.grid": True,
+        "axes.labelcolor": INK,
         "axes.spines.right": False,
         "axes.spines.top": False,
+        "axes.titlecolor": INK,
         "font.family": "DejaVu Sans",
         "font.size": 10,
         "grid.alpha": 0.15,
+        "grid.color": INK,
         "image.interpolation": "nearest",
         "legend.frameon": False,
+        "legend.labelcolor": INK,
         "lines.linewidth": 2,
         "svg.fonttype": "none",
         "svg.hashsalt": "hcl",
+        "text.color": INK,
         "text.parse_math": False,  # a name from a file with dollars in it is no formula
+        "xtick.color": INK,
+        "ytick.color": INK,
     }
 )
 """Around whatever draws a chart and writes it."""

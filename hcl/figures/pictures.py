@@ -41,7 +41,7 @@ def overlay_uri(layer: np.ndarray) -> str:
 
 
 def heat_layer(values: np.ndarray) -> np.ndarray:
-    """A map (h, w) of values as a layer: warm colours, clear where it is lowest, dense where it is highest."""
+    """A map (h, w) of values as a layer: warm colours, clear where it is low, dense where it is high."""
     scaled = _scaled(values)
     layer = colormaps["inferno"](0.3 + 0.65 * scaled)
     layer[..., 3] = 0.85 * scaled**2
