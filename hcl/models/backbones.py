@@ -71,8 +71,8 @@ class BackboneConfig:
 
     Args:
         name: dino_vits16, dino_vits8, dino_vitb16, dino_vitb8, dinov2_vits14, dinov2_vitb14, with registers
-            dinov2_vits14_reg, dinov2_vitb14_reg; or tiny, which was pretrained on generated scenes and comes with
-            the project, or tiny_random, of its shape with seeded random weights.
+            dinov2_vits14_reg, dinov2_vitb14_reg; or tiny, which was pretrained on generated scenes and comes
+            with the project, or tiny_random, of its shape with seeded random weights.
         weights: file with the backbone's state dict, of torch.save or .safetensors; without one those of the
             project or, downloaded, of its authors are taken.
         patch_sizes: of the levels in pixels, ascending from the backbone's own; by default the usual ones.
