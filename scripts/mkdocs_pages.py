@@ -19,7 +19,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     written = sorted(
         path.relative_to(config.docs_dir).as_posix() for path in Path(config.docs_dir).rglob("*.md")
     )
-    if unplaced := [name for name in written if name not in listed]:
+    if unplaced := [name for name in written if f"'{name}'" not in listed]:
         config.nav.append({"More": unplaced})
     config.nav.append({"The project": list(PROJECT_PAGES)})
     config.nav.append({"API": [{name: f"api/{name}.md"} for name in api_pages()]})
