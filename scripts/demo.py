@@ -25,6 +25,7 @@ from pipelines.labelled_images import EvaluationImages
 ROOT = Path(__file__).resolve().parents[1]
 RUN = Path("runs/demo")
 CHECKPOINT = RUN / "checkpoint.pt"
+REPORT = RUN / "report.html"
 SCENES = Path("data/scenes")
 TOKENS = {
     "random backbone's own": ["--tokens=backbone", "--backbone.name=tiny_random"],
@@ -49,7 +50,7 @@ def main() -> int:
     }
     draw_losses(RUN / "log.jsonl", RUN / "losses.png")
     draw_what_it_sees(RUN / "overview.png")
-    # What else shows the run, such as a report of it, is made here.
+    run(evaluate.main, ["report", str(RUN), "--data.kind=scenes", "--data.split=val", f"--output={REPORT}"])
     print_summary(overclustering, foreground)
     return 0
 
@@ -109,7 +110,7 @@ def print_summary(overclustering: dict[str, dict[str, Any]], foreground: dict[st
         maps.add_row(name, f"{100 * result['mean']['jaccard']:.1f}")
     console.print(maps)
     console.print(f"± is the deviation over {len(first['seeds'])} seeds of k-means")
-    console.print(f"pictures: {RUN / 'overview.png'} and {RUN / 'losses.png'}")
+    console.print(f"pictures: {RUN / 'overview.png'} and {RUN / 'losses.png'}; all of it as a page: {REPORT}")
 
 
 def spread(result: dict[str, Any], key: str) -> str:
