@@ -75,6 +75,7 @@ def test_a_photograph_is_explored(watched, address, tmp_path, scene):
     slide_to(watched, 2)
     assert page.locator("#clusters-value").inner_text() == "2"
     assert share(watched) > before
+    slide_to(watched, 6)
     page.get_by_label("refine by a CRF").check()
     at_rest(watched)
     assert layer(watched) != coarse
