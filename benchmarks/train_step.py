@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,8 +85,8 @@ def published_step(bench: Bench) -> Run:
     return lambda: published.training_step(model, optimizer, bench.views, bench.centroids)
 
 
-def own_step(bench: Bench, precision: Precision, *, compiled: bool) -> tuple[Run, Parts]:
-    """This project's step on a model of its own, whole and in parts."""
+def own_step(bench: Bench, precision: Precision, *, compiled: bool) -> tuple[Run, Callable[[], Parts]]:
+    """This project's step on a model of its own, and what splits it into parts, which runs them once."""
     model = deepcopy(bench.model)
     if compiled:
         for block in (*model.backbone.vit.blocks, model.online.seg_head.seg_head, model.momentum.seg_head):
@@ -94,7 +95,7 @@ def own_step(bench: Bench, precision: Precision, *, compiled: bool) -> tuple[Run
     clustering = MoGoClustering(ClusteringConfig(), seed=0, ranks=bench.world)
     clustering.centroids = bench.centroids
     step = TrainingStep(model, optimizer, clustering, LossConfig(), world=bench.world, precision=precision)
-    return lambda: step([bench.views]), parts_of(bench, model, step, precision)
+    return lambda: step([bench.views]), partial(parts_of, bench, model, step, precision)
 
 
 def parts_of(bench: Bench, model: HCL, step: TrainingStep, precision: Precision) -> Parts:
@@ -215,9 +216,9 @@ def names(options: argparse.Namespace) -> list[str]:
 
 def variants(
     bench: Bench, options: argparse.Namespace, wanted: Sequence[str]
-) -> dict[str, tuple[Run, Parts | None]]:
+) -> dict[str, tuple[Run, Callable[[], Parts] | None]]:
     """The step of each variant and, of this project's, its parts."""
-    built: dict[str, tuple[Run, Parts | None]] = {}
+    built: dict[str, tuple[Run, Callable[[], Parts] | None]] = {}
     for name in wanted:
         if name == "published":
             built[name] = published_step(bench), None
@@ -236,7 +237,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         {
             f"{name} {part}": run
             for name, (_, parts) in built.items()
-            for part, run in (parts._asdict().items() if parts else ())
+            for part, run in (parts()._asdict().items() if parts else ())
         },
         options.rounds,
         device,
