@@ -1,7 +1,9 @@
-"""What a measurement ran on."""
+"""What a measurement ran on, and how its report is given."""
 
+import json
 import os
 import platform
+import sys
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -30,3 +32,11 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
+
+
+def give(report: dict[str, Any]) -> dict[str, Any]:
+    """Print a report as one JSON object, with the load at its end, and return it."""
+    report["load_1min_after"] = os.getloadavg()[0]
+    json.dump(report, sys.stdout, indent=2)
+    print()
+    return report

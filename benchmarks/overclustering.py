@@ -6,9 +6,6 @@ would have taken then stands under "published_extrapolated" and nowhere else.
 """
 
 import argparse
-import json
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks import published
-from benchmarks.machine import machine
+from benchmarks.machine import give, machine
 from hcl.evaluation.metrics import ClusteringScores
 from hcl.evaluation.pca import fit_pca
 from hcl.evaluation.resolution import nearest
@@ -287,11 +284,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "ours_with_the_published_share_of_kmeans": same_kmeans(points, options),
         "scoring_speedup": scoring,
         "published_extrapolated": extrapolated(ours, share, options),
-        "load_1min_after": os.getloadavg()[0],
     }
-    json.dump(report, sys.stdout, indent=2)
-    print()
-    return report
+    return give(report)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ to warm up; the epochs after it count, and the sources take turns.
 """
 
 import argparse
-import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks import train_step
-from benchmarks.machine import machine
+from benchmarks.machine import give, machine
 from benchmarks.published_views import PublishedViews
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.samples import Dataset
@@ -139,11 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "step_images_per_second": eaten,
         "times_the_step": {name: rate / eaten for name, rate in measured.items()},
         "times_published": {name: rate / measured["published"] for name, rate in measured.items()},
-        "load_1min_after": machine()["load_1min"],
     }
-    json.dump(report, sys.stdout, indent=2)
-    print()
-    return report
+    return give(report)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ measured, but for the rate of the links between ranks and a device's memory, whi
 import argparse
 import json
 import math
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks import pipeline, train_step
-from benchmarks.machine import machine
+from benchmarks.machine import give, machine
 from benchmarks.scale_model import MODES, Costs, Prediction, Shape, bank_rows, first_stop, predict
 from hcl.clustering.mogo import ClusteringConfig
 from hcl.clustering.targets import level_targets
@@ -214,21 +213,18 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     bench = train_step.build(options)
     shape = shape_of(bench, options)
     costs = measured_costs(bench, shape, options)
-    report = {
+    report: dict[str, Any] = {
         "machine": before,
         "settings": vars(options),
         "shape": asdict(shape),
         "costs": asdict(costs),
         "checks": [check(shape, costs, images, options) for images in options.check],
         "table": table(shape, costs),
-        "load_1min_after": machine()["load_1min"],
     }
     if options.markdown:
         print(markdown(report["table"]))
-    else:
-        json.dump(report, sys.stdout, indent=2)
-        print()
-    return report
+        return report
+    return give(report)
 
 
 if __name__ == "__main__":

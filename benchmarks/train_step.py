@@ -5,8 +5,6 @@ compared. The backbone has random weights and the views are noise: neither chang
 """
 
 import argparse
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import published
-from benchmarks.machine import machine
+from benchmarks.machine import give, machine
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
 from hcl.clustering.targets import level_targets
 from hcl.distributed import World
@@ -289,11 +287,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "machine": machine("torch", "numpy", device=options.device),
         "settings": vars(options),
         **measure(build(options), options),
-        "load_1min_after": machine()["load_1min"],
     }
-    json.dump(report, sys.stdout, indent=2)
-    print()
-    return report
+    return give(report)
 
 
 if __name__ == "__main__":
