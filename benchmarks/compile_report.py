@@ -2,23 +2,27 @@
 
 Prints registers, spills and shared memory of every kernel at every configuration that its launcher can choose
 for the documented sizes, against what a block of each GPU has. The exit status is 1 where shared memory
-overflows, where a kernel spills on an NVIDIA GPU, or where it stores nothing. The whole report takes minutes;
-the tests run `--largest`, one case of every kernel on all targets.
+overflows, where a kernel spills on an NVIDIA GPU, or where it stores nothing. The whole report takes many
+minutes of every processor; the tests run `--largest`, one case of every kernel on all targets.
 """
 
 import argparse
 import importlib
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 from rich.console import Console
 from rich.table import Table
+from tqdm import tqdm
 
 from kernels.configurations import CompileCase
 
@@ -55,6 +59,9 @@ class Usage:
     spills: int
     shared: int
     stores: bool = True
+
+
+Row = tuple[str, str, Usage, bool]
 
 
 def compile_cases(pattern: str = "") -> list[CompileCase]:
@@ -112,14 +119,26 @@ def fits(usage: Usage, target: Target) -> bool:
     return usage.stores and usage.shared <= target.shared_limit and not spills
 
 
-def report(cases: Sequence[CompileCase], targets: Sequence[str]) -> Iterator[tuple[str, str, Usage, bool]]:
+@cache
+def _case_named(name: str) -> CompileCase:
+    return next(case for case in compile_cases() if case.name == name)
+
+
+def _row(name: str, target: str) -> Row:
+    usage = compile_usage(_case_named(name), TARGETS[target])
+    return name, target, usage, fits(usage, TARGETS[target])
+
+
+def report(cases: Sequence[CompileCase], targets: Sequence[str], jobs: int) -> list[Row]:
     """Name, target, resources and whether they suffice, of every case on every target."""
-    for case, name in product(cases, targets):
-        usage = compile_usage(case, TARGETS[name])
-        yield case.name, name, usage, fits(usage, TARGETS[name])
+    pairs = list(product([case.name for case in cases], targets))
+    # By name, since kernels cannot be pickled.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        rows = pool.map(_row, *zip(*pairs, strict=True))
+        return list(tqdm(rows, total=len(pairs), unit="kernel", disable=None))
 
 
-def as_table(rows: Sequence[tuple[str, str, Usage, bool]]) -> Table:
+def as_table(rows: Sequence[Row]) -> Table:
     """The report, a line for each case and target."""
     table = Table("kernel", "target", box=None, pad_edge=False)
     for heading in ("registers", "spills", "shared (B)", "limit (B)", ""):
@@ -137,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--target", choices=TARGETS, action="append", help="only this target; may be repeated"
     )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; one for every processor")
     parser.add_argument("--largest", action="store_true", help="only the largest case of each kernel")
     options = parser.parse_args(arguments)
     if os.environ.get("TRITON_INTERPRET") == "1":
@@ -145,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not cases:
         parser.error(f"no kernel's name matches {options.kernel!r}")
     cases = largest(cases) if options.largest else cases
-    rows = list(report(cases, options.target or list(TARGETS)))
+    rows = report(cases, options.target or list(TARGETS), options.jobs)
     Console(width=None if sys.stdout.isatty() else 120).print(as_table(rows))
     misfits = sum(not fit for *_, fit in rows)
     print(f"{len(cases)} kernels, {len(rows)} compiled, {misfits} do not fit")

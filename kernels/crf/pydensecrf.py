@@ -42,12 +42,12 @@ def dense_crf(
     # Blue first, as the published program has it: the lattice does not treat its axes alike.
     pictures = images.cpu().permute(0, 2, 3, 1).flip(3).contiguous().numpy()
     workers = workers or os.cpu_count() or 1
-    marginals = np.empty(beliefs.shape, dtype=np.float32)
     if workers == 1 or len(beliefs) < 2:
+        marginals = np.empty(beliefs.shape, dtype=np.float32)
         for marginal, belief, picture in zip(marginals, beliefs, pictures, strict=True):
             marginal[:] = _marginals(belief, picture, iterations, pairwise)
     else:
-        _in_workers(workers, beliefs, pictures, iterations, pairwise, marginals)
+        marginals = _in_workers(workers, beliefs, pictures, iterations, pairwise)
     return torch.from_numpy(marginals).to(probabilities.device)
 
 
@@ -75,12 +75,11 @@ def _in_workers(
     pictures: np.ndarray,
     iterations: int,
     pairwise: Pairwise,
-    marginals: np.ndarray,
-) -> None:
-    """Compute in worker processes; beliefs and marginals change places in a file that all of them map.
+) -> np.ndarray:
+    """Marginals by worker processes, which put them where the beliefs were in a file that all of them map.
 
     Sent through pipes they would cost a fifth of the work. A file in shared memory would not do: containers
-    often have little of it.
+    often have little of it. The file has no name any more when the marginals are returned; they keep it.
     """
     with tempfile.NamedTemporaryFile(prefix="dense-crf-") as file:
         os.posix_fallocate(file.fileno(), 0, beliefs.nbytes)
@@ -91,15 +90,15 @@ def _in_workers(
                 exchange[index] = belief
                 place = (file.name, beliefs.shape, index)
                 tasks.append(_pool(workers).submit(_replace, *place, picture, iterations, pairwise))
-            for index, task in enumerate(tasks):
+            for task in tasks:
                 task.result()
-                marginals[index] = exchange[index]
         except BrokenProcessPool as error:
             _pool.cache_clear()
             raise RuntimeError(
                 f"one of {workers} pydensecrf workers died: for want of memory (try fewer), or since the "
                 "script has no `if __name__ == '__main__':`"
             ) from error
+    return exchange
 
 
 def _replace(
