@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kernels.aggregate import triton_kernels
 from kernels.aggregate.reference import Grid
-from kernels.aggregate.tiles import aggregate_tile, backward_tile, compile_cases, tile
+from kernels.aggregate.tiles import aggregate_tile, backward_tile, compile_cases, fuse_tile
 
 __all__ = ["aggregate_tokens", "compile_cases", "fuse_tokens"]
 
@@ -139,7 +139,7 @@ def fuse_op(
     out = _empty_fused(levels, grids, cls, norm_weight, norm_bias, eps, dtype)
     patches, cls = _patches(levels), _with_unit_stride(cls)
     total, width = math.prod(out.shape[:2]), out.shape[2]
-    rows, block, warps = tile(width)
+    rows, block, warps = fuse_tile(width, len(levels))
     if not out.numel():
         return out
     with torch.cuda.device_of(out):
