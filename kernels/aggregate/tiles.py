@@ -10,6 +10,8 @@ from kernels.aggregate import triton_kernels
 from kernels.configurations import CompileCase
 
 STRIDE_PAIR = ("i32:16", "i32:16")
+WIDTHS = (96, 384, 768)
+"""Channels of the documented backbones."""
 
 
 class Tile(NamedTuple):
@@ -44,11 +46,11 @@ def backward_tile(width: int) -> Tile:
 def compile_cases() -> list[CompileCase]:
     """Every kernel at every width and dtype of the documented models, of three to five levels."""
     dtypes = ("fp32", "fp16", "bf16")
-    cases = [_aggregate_case(*case) for case in product((384, 768), (3, 4, 5), dtypes)]
+    cases = [_aggregate_case(*case) for case in product(WIDTHS, (3, 4, 5), dtypes)]
     cases += [_fuse_case(*case) for case in product((3, 4, 5), dtypes)]
-    cases += [_norm_backward_case(width, 1, False, dtype) for width, dtype in product((384, 768), dtypes)]
+    cases += [_norm_backward_case(width, 1, False, dtype) for width, dtype in product(WIDTHS, dtypes)]
     cases += [_norm_backward_case(768, levels, True, dtype) for levels, dtype in product((3, 4, 5), dtypes)]
-    return cases + [_upsample_backward_case(*case) for case in product((384, 768), dtypes)]
+    return cases + [_upsample_backward_case(*case) for case in product(WIDTHS, dtypes)]
 
 
 def _case(
