@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from docstring_parser import parse
 from markdown.extensions.toc import slugify
 
-from evaluate import COMMANDS, PROTOCOLS, Protocol
+from hcl.commands.evaluate import COMMANDS, PROTOCOLS, Protocol
 from hcl.engine.config import TrainConfig
 from hcl.evaluation.protocol import ProtocolConfig
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-import evaluate
-import train
+from hcl.commands import evaluate, train
 from hcl.export.__main__ import main as export
 
 DATA = ["--data.kind", "scenes", "--data.root", "scenes", "--data.split", "val"]

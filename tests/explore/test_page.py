@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import evaluate
+from hcl.commands import evaluate
 from hcl.explore import command
 from hcl.explore.explorer import UPLOADS_KEPT
 from tests.explore.conftest import MOST_BYTES, encoded

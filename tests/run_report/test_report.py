@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import evaluate
+from hcl.commands import evaluate
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 
 HOSTILE = "<b>bold&"
