@@ -84,6 +84,6 @@ def _shown(action: argparse.Action) -> str:
     return " ".join([*action.option_strings[:1], name])
 
 
-def _help_of(parser: ArgumentParser) -> str:
+def _help_of(parser: argparse.ArgumentParser) -> str:
     python = "python " if parser.prog.split()[0].endswith(".py") else ""
     return f"{python}{parser.prog} --help tells more"
