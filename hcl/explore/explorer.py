@@ -15,7 +15,7 @@ from hcl.evaluation.crf import CRFConfig, refine
 from hcl.explore.hierarchy import Cut, Hierarchy
 from hcl.explore.library import Library, Nearest, Seen
 from hcl.explore.uploads import RefusedError
-from hcl.figures.colours import cluster_colours
+from hcl.figures.colours import as_bytes, as_hex, cluster_colours
 from hcl.figures.pictures import (
     Cell,
     colour_layer,
@@ -108,12 +108,11 @@ class Explorer:
         component = int(cut.of_leaf[self.hierarchy.leaf_of(token[None])])
         similarities = (seen.tokens @ token).view(seen.grid).numpy()
         mask = self._ids(seen, cut, crf) == component
-        red, green, blue = (round(255 * float(part)) for part in cluster_colours(np.array(component)))
         return {
             "cell": cell._asdict(),
             "grid": seen.grid,
             "component": component,
-            "colour": f"#{red:02x}{green:02x}{blue:02x}",
+            "colour": as_hex(as_bytes(cluster_colours(np.array(component)))),
             "share": float(mask.mean()),
             "foreground": bool(seen.foreground[cell]),
             "least": float(similarities.min()),

@@ -14,6 +14,9 @@ from hcl.evaluation.tokens import TokenExtractor
 from pipelines.labelled_images import EvaluationImages
 from pipelines.normalise import colours
 
+SIDE = 224
+"""Longer side in pixels of an image on the page."""
+
 
 class LookedAt(NamedTuple):
     """Images of one data set and what the model says of them, on the CPU.

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,12 +12,10 @@ from hcl.evaluation.image_scores import image_class_iou, image_confusions
 from hcl.evaluation.linear_classifier import logits_of
 from hcl.evaluation.metrics import ClusteringScores
 from hcl.evaluation.resolution import nearest
-from hcl.figures.colours import class_colours
+from hcl.figures.colours import as_bytes, as_hex, class_colours
 from hcl.figures.pictures import coloured, data_uri
 from hcl.run_report.components import Components
-from hcl.run_report.looked_at import LookedAt
-
-SIDE = 224
+from hcl.run_report.looked_at import SIDE, LookedAt
 
 
 class Prediction(NamedTuple):
@@ -110,7 +109,6 @@ def _worst_image(
 def _class_scores(class_iou: Tensor, dataset: Dataset) -> list[ClassScore]:
     scores = []
     for number in (~class_iou.isnan()).nonzero().flatten().tolist():
-        red, green, blue = (round(255 * part) for part in class_colours(torch.tensor(number).numpy()))
-        name = dataset.class_names[number]
-        scores.append(ClassScore(name, float(class_iou[number]), f"#{red:02x}{green:02x}{blue:02x}"))
+        colour = as_hex(as_bytes(class_colours(np.array(number))))
+        scores.append(ClassScore(dataset.class_names[number], float(class_iou[number]), colour))
     return scores
