@@ -109,9 +109,8 @@ def _locked(folder: Path) -> Iterator[None]:
     """One process at a time; the system releases the lock of one that dies."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(
-            OSError
-        ):  # a file system without locks: the file is fetched twice, and whole all the same
+        # On a file system without locks the file is fetched twice, and whole all the same.
+        with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
