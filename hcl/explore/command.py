@@ -4,6 +4,7 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
+from hcl.bounds import require_above_zero, require_at_least
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.distributed import World
 from hcl.explore.explorer import Explorer
@@ -45,10 +46,9 @@ class ExploreConfig(InferenceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_at_least(1, "images", "neighbours")
-        for name in ("most_megabytes", "most_megapixels"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        require_at_least(1, self, "images", "neighbours")
+        require_at_least(0, self, "seed")
+        require_above_zero(self, "most_megabytes", "most_megapixels")
         if not 2 <= self.clusters <= self.most_clusters <= self.leaves:
             raise ValueError(
                 f"clusters, most_clusters and leaves are {self.clusters}, {self.most_clusters} and "

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from hcl.bounds import require_at_least
 from hcl.data.checks import check_images, listed
 from hcl.data.dataset import DataConfig, Dataset, open_dataset
 from hcl.data.photographs import upright
@@ -62,9 +63,8 @@ class ComponentsConfig(InferenceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_at_least(1, "queries", "matches")
-        if self.images is not None:
-            self.require_at_least(2, "images")
+        require_at_least(1, self, "queries", "matches")
+        require_at_least(2, self, "images")
 
 
 def run(config: ComponentsConfig, world: World) -> None:

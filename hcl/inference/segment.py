@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from hcl.bounds import require_at_least
 from hcl.data.checks import check_images, listed
 from hcl.data.folder import open_folder
 from hcl.data.samples import Dataset, Sample
@@ -72,8 +73,8 @@ class SegmentConfig(InferenceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_at_least(2, "clusters")
-        self.require_at_least(16, "crf_size")
+        require_at_least(2, self, "clusters")
+        require_at_least(16, self, "crf_size")
         if self.class_names is not None and self.classifier is None:
             raise ValueError(
                 f"class_names={self.class_names!r} is for the classes of a --classifier: give one"
