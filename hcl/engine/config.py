@@ -9,6 +9,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from hcl.bounds import require_at_least
 from hcl.clustering.mogo import ClusteringConfig
 from hcl.data.dataset import DataConfig
+from hcl.distributed import DeviceName
 from hcl.engine.boards import Logger
 from hcl.engine.step import LossConfig
 from hcl.models.backbones import BackboneConfig
@@ -74,7 +75,7 @@ class TrainConfig:
     accumulation: int = 1
     seed: int = 7
     deterministic: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     precision: Precision = "fp32"
     compile: bool = False
     log_every: int = 10

@@ -5,10 +5,11 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from hcl.bounds import require_at_least
 from hcl.data.dataset import DataConfig, Dataset, open_dataset
-from hcl.distributed import World
-from hcl.evaluation.tokens import Branch, TokenExtractor, TokenKind, open_head
+from hcl.distributed import DeviceName, World
+from hcl.evaluation.tokens import TokenExtractor, TokenKind, open_head
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.seg_head import SegHeadConfig
+from hcl.models.weights import Branch
 from hcl.precision import Precision
 from pipelines.usable import usable
 
@@ -73,7 +74,7 @@ class ProtocolConfig:
     mode: ImageMode | None = None
     batch_size: int = 16
     threads: int = 2
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     precision: Precision = "fp32"
     seed: int = 0
     token_cache: str | None = None

@@ -31,7 +31,7 @@ UPLOADS_KEPT = 8
 CROP_SIDE = 132
 
 
-class Place(NamedTuple):
+class Point(NamedTuple):
     """A point of a photograph: shares of its width and height, in [0, 1]."""
 
     x: float
@@ -100,10 +100,10 @@ class Explorer:
             "layer": overlay_uri(colour_layer(cluster_colours(ids))),
         }
 
-    def select(self, key: str, place: Place, clusters: int, *, crf: bool) -> dict[str, Any]:
-        """The part of a photograph at a place, and where else it is, JSON-ready."""
+    def select(self, key: str, point: Point, clusters: int, *, crf: bool) -> dict[str, Any]:
+        """The part of a photograph at a point, and where else it is, JSON-ready."""
         seen, cut = self.photograph(key), self._cut(clusters)
-        cell = place.cell(seen.grid)
+        cell = point.cell(seen.grid)
         token = seen.tokens[cell.row * seen.grid[1] + cell.column]
         component = int(cut.of_leaf[self.hierarchy.leaf_of(token[None])])
         similarities = (seen.tokens @ token).view(seen.grid).numpy()

@@ -5,6 +5,7 @@ from typing import Literal
 
 from hcl.bounds import require_above_zero, require_at_least, require_share
 from hcl.models.backbones import BackboneConfig
+from hcl.models.weights import Branch
 
 Form = Literal["pt2", "onnx", "hub"]
 
@@ -29,7 +30,7 @@ class ExportConfig:
     checkpoint: str
     output: str = "runs/export"
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    branch: Literal["momentum", "online"] = "momentum"
+    branch: Branch = "momentum"
     heads: int = 12
     forms: list[Form] = field(default_factory=lambda: ["pt2", "onnx", "hub"])
     size: list[int] = field(default_factory=lambda: [448, 448])

@@ -1,12 +1,11 @@
 """What the commands on photographs are told of the model, and how they open it."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from hcl.bounds import require_at_least
-from hcl.distributed import World
-from hcl.evaluation.tokens import Branch
+from hcl.distributed import DeviceName, World
 from hcl.inference.segmenter import Segmenter
+from hcl.models.weights import Branch
 from hcl.precision import Precision
 
 
@@ -48,7 +47,7 @@ class InferenceConfig:
     size: int = 448
     batch_size: int = 4
     threads: int = 2
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:

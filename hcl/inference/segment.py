@@ -34,7 +34,7 @@ from hcl.inference.enlarging import labels_at
 from hcl.inference.labelling import Labels, classes, clusters
 from hcl.inference.reading import read_ahead
 from hcl.inference.segment_folder import Outputs, describe, outputs_of, refuse_other_settings
-from hcl.inference.segmenter import Segmenter, together
+from hcl.inference.segmenter import Segmenter, pixels_at, together
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def _refined(scores: Sequence[Tensor], images: Sequence[Image.Image], config: Se
     refined: dict[int, Tensor] = {}
     for size, indices in together(sizes).items():
         enlarged = [F.interpolate(scores[index][None], size, mode="bilinear") for index in indices]
-        pictures = [_pixels(images[index], size) for index in indices]
+        pictures = [pixels_at(images[index], size) for index in indices]
         logits = torch.cat(enlarged)
         marginals = refine(logits, torch.stack(pictures).to(logits.device), config.crf_settings)
         refined.update(zip(indices, marginals, strict=True))
@@ -201,12 +201,6 @@ def _refined(scores: Sequence[Tensor], images: Sequence[Image.Image], config: Se
 def _within(height: int, width: int, side: int) -> tuple[int, int]:
     scale = min(side / max(height, width), 1)
     return max(round(height * scale), 1), max(round(width * scale), 1)
-
-
-def _pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) uint8 of an image brought to a size."""
-    resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
-    return torch.from_numpy(resized).permute(2, 0, 1)
 
 
 def _write(image: Image.Image, found: np.ndarray, labels: Labels, outputs: Outputs) -> None:

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from hcl.bounds import require_at_least
 from hcl.data.dataset import DataConfig, open_dataset
-from hcl.distributed import World
+from hcl.distributed import DeviceName, World
 from hcl.evaluation.protocol import FRAMES, Frame
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.inference.checkpoint import open_trained
@@ -55,7 +54,7 @@ class ReportConfig:
     size: int | None = None
     batch_size: int = 8
     threads: int = 2
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
