@@ -63,7 +63,8 @@ def run(config: ExploreConfig, world: World) -> None:
 
     Raises:
         FileNotFoundError: the checkpoint, its backbone's weights, or data are missing.
-        ValueError: a file cannot be used, or the extra ``explore`` is not installed.
+        ValueError: a file cannot be used.
+        ModuleNotFoundError: the extra ``explore`` is not installed.
     """
     if not world.is_main:
         return
@@ -72,7 +73,10 @@ def run(config: ExploreConfig, world: World) -> None:
 
         from hcl.explore.app import build_app
     except ModuleNotFoundError as error:
-        raise ValueError(f"explore needs the extra 'explore': pip install '.[explore]' ({error})") from error
+        raise ModuleNotFoundError(
+            f"explore needs the package {error.name}, which is not installed: "
+            "pip install 'hcl-segmentation[explore]'"
+        ) from error
     listening = _listen(config.port)
     segmenter = open_segmenter(config, world)
     dataset = usable(open_dataset(config.data).spread_out(config.images), config.data.on_error)
