@@ -129,8 +129,8 @@ def _download(remote: RemoteFile, path: Path) -> None:
         temporary.replace(path)
     except (OSError, ValueError, HTTPException) as error:
         raise DownloadError(
-            f"cannot download {remote.url}: {error}. Get the file some other way and put it at {path}, "
-            "or name one with --backbone.weights FILE"
+            f"cannot download {remote.url} ({error}): get the file some other way and put it at {path}, or "
+            "name one with --backbone.weights FILE"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -56,7 +56,7 @@ def of_classifier(classifier: nn.Conv2d, looked_at: LookedAt, path: Path) -> Pre
 
 
 def of_components(components: Components, looked_at: LookedAt, labels: Tensor) -> Prediction:
-    """What clusters predict, each taken for the class in which it is most precise. Reads labels."""
+    """What clusters predict, each taken for the class in which it is most precise. Reads labels (n, S, S)."""
     size, dataset = looked_at.pictures.shape[1], looked_at.dataset
     maps = nearest(components.ids.unflatten(1, looked_at.grid), size)
     metric = ClusteringScores(
@@ -73,8 +73,8 @@ def of_components(components: Components, looked_at: LookedAt, labels: Tensor) -
 def worst_images(prediction: Prediction, looked_at: LookedAt, labels: Tensor, shown: int) -> list[WorstImage]:
     """The images of lowest IoU, the worst first.
 
-    The IoU of an image is the mean over the classes among its labels or in its prediction; images without a
-    labelled pixel are left out.
+    The IoU of an image is the mean over the classes among its labels, of (n, S, S) uint8, or in its
+    prediction; images without a labelled pixel are left out.
     """
     dataset = looked_at.dataset
     confusions = image_confusions(prediction.classes, labels, len(dataset.class_names), dataset.ignore_index)
