@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hcl.bounds import require_at_least
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.foreground_scores import ForegroundScores, object_labels
 from hcl.evaluation.metrics import over_seeds

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.protocol import ProtocolConfig
 from pipelines.labelled_images import EvaluationImages

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hcl.bounds import require_above_zero, require_at_least, require_share
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.cluster_foreground import (
     PrecisionSums,

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.crf import CRFConfig
 from hcl.evaluation.linear_classifier import refuse_other_channels, refuse_other_classes

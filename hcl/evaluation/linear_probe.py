@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hcl.bounds import require_above_zero, require_at_least
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.linear import LinearScoringConfig, report
 from hcl.evaluation.linear_classifier import logits_of, save_classifier, untrained_classifier

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.crf import CRFConfig, refine
 from hcl.evaluation.framed_images import framed_images

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from hcl.bounds import require_at_least
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.clusters import KMeansConfig, cluster, principal_components, require_enough, rows_of
 from hcl.evaluation.metrics import CLUSTERING_SCORES, ClusteringScores, Scores, summary

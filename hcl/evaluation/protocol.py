@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from hcl.bounds import require_at_least
-from hcl.data.dataset import DataConfig, Dataset, open_dataset
+from hcl.data.dataset import DataConfig, open_dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import DeviceName, World
 from hcl.evaluation.tokens import TokenExtractor, TokenKind, open_head
 from hcl.models.backbones import BackboneConfig, build_backbone

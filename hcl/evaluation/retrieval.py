@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from hcl.bounds import require_above_zero, require_at_least
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.label_retrieval import Memory, classes_of_pixels, retrieve, unit_length
 from hcl.evaluation.metrics import Scores, SegmentationScores, summary

@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from hcl.data.dataset import Dataset
 from hcl.data.photographs import upright
+from hcl.data.samples import Dataset
 from hcl.inference import Parts, Segmenter
 from hcl.models.vit import Grid
 

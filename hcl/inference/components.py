@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from hcl.bounds import require_at_least
 from hcl.data.checks import check_images, listed
-from hcl.data.dataset import DataConfig, Dataset, open_dataset
+from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.photographs import upright
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.progress import progress
 from hcl.figures.components import Row, Tile, draw_components

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hcl.bounds import require_at_least
-from hcl.data.checks import check_images, listed
+from hcl.data.checks import OnError, check_images, listed
 from hcl.data.folder import open_folder
 from hcl.data.samples import Dataset, Sample
 from hcl.distributed import World
@@ -68,7 +67,7 @@ class SegmentConfig(InferenceConfig):
     crf: bool = False
     crf_size: int = 512
     crf_settings: CRFConfig = field(default_factory=CRFConfig)
-    on_error: Literal["raise", "skip"] = "raise"
+    on_error: OnError = "raise"
     resume: bool = False
 
     def __post_init__(self) -> None:

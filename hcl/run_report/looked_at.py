@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import Frame

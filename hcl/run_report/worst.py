@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.evaluation.image_scores import image_class_iou, image_confusions
 from hcl.evaluation.linear_classifier import logits_of
 from hcl.evaluation.metrics import ClusteringScores
