@@ -209,3 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
     return reported(
         PROGRAM, run, after_interrupt="tokens computed so far are kept, unless --keep_tokens false"
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Train HCL, as the command line says; launchers of processes start it by its module, which is everywhere."""
+"""Train HCL, as the command line says."""
 
 import sys
 from contextlib import nullcontext
