@@ -23,6 +23,14 @@ def sentence(message: str, parser: argparse.ArgumentParser) -> str:
     return " ".join(message.split())
 
 
+def addressed(message: str, parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser that a message is about: of missing settings jsonargparse tells the main one."""
+    found = re.search(MISSING, message)
+    for name in found[1].split(", ")[0].split(".") if found else ():
+        parser = _parsers(parser).get(name, parser)
+    return parser
+
+
 def _wrong_value(parser: argparse.ArgumentParser, key: str, value: str) -> str:
     action = next((action for action in parser._actions if action.dest == key), None)
     expected = describe(getattr(action, "_typehint", None))
@@ -44,14 +52,17 @@ def describe(kind: Any) -> str:
 
 
 def _missing(parser: argparse.ArgumentParser, names: str) -> str:
-    options = [f"--{_without_commands(parser, name)}" for name in names.split(", ")]
-    return f"{_listed(options)} {'is' if len(options) == 1 else 'are'} missing"
+    settings = [_as_in_usage(parser, name) for name in names.split(", ")]
+    return f"{_listed(settings)} {'is' if len(settings) == 1 else 'are'} missing"
 
 
-def _without_commands(parser: argparse.ArgumentParser, name: str) -> str:
-    """A setting's name without the subcommands that jsonargparse puts before it."""
+def _as_in_usage(parser: argparse.ArgumentParser, name: str) -> str:
+    """A setting as its command's usage shows it: without the subcommands that jsonargparse puts before it."""
     command, _, rest = name.partition(".")
-    return _without_commands(_parsers(parser)[command], rest) if command in _parsers(parser) else name
+    if command in _parsers(parser):
+        return _as_in_usage(_parsers(parser)[command], rest)
+    positional = any(action.dest == name and not action.option_strings for action in parser._actions)
+    return name.upper() if positional else f"--{name}"
 
 
 def _unknown(parser: argparse.ArgumentParser, given: str) -> str:
@@ -85,9 +96,10 @@ def _unknown_command(parser: argparse.ArgumentParser, given: str, known: str) ->
     return f"there is no protocol {given!r}{_near(given, names) or '; there are ' + ', '.join(names)}"
 
 
+MISSING = r"^the following arguments are required: (.+)"
 PATTERNS: list[tuple[str, Callable[..., str]]] = [
     (r'Parser key "([^"]+)":.*?(?:Got value|Given value): (.*)', _wrong_value),
-    (r"^the following arguments are required: (.+)", _missing),
+    (MISSING, _missing),
     (r"^unrecognized arguments: (.+)", _unknown),
     (r"Option '([^']+)' is not accepted", _unknown_in_file),
     (r"^Unexpected config: (.*)", _no_settings),

@@ -7,10 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 class LostRankError(ConnectionError):
@@ -78,7 +81,7 @@ class World:
             dist.barrier()
 
 
-def choose_device(name: str, local_rank: int = 0) -> torch.device:
+def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
     """The device for ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
@@ -92,7 +95,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 @contextmanager
-def connect(device: str = "auto") -> Iterator[World]:
+def connect(device: DeviceName = "auto") -> Iterator[World]:
     """Join the processes that ``torchrun`` started (NCCL on GPUs, Gloo on CPUs), or be alone without it.
 
     Where torchrun itself is killed, its processes get SIGTERM and end too (on Linux).

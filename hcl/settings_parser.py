@@ -7,7 +7,7 @@ from typing import Any, Literal, NoReturn, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
-from hcl.complaints import WORDS, describe, sentence
+from hcl.complaints import WORDS, addressed, describe, sentence
 
 set_parsing_settings(add_print_completion_argument=True)
 
@@ -73,7 +73,9 @@ class SettingsParser(ArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
-        print(f"{parser.prog}: {sentence(message, parser)} ({_help_of(parser)})", file=sys.stderr)
+        complaint = sentence(message, parser)
+        parser = addressed(message, parser)
+        print(f"{parser.prog}: {complaint} ({_help_of(parser)})", file=sys.stderr)
         sys.exit(2)
 
 
@@ -82,6 +84,6 @@ def _shown(action: argparse.Action) -> str:
     return " ".join([*action.option_strings[:1], name])
 
 
-def _help_of(parser: ArgumentParser) -> str:
+def _help_of(parser: argparse.ArgumentParser) -> str:
     python = "python " if parser.prog.split()[0].endswith(".py") else ""
     return f"{python}{parser.prog} --help tells more"

@@ -2,9 +2,8 @@
 
 import logging
 from dataclasses import replace
-from typing import Literal
 
-from hcl.data.checks import check_images, faulty_samples, listed
+from hcl.data.checks import OnError, check_images, faulty_samples, listed
 from hcl.data.images import shown
 from hcl.data.samples import Dataset
 from pipelines.decoding import undecodable
@@ -12,7 +11,7 @@ from pipelines.decoding import undecodable
 log = logging.getLogger(__name__)
 
 
-def usable(dataset: Dataset, on_error: Literal["raise", "skip"], labels: bool = False) -> Dataset:
+def usable(dataset: Dataset, on_error: OnError, labels: bool = False) -> Dataset:
     """The data set without the samples that cannot be used.
 
     With "raise" there must be none: `check_images` looks at every file's ends. With "skip" every image is

@@ -1,4 +1,4 @@
-"""The configuration reference: every setting of both programs, from their dataclasses and docstrings."""
+"""The configuration reference: every setting of the commands, from their dataclasses and docstrings."""
 
 import inspect
 import types
@@ -8,19 +8,21 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from docstring_parser import parse
 from markdown.extensions.toc import slugify
 
-from evaluate import COMMANDS, PROTOCOLS, Protocol
+from hcl.commands.evaluate import COMMANDS, PROTOCOLS, Protocol
 from hcl.engine.config import TrainConfig
 from hcl.evaluation.protocol import ProtocolConfig
+from hcl.export.config import ExportConfig
 
 INTRODUCTION = """\
 # Configuration
 
-Every setting of `train.py` and of `evaluate.py`, made from the program's configuration
-classes while this page is built. A setting is given on the command line (`--clustering.k auto`) or in a YAML
-file (`--config FILE`, of which `configs/` holds examples); where both speak, the command line counts.
-`--print_config` prints all of them, and what a run was told is in its checkpoint and in `metrics.json`. Lists
-are written `'[5, 20]'`; `null` is no value; for a switch the name alone means `true`. A setting without a
-default must be given.
+Every setting of `train.py`, `evaluate.py` and `hcl-export`, made from the program's configuration
+classes while this page is built. A setting is given on the command line (`--clustering.k auto`) or, but for
+`hcl-export`, in a YAML file (`--config FILE`, of which `configs/` holds examples); where both speak, the
+command line counts. `--print_config` prints all of them, and what a run was told is in its checkpoint and in
+`metrics.json`. Lists are written `'[5, 20]'`; `null` is no value; for a switch the name alone means `true`. A
+setting without a default must be given; one in capitals is given by its place alone. Beside its settings,
+`train.py` takes `--resume`, which continues the run in `--output`.
 """
 
 
@@ -32,7 +34,9 @@ def configuration_page() -> str:
     for name, protocol in PROTOCOLS.items():
         page.add(f"evaluate.py {name}", protocol.config_class, protocol.summary, own_settings(protocol))
     for name, command in COMMANDS.items():
-        page.add(f"evaluate.py {name}", command.config_class, command.summary)
+        positional = command.positional[0] if command.positional else None
+        page.add(f"evaluate.py {name}", command.config_class, command.summary, positional=positional)
+    page.add("hcl-export", ExportConfig, "write a trained model for other programs")
     return "\n".join(page.parts)
 
 
@@ -54,7 +58,12 @@ class _Page:
         self._shown: dict[tuple[str, type], str] = {}
 
     def add(
-        self, title: str, config_class: type, summary: str = "", chosen: list[Field] | None = None
+        self,
+        title: str,
+        config_class: type,
+        summary: str = "",
+        chosen: list[Field] | None = None,
+        positional: str | None = None,
     ) -> None:
         """Add a command: its table, then one for every field that is a dataclass and new here."""
         self.parts.append(f"## {title}\n")
@@ -67,23 +76,30 @@ class _Page:
         for name, inner in new.items():
             self._shown[name, inner] = slugify(f"{title}: {name}", "-")
         links = {name: self._shown[name, inner] for name, inner in nested.items()}
+        written = {positional: positional.upper()} if positional else {}
         self.parts.append(
-            table(config_class, chosen, links) if chosen else "It has the settings of all protocols.\n"
+            table(config_class, chosen, links, written)
+            if chosen
+            else "It has the settings of all protocols.\n"
         )
         for name, inner in new.items():
-            self.parts += [f"### {title}: {name}\n", table(inner, list(fields(inner)), {}, f"{name}.")]
+            options = {field.name: f"--{name}.{field.name}" for field in fields(inner)}
+            self.parts += [f"### {title}: {name}\n", table(inner, list(fields(inner)), {}, options)]
 
 
-def table(config_class: type, chosen: list[Field], links: dict[str, str], prefix: str = "") -> str:
-    """A row for every field: name, type, default, meaning; a link for one that is a dataclass itself."""
+def table(config_class: type, chosen: list[Field], links: dict[str, str], written: dict[str, str]) -> str:
+    """A row for every field: name, type, default, meaning; a link for one that is a dataclass itself.
+
+    A field is written as the option of its name, but for those that are written otherwise.
+    """
     hints, meanings = get_type_hints(config_class), meanings_of(config_class)
     rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     for field in chosen:
         if field.name in links:
-            name, kind = f"--{prefix}{field.name}.*", f"[settings](#{links[field.name]})"
+            name, kind = f"--{field.name}.*", f"[settings](#{links[field.name]})"
             default = ""
         else:
-            name, kind = f"--{prefix}{field.name}", type_name(hints[field.name])
+            name, kind = written.get(field.name, f"--{field.name}"), type_name(hints[field.name])
             default = shown(default_of(field))
         cells = (f"`{name}`", kind, default, meanings.get(field.name, ""))
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -127,4 +143,6 @@ def shown(default: Any) -> str:
         return ""
     if default is None or isinstance(default, bool):
         return f"`{str(default).lower() if default is not None else 'null'}`"
-    return f"`{list(default)}`" if isinstance(default, tuple) else f"`{default}`" if default != "" else '`""`'
+    if isinstance(default, list | tuple):
+        return f"`[{', '.join(map(str, default))}]`"
+    return f"`{default}`" if default != "" else '`""`'

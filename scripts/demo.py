@@ -10,9 +10,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import evaluate
-import train
 from hcl.clustering.targets import momentum_targets
+from hcl.commands import evaluate, train
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.engine.checkpoint import load_checkpoint
 from hcl.figures.overview import draw_losses, draw_overview

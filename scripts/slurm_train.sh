@@ -26,7 +26,7 @@ torchrun=(
     --rdzv_id="$SLURM_JOB_ID"
     --rdzv_backend=c10d
     --rdzv_endpoint="$head_node:$port"
-    --module train --resume
+    --module hcl.commands.train --resume
 )
 
 requeue=

@@ -2,8 +2,7 @@
 
 import pytest
 
-import evaluate
-import train
+from hcl.commands import evaluate, train
 from hcl.export.__main__ import main as export
 
 DATA = ["--data.kind", "scenes", "--data.root", "scenes", "--data.split", "val"]
@@ -72,6 +71,12 @@ def test_a_configuration_that_is_none_is_told(content, message, capsys, tmp_path
         ),
         (["overcluster"], "--data.kind and --data.root are missing"),
         (["baseline", "cluster"], "--data.kind and --data.root are missing"),
+        (
+            ["cluster", "--data.kind", "voc"],
+            "evaluate.py cluster: --data.root is missing (python ",
+        ),
+        (["segment"], "evaluate.py segment: PHOTOGRAPHS and --checkpoint are missing (python evaluate.py s"),
+        (["report"], "evaluate.py report: RUN is missing (python evaluate.py report --help tells more)"),
         (["linear", *DATA], "--classifier is missing"),
         (
             ["cluster", *DATA, "--checkpont", "x"],
@@ -91,6 +96,7 @@ def test_evaluation_says_what_to_do(arguments, message, capsys):
     ("arguments", "message"),
     [
         ([], "--checkpoint is missing"),
+        (["--checkpoint", "c.pt", "--config", "voc_vits16"], "there is no setting --config ("),
         (
             ["--checkpoint", "c.pt", "--forms", "onnx"],
             "--forms is onnx; it must be a list of pt2, onnx, hub in brackets, such as [pt2,onnx]",

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import evaluate
-import train
+from hcl.commands import evaluate, train
 from hcl.export.__main__ import main as export
 
 COMMANDS = {"train.py": train.main, "evaluate.py": evaluate.main, "hcl-export": export}

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import evaluate
-import train
+from hcl.commands import evaluate, train
 from hcl.evaluation.tokens import TokenExtractor
 from tests.engine.conftest import scenes_root, tiny_settings
 from tests.engine.support import arguments

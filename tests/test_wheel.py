@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("hcl", "kernels", "pipelines", "benchmarks", "configs")
-FILES = ("train.py", "evaluate.py", "pyproject.toml", "README.md")
+SOURCES = ("hcl", "kernels", "pipelines", "configs")
+FILES = ("pyproject.toml", "README.md")
 
 
 def run(*command: str, folder: Path, **environment: str) -> str:
@@ -58,8 +58,11 @@ def test_commands_have_the_name_by_which_they_are_called(installed, tmp_path):
     assert "usage: hcl-evaluate" in run(
         str(command), "--help", folder=tmp_path, PYTHONPATH=str(installed), COLUMNS="80"
     )
-    module = run(sys.executable, "-m", "train", "--help", folder=tmp_path, PYTHONPATH=str(installed))
-    assert "usage: train.py" in module
+
+
+def test_packages_are_the_projects_alone(installed):
+    top = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
+    assert top == {"bin", "hcl", "kernels", "pipelines"}
 
 
 def test_every_preset_of_the_repository_is_in_the_wheel(installed):

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from hcl.bounds import require_at_least, require_share
 from hcl.clustering.bank import BankRows, replace_rows
 from hcl.randomness import generator
 from kernels.kmeans import KMeans, kmeans, momentum_centroid_update
@@ -48,12 +49,9 @@ class ClusteringConfig:
     reseed_after: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("foreground_clusters", "background_clusters", "iterations", "reseed_after"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"clustering.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("sample_share", "replace_share", "keep_mass"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"clustering.{name} is {getattr(self, name)}; it must lie in (0, 1]")
+        counts = ("foreground_clusters", "background_clusters", "iterations", "reseed_after")
+        require_at_least(1, self, *counts, prefix="clustering.")
+        require_share(self, "sample_share", "replace_share", "keep_mass", prefix="clustering.")
         if not 0 <= self.centroid_momentum <= 1:
             raise ValueError(
                 f"clustering.centroid_momentum is {self.centroid_momentum}; it must lie in [0, 1]"

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 from hcl.data.images import BadImageError, file_problem, opened, shown
 from hcl.data.samples import Dataset, Sample, read_label
@@ -12,6 +13,8 @@ TAIL = 256  # bytes at the end of a file among which a whole image has its end m
 END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 SHOWN = 10
 
+OnError = Literal["raise", "skip"]
+"""What to do about files that cannot be used: stop before anything runs, or leave them out."""
 Problem = Callable[[Path], str | None]
 
 

@@ -1,18 +1,17 @@
-"""Opening a data set from its configuration: the one door to everything in `hcl.data`."""
+"""Opening a data set from its configuration, of whatever kind it is."""
 
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hcl.data.checks import OnError
 from hcl.data.coco import Group, open_coco
 from hcl.data.folder import open_folder
-from hcl.data.samples import Dataset, Sample, read_label
+from hcl.data.samples import Dataset
 from hcl.data.scenes import CLASS_NAMES as SCENE_CLASSES
 from hcl.data.scenes import write_scenes
 from hcl.data.voc import open_voc
-
-__all__ = ["DataConfig", "Dataset", "Sample", "open_dataset", "read_label"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class DataConfig:
     root: str
     split: str = ""
     classes: Group = "all"
-    on_error: Literal["raise", "skip"] = "raise"
+    on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
         if self.kind == "folder" and self.split:

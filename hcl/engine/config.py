@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from hcl.bounds import require_at_least
 from hcl.clustering.mogo import ClusteringConfig
 from hcl.data.dataset import DataConfig
+from hcl.distributed import DeviceName
 from hcl.engine.boards import Logger
 from hcl.engine.step import LossConfig
 from hcl.models.backbones import BackboneConfig
@@ -73,7 +75,7 @@ class TrainConfig:
     accumulation: int = 1
     seed: int = 7
     deterministic: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     precision: Precision = "fp32"
     compile: bool = False
     log_every: int = 10
@@ -90,12 +92,8 @@ class TrainConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "accumulation", "log_every", "checkpoints_kept", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("seed", "checkpoint_every"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        require_at_least(1, self, "epochs", "accumulation", "log_every", "checkpoints_kept", "threads")
+        require_at_least(0, self, "seed", "checkpoint_every")
 
 
 MAY_CHANGE_ON_RESUME = frozenset(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from hcl.bounds import require_above_zero
 from hcl.clustering.mogo import MoGoClustering
 from hcl.clustering.targets import Targets, level_targets
 from hcl.distributed import World
@@ -33,8 +34,7 @@ class LossConfig:
     momentum: float = 0.996
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"loss.temperature is {self.temperature}; it must be above 0")
+        require_above_zero(self, "temperature", prefix="loss.")
         if not 0 <= self.momentum <= 1:
             raise ValueError(f"loss.momentum is {self.momentum}; it must lie in [0, 1]")
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from hcl.evaluation.counting import IMAGES_AT_A_TIME, check_ids, counts_per_image
+from hcl.evaluation.counting import IMAGES_AT_A_TIME, check_ids, check_shapes, counts_per_image
 
 STEP = 0.05
 """The published threshold is rounded to a multiple of it."""
@@ -172,9 +172,7 @@ def _joint_counts(
     cluster_maps: Tensor, kinds_of_cells: Tensor, clusters: int, kinds: int
 ) -> Iterator[Tensor]:
     """Cells of each image by cluster and kind, (images, clusters, kinds) int64, some images at a time."""
-    if cluster_maps.shape != kinds_of_cells.shape:
-        shapes = tuple(cluster_maps.shape), tuple(kinds_of_cells.shape)
-        raise ValueError(f"cluster maps and masks differ in shape: {shapes[0]} and {shapes[1]}")
+    check_shapes(cluster_maps, kinds_of_cells, "cluster maps and masks")
     check_ids(cluster_maps, clusters)
     parts = zip(cluster_maps.split(IMAGES_AT_A_TIME), kinds_of_cells.split(IMAGES_AT_A_TIME), strict=True)
     for maps, kind in parts:

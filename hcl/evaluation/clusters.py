@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hcl.bounds import require_at_least
 from hcl.distributed import World
 from hcl.evaluation.pca import PCA, fit_pca
 from hcl.evaluation.progress import progress
@@ -30,9 +31,7 @@ class KMeansConfig:
     init: Literal["random", "k-means++"] = "random"
 
     def __post_init__(self) -> None:
-        for name in ("dimensions", "iterations", "restarts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        require_at_least(1, self, "dimensions", "iterations", "restarts")
 
 
 def principal_components(sets: Sequence[Tensor], dimensions: int, world: World) -> Tensor:

@@ -19,6 +19,16 @@ def check_ids(ids: Tensor, size: int) -> None:
             raise ValueError(f"ids from {lowest} to {highest}, but there are only 0 to {size - 1}")
 
 
+def check_shapes(first: Tensor, second: Tensor, names: str) -> None:
+    """Refuse two maps of different shapes; ``names`` says what the two are.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"{names} differ in shape: {tuple(first.shape)} and {tuple(second.shape)}")
+
+
 def counts_per_image(ids: Tensor, size: int) -> Tensor:
     """How often each id occurs in each image.
 

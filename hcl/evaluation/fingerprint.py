@@ -6,7 +6,7 @@ import json
 import torch
 from torch import nn
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.evaluation.protocol import Frame
 from hcl.evaluation.tokens import TokenExtractor
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from hcl.data.dataset import Dataset
+from hcl.bounds import require_at_least
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.foreground_scores import ForegroundScores, object_labels
 from hcl.evaluation.metrics import over_seeds
@@ -32,7 +33,7 @@ class ForegroundConfig(ProtocolConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_at_least(1, "label_resolution")
+        require_at_least(1, self, "label_resolution")
         if not self.keep_mass or not all(0 < share <= 1 for share in self.keep_mass):
             raise ValueError(f"keep_mass is {self.keep_mass}; it must be one or more shares in (0, 1]")
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.evaluation.counting import counts_per_image
 from hcl.evaluation.metrics import ConfusionMatrix
 

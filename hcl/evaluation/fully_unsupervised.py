@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from hcl.data.dataset import Dataset
+from hcl.bounds import require_above_zero, require_at_least, require_share
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.cluster_foreground import (
     PrecisionSums,
@@ -76,11 +77,9 @@ class FullyUnsupervisedConfig(ProtocolConfig, KMeansConfig):
             "seeds",
             "label_resolution",
         )
-        self.require_at_least(1, *counts)
-        if not 0 < self.keep_mass <= 1:
-            raise ValueError(f"keep_mass is {self.keep_mass}; it must lie in (0, 1]")
-        if self.markov_time <= 0:
-            raise ValueError(f"markov_time is {self.markov_time}; it must be above 0")
+        require_at_least(1, self, *counts)
+        require_share(self, "keep_mass")
+        require_above_zero(self, "markov_time")
         if not self.thresholds:
             raise ValueError("thresholds is empty; choose published, otsu or both")
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hcl.evaluation.counting import IMAGES_AT_A_TIME, check_ids, counts_per_image
+from hcl.evaluation.counting import IMAGES_AT_A_TIME, check_ids, check_shapes, counts_per_image
 
 
 def image_confusions(predictions: Tensor, labels: Tensor, classes: int, ignore_index: int = 255) -> Tensor:
@@ -18,9 +18,7 @@ def image_confusions(predictions: Tensor, labels: Tensor, classes: int, ignore_i
     Raises:
         ValueError: the shapes differ, a prediction or a label is no class.
     """
-    if predictions.shape != labels.shape:
-        shapes = tuple(predictions.shape), tuple(labels.shape)
-        raise ValueError(f"predictions and labels differ in shape: {shapes[0]} and {shapes[1]}")
+    check_shapes(predictions, labels, "predictions and labels")
     check_ids(predictions, classes)
     check_ids(labels[labels != ignore_index], classes)
     values = classes + 1

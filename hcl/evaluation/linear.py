@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import nn
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.crf import CRFConfig
-from hcl.evaluation.linear_classifier import refuse_other_channels
+from hcl.evaluation.linear_classifier import refuse_other_channels, refuse_other_classes
 from hcl.evaluation.linear_scores import score
 from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
 from hcl.evaluation.token_store import stored_tokens
@@ -53,7 +53,8 @@ def run(config: LinearConfig, world: World) -> dict[str, Any]:
     classifier = load_linear_classifier(config.classifier)
     dataset = open_labelled(config.data)
     extractor = open_extractor(config, world)
-    _refuse_misfit(classifier, extractor, dataset, config.classifier)
+    refuse_other_channels(classifier, extractor.channels, config.classifier)
+    refuse_other_classes(classifier, dataset, config.classifier)
     classifier.to(world.device)
     use = f"nothing in this run ({config.classifier} was trained on labels before)"
     return {
@@ -86,12 +87,3 @@ def report(
         ),
         "results": results,
     }
-
-
-def _refuse_misfit(classifier: nn.Conv2d, extractor: TokenExtractor, dataset: Dataset, path: str) -> None:
-    refuse_other_channels(classifier, extractor.channels, path)
-    if classifier.out_channels != len(dataset.class_names):
-        raise ValueError(
-            f"{path} tells {classifier.out_channels} classes apart, but {dataset.name} has "
-            f"{len(dataset.class_names)}"
-        )

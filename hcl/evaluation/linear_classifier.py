@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hcl.data.samples import Dataset
 from hcl.files import written_whole
 
 
@@ -24,6 +25,15 @@ def refuse_other_channels(classifier: nn.Conv2d, channels: int, path: str) -> No
         raise ValueError(
             f"{path} classifies tokens of {classifier.in_channels} channels, but these have {channels}: "
             "choose the tokens, the head and the backbone that it was trained on"
+        )
+
+
+def refuse_other_classes(classifier: nn.Conv2d, dataset: Dataset, path: str) -> None:
+    """Raise a ValueError where a classifier's file tells other classes apart than a data set has."""
+    if classifier.out_channels != len(dataset.class_names):
+        raise ValueError(
+            f"{path} tells {classifier.out_channels} classes apart, but {dataset.name} has "
+            f"{len(dataset.class_names)}: choose the data that it was trained on"
         )
 
 

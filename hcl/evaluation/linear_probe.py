@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hcl.data.dataset import Dataset
+from hcl.bounds import require_above_zero, require_at_least
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.linear import LinearScoringConfig, report
 from hcl.evaluation.linear_classifier import logits_of, save_classifier, untrained_classifier
@@ -65,9 +66,8 @@ class LinearProbeConfig(LinearScoringConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_at_least(1, "crop_size", "epochs")
-        if self.lr <= 0:
-            raise ValueError(f"lr is {self.lr}; it must be above 0")
+        require_at_least(1, self, "crop_size", "epochs")
+        require_above_zero(self, "lr")
 
     @property
     def schedule(self) -> Schedule:

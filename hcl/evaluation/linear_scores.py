@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.crf import CRFConfig, refine
+from hcl.evaluation.framed_images import framed_images
 from hcl.evaluation.linear_classifier import logits_of
 from hcl.evaluation.metrics import SegmentationScores, summary
 from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.token_store import TokenStore
-from pipelines.labelled_images import EvaluationImages
 from pipelines.normalise import colours
 
 
@@ -92,16 +92,7 @@ def _with_pictures(
     if crf is None:
         yield from ((batch, torch.empty(0)) for batch in batches)
         return
-    images = EvaluationImages(
-        dataset,
-        size=config.frame.size,
-        mode=config.frame.mode,
-        batch_size=config.batch_size,
-        device=world.device,
-        threads=config.threads,
-        indices=mine,
-    )
-    for batch, labelled in zip(batches, images, strict=True):
+    for batch, labelled in zip(batches, framed_images(dataset, config, mine, world), strict=True):
         yield batch, colours(labelled.images)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from hcl.evaluation.counting import check_shapes
 from hcl.evaluation.matching import MATCHINGS
 
 LABELS = 256
@@ -107,9 +108,7 @@ class ConfusionMatrix(Metric):
         Raises:
             ValueError: the shapes differ, or an id or a label is out of range.
         """
-        if predictions.shape != labels.shape:
-            shapes = tuple(predictions.shape), tuple(labels.shape)
-            raise ValueError(f"predictions and labels differ in shape: {shapes[0]} and {shapes[1]}")
+        check_shapes(predictions, labels, "predictions and labels")
         index = predictions.flatten().int() * LABELS + labels.flatten()
         counts = torch.bincount(index, minlength=self.clusters * LABELS)
         if len(counts) > self.clusters * LABELS:

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from hcl.data.dataset import Dataset
+from hcl.bounds import require_at_least
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.clusters import KMeansConfig, cluster, principal_components, require_enough, rows_of
 from hcl.evaluation.metrics import CLUSTERING_SCORES, ClusteringScores, Scores, summary
@@ -47,7 +48,7 @@ class OverclusteringConfig(ProtocolConfig, KMeansConfig):
     def __post_init__(self) -> None:
         ProtocolConfig.__post_init__(self)
         KMeansConfig.__post_init__(self)
-        self.require_at_least(1, "seeds", "label_resolution")
+        require_at_least(1, self, "seeds", "label_resolution")
         if self.clusters is not None and (not self._numbers or min(self._numbers) < 1):
             raise ValueError(f"clusters is {self.clusters}; it must be one or more numbers of at least 1")
 

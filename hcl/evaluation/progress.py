@@ -1,4 +1,4 @@
-"""Progress bars of the protocols: one, whatever the number of ranks, and none in a pipe."""
+"""Progress bars: one, whatever the number of ranks, and none in a pipe."""
 
 from collections.abc import Iterable
 

@@ -3,11 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from hcl.data.dataset import DataConfig, Dataset, open_dataset
-from hcl.distributed import World
-from hcl.evaluation.tokens import Branch, TokenExtractor, TokenKind, open_head
+from hcl.bounds import require_at_least
+from hcl.data.dataset import DataConfig, open_dataset
+from hcl.data.samples import Dataset
+from hcl.distributed import DeviceName, World
+from hcl.evaluation.tokens import TokenExtractor, TokenKind, open_head
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.seg_head import SegHeadConfig
+from hcl.models.weights import Branch
 from hcl.precision import Precision
 from pipelines.usable import usable
 
@@ -72,15 +75,15 @@ class ProtocolConfig:
     mode: ImageMode | None = None
     batch_size: int = 16
     threads: int = 2
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     precision: Precision = "fp32"
     seed: int = 0
     token_cache: str | None = None
     keep_tokens: bool = True
 
     def __post_init__(self) -> None:
-        self.require_at_least(1, "size", "batch_size", "threads")
-        self.require_at_least(0, "seed")
+        require_at_least(1, self, "size", "batch_size", "threads")
+        require_at_least(0, self, "seed")
         if self.checkpoint is not None and self.tokens != "head":
             raise ValueError(
                 f"checkpoint {self.checkpoint} holds a head, which tokens={self.tokens!r} does without: "
@@ -91,14 +94,6 @@ class ProtocolConfig:
                 f"data of kind {self.data.kind!r} has no labels to score against; "
                 f"choose one of {', '.join(self.published)}"
             )
-
-    def require_at_least(self, least: int, *names: str) -> None:
-        """Raise a ValueError that names the first of these settings that is given and too small."""
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and value < least:
-                bound = "must not be negative" if least == 0 else f"must be at least {least}"
-                raise ValueError(f"{name} is {value}; it {bound}")
 
     @property
     def frame(self) -> Frame:

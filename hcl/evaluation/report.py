@@ -17,6 +17,7 @@ from hcl.distributed import World
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.files import written_whole
 
+METRICS = "metrics.json"
 LIBRARIES = ("torch", "torchmetrics", "numpy", "scipy")
 COLUMNS = {
     "miou": "mIoU, all classes",
@@ -56,8 +57,8 @@ def complete(
 
 
 def write_metrics(report: dict[str, Any], folder: Path) -> Path:
-    """Write ``metrics.json`` into the folder, whole or not at all."""
-    path = folder / "metrics.json"
+    """Write `METRICS` into the folder, whole or not at all."""
+    path = folder / METRICS
     with written_whole(path) as file:
         file.write(json.dumps(report, indent=2, allow_nan=False).encode() + b"\n")
     return path
@@ -65,16 +66,22 @@ def write_metrics(report: dict[str, Any], folder: Path) -> Path:
 
 def print_report(report: dict[str, Any], console: Console) -> None:
     """Print the scores, then the IoU of each class, in per cent."""
-    data, tokens = report["data"], report["tokens"]
+    data = report["data"]
     console.print(f"{report['protocol']} of {data['name']} ({data['images']} images)", style="bold")
     if data["skipped"]:
-        console.print(f"{len(data['skipped'])} images could not be used; metrics.json names them")
-    console.print(f"tokens: {tokens['source']}, {tokens['channels']} channels, grid {_times(tokens['grid'])}")
+        console.print(f"{len(data['skipped'])} images could not be used; {METRICS} names them")
+    console.print(f"tokens: {described_tokens(report)}")
     console.print(f"labels compared at {report['label_resolution']}, CRF {report['crf']}")
     console.print(f"labels used for: {report['labels_used_for']}")
     console.print(_printed("", score_cells(report["results"])))
     if results := with_classes(report["results"]):
         console.print(_printed("IoU", class_cells(results)))
+
+
+def described_tokens(report: dict[str, Any]) -> str:
+    """What a report's tokens are, in words."""
+    tokens = report["tokens"]
+    return f"{tokens['source']}, {tokens['channels']} channels, grid {'x'.join(map(str, tokens['grid']))}"
 
 
 class Cells(NamedTuple):
@@ -118,10 +125,6 @@ def _per_cent(result: dict[str, Any], name: str) -> str:
         return ""
     mean = f"{100 * result['mean'][name]:.2f}"
     return f"{mean} ± {100 * result['std'][name]:.2f}" if len(result["seeds"]) > 1 else mean
-
-
-def _times(grid: list[int]) -> str:
-    return "x".join(map(str, grid))
 
 
 def _describe(device: torch.device) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hcl.data.dataset import Dataset
+from hcl.bounds import require_above_zero, require_at_least
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.label_retrieval import Memory, classes_of_pixels, retrieve, unit_length
 from hcl.evaluation.metrics import Scores, SegmentationScores, summary
@@ -37,9 +38,8 @@ class RetrievalConfig(ProtocolConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_at_least(1, "memory_size", "neighbours")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature}; it must be above 0")
+        require_at_least(1, self, "memory_size", "neighbours")
+        require_above_zero(self, "temperature")
 
     @property
     def training_split(self) -> str:

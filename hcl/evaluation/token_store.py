@@ -19,14 +19,15 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.fingerprint import fingerprint
+from hcl.evaluation.framed_images import framed_images
 from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import Frame, ProtocolConfig
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.models.downloads import cache_folder
-from pipelines.labelled_images import EvaluationImages, LabelledBatch
+from pipelines.labelled_images import LabelledBatch
 
 logger = logging.getLogger(__name__)
 
@@ -91,15 +92,7 @@ def _filled(
         arrays = _open(folder, layout, mode="r+")
         missing = np.flatnonzero(arrays["done"] == 0)
         world.barrier()
-        batches = EvaluationImages(
-            dataset,
-            size=config.frame.size,
-            mode=config.frame.mode,
-            batch_size=config.batch_size,
-            device=world.device,
-            threads=config.threads,
-            indices=missing[world.rank :: world.size],
-        )
+        batches = framed_images(dataset, config, missing[world.rank :: world.size], world)
         with progress(world, f"tokens of {dataset.name}", "image", total=len(missing)) as bar:
             for batch in batches:
                 _write(arrays, batch, extractor)

@@ -8,11 +8,10 @@ from torch import Tensor
 from hcl.models.component_model import require_fit
 from hcl.models.pm_vit import LevelTokens, PMViT
 from hcl.models.seg_head import SegHead, SegHeadConfig
-from hcl.models.weights import load_seg_head
+from hcl.models.weights import Branch, load_seg_head
 from hcl.precision import Precision, mixed
 
 TokenKind = Literal["head", "pmvit", "backbone"]
-Branch = Literal["momentum", "online"]
 
 
 class ImageTokens(NamedTuple):

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from hcl.explore.explorer import Explorer, Place
+from hcl.explore.explorer import Explorer, Point
 from hcl.explore.guard import LocalOnly
 from hcl.explore.uploads import RefusedError, read_upload, require_image_type
 
@@ -68,7 +68,7 @@ def build_app(
 
     @app.get("/api/photographs/{key}/part")
     def part(key: str, x: Share, y: Share, clusters: int, crf: bool = False) -> dict[str, Any]:
-        return explorer.select(key, Place(x, y), clusters, crf=crf)
+        return explorer.select(key, Point(x, y), clusters, crf=crf)
 
     return app
 

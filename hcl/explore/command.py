@@ -4,6 +4,7 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
+from hcl.bounds import require_above_zero, require_at_least
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.distributed import World
 from hcl.explore.explorer import Explorer
@@ -45,10 +46,9 @@ class ExploreConfig(InferenceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_at_least(1, "images", "neighbours")
-        for name in ("most_megabytes", "most_megapixels"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        require_at_least(1, self, "images", "neighbours")
+        require_at_least(0, self, "seed")
+        require_above_zero(self, "most_megabytes", "most_megapixels")
         if not 2 <= self.clusters <= self.most_clusters <= self.leaves:
             raise ValueError(
                 f"clusters, most_clusters and leaves are {self.clusters}, {self.most_clusters} and "
@@ -63,7 +63,8 @@ def run(config: ExploreConfig, world: World) -> None:
 
     Raises:
         FileNotFoundError: the checkpoint, its backbone's weights, or data are missing.
-        ValueError: a file cannot be used, or the extra ``explore`` is not installed.
+        ValueError: a file cannot be used.
+        ModuleNotFoundError: the extra ``explore`` is not installed.
     """
     if not world.is_main:
         return
@@ -72,11 +73,14 @@ def run(config: ExploreConfig, world: World) -> None:
 
         from hcl.explore.app import build_app
     except ModuleNotFoundError as error:
-        raise ValueError(f"explore needs the extra 'explore': pip install '.[explore]' ({error})") from error
+        raise ModuleNotFoundError(
+            f"explore needs the package {error.name}, which is not installed: "
+            "pip install 'hcl-segmentation[explore]'"
+        ) from error
     listening = _listen(config.port)
     segmenter = open_segmenter(config, world)
     dataset = usable(open_dataset(config.data).spread_out(config.images), config.data.on_error)
-    library = fill(dataset, segmenter, config.batch_size)
+    library = fill(dataset, segmenter, config.batch_size, world)
     hierarchy = Hierarchy.of(library.tokens, config.leaves, seed=config.seed)
     explorer = Explorer(segmenter, library, hierarchy, neighbours=config.neighbours)
     app = build_app(

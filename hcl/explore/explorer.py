@@ -15,7 +15,7 @@ from hcl.evaluation.crf import CRFConfig, refine
 from hcl.explore.hierarchy import Cut, Hierarchy
 from hcl.explore.library import Library, Nearest, Seen
 from hcl.explore.uploads import RefusedError
-from hcl.figures.colours import cluster_colours
+from hcl.figures.colours import as_bytes, as_hex, cluster_colours
 from hcl.figures.pictures import (
     Cell,
     colour_layer,
@@ -31,7 +31,7 @@ UPLOADS_KEPT = 8
 CROP_SIDE = 132
 
 
-class Place(NamedTuple):
+class Point(NamedTuple):
     """A point of a photograph: shares of its width and height, in [0, 1]."""
 
     x: float
@@ -100,20 +100,19 @@ class Explorer:
             "layer": overlay_uri(colour_layer(cluster_colours(ids))),
         }
 
-    def select(self, key: str, place: Place, clusters: int, *, crf: bool) -> dict[str, Any]:
-        """The part of a photograph at a place, and where else it is, JSON-ready."""
+    def select(self, key: str, point: Point, clusters: int, *, crf: bool) -> dict[str, Any]:
+        """The part of a photograph at a point, and where else it is, JSON-ready."""
         seen, cut = self.photograph(key), self._cut(clusters)
-        cell = place.cell(seen.grid)
+        cell = point.cell(seen.grid)
         token = seen.tokens[cell.row * seen.grid[1] + cell.column]
         component = int(cut.of_leaf[self.hierarchy.leaf_of(token[None])])
         similarities = (seen.tokens @ token).view(seen.grid).numpy()
         mask = self._ids(seen, cut, crf) == component
-        red, green, blue = (round(255 * float(part)) for part in cluster_colours(np.array(component)))
         return {
             "cell": cell._asdict(),
             "grid": seen.grid,
             "component": component,
-            "colour": f"#{red:02x}{green:02x}{blue:02x}",
+            "colour": as_hex(as_bytes(cluster_colours(np.array(component)))),
             "share": float(mask.mean()),
             "foreground": bool(seen.foreground[cell]),
             "least": float(similarities.min()),

@@ -6,10 +6,11 @@ from typing import NamedTuple, Self
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
-from hcl.data.dataset import Dataset
 from hcl.data.photographs import upright
+from hcl.data.samples import Dataset
+from hcl.distributed import World
+from hcl.evaluation.progress import progress
 from hcl.inference import Parts, Segmenter
 from hcl.models.vit import Grid
 
@@ -85,14 +86,14 @@ class Library:
         return sorted(found, reverse=True)[:most]
 
 
-def fill(dataset: Dataset, segmenter: Segmenter, batch_size: int) -> Library:
+def fill(dataset: Dataset, segmenter: Segmenter, batch_size: int, world: World) -> Library:
     """Show every image of a data set to the model, with a progress bar.
 
     Raises:
         FileNotFoundError, ValueError: an image cannot be used.
     """
     seen: list[Seen] = []
-    with tqdm(total=len(dataset), desc=f"tokens of {dataset.name}", unit="image", disable=None) as bar:
+    with progress(world, f"tokens of {dataset.name}", "image", total=len(dataset)) as bar:
         for start in range(0, len(dataset), batch_size):
             paths = [sample.image for sample in dataset.samples[start : start + batch_size]]
             images = [upright(path) for path in paths]

@@ -4,7 +4,7 @@ import sys
 
 from tqdm import tqdm
 
-from hcl.command_line import preset_first, reported
+from hcl.command_line import reported
 from hcl.export.config import ExportConfig
 from hcl.export.write import export
 from hcl.settings_parser import SettingsParser
@@ -28,9 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def run() -> int:
         parser = build_parser()
-        parsed = parser.parse_args(preset_first(sys.argv[1:] if arguments is None else arguments))
-        settings = parser.instantiate(parsed)
-        config = ExportConfig(**vars(settings))
+        config = ExportConfig(**vars(parser.instantiate(parser.parse_args(arguments))))
         for line in tqdm(export(config), "export", len(config.forms), unit="form", leave=False, disable=None):
             tqdm.write(line)
         return 0

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hcl.bounds import require_above_zero, require_at_least, require_share
 from hcl.models.backbones import BackboneConfig
+from hcl.models.weights import Branch
 
 Form = Literal["pt2", "onnx", "hub"]
 
@@ -28,7 +30,7 @@ class ExportConfig:
     checkpoint: str
     output: str = "runs/export"
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    branch: Literal["momentum", "online"] = "momentum"
+    branch: Branch = "momentum"
     heads: int = 12
     forms: list[Form] = field(default_factory=lambda: ["pt2", "onnx", "hub"])
     size: list[int] = field(default_factory=lambda: [448, 448])
@@ -42,12 +44,9 @@ class ExportConfig:
             )
         if not self.forms:
             raise ValueError("forms is empty; name at least one of pt2, onnx, hub")
-        if self.heads < 1:
-            raise ValueError(f"heads is {self.heads}; it must be at least 1")
-        if not 0 < self.keep_mass <= 1:
-            raise ValueError(f"keep_mass is {self.keep_mass}; it must lie in (0, 1]")
-        if not self.tolerance > 0:
-            raise ValueError(f"tolerance is {self.tolerance}; it must be positive")
+        require_at_least(1, self, "heads")
+        require_share(self, "keep_mass")
+        require_above_zero(self, "tolerance")
 
     @property
     def frame(self) -> tuple[int, int]:

@@ -19,3 +19,13 @@ def cluster_colours(ids: np.ndarray) -> np.ndarray:
     hues = ids * GOLDEN_TURN % 1
     saturations = 0.5 + 0.4 * (ids % 2)
     return hsv_to_rgb(np.stack([hues, saturations, 0.7 + 0.3 * (ids // 2 % 2)], axis=-1))
+
+
+def as_bytes(values: np.ndarray) -> np.ndarray:
+    """Colours or light (...) in [0, 1] as uint8."""
+    return (255 * values).round().clip(0, 255).astype(np.uint8)
+
+
+def as_hex(colour: np.ndarray) -> str:
+    """A colour (3,) uint8 as a page writes it, ``#rrggbb``."""
+    return f"#{bytes(colour).hex()}"

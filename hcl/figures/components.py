@@ -7,13 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from hcl.figures.colours import as_bytes
+from hcl.figures.pictures import centre, lit, stretched, window
 from hcl.files import written_whole
 
 SIDE = 190
 GAP = 6
 CAPTION = 20
-SHADE = 0.45
-"""Share of its light that is left to what does not belong to a component."""
+LIGHT = 0.45
+"""Share of its light that is left to what does not belong to a match's component."""
 WINDOW = 0.45
 """Side of what is shown around a match, as a share of its image's shorter side."""
 LEAST = 7
@@ -32,6 +34,11 @@ class Tile(NamedTuple):
     image: Image.Image
     cell: tuple[int, int]
     member: np.ndarray
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w)."""
+        return self.member.shape[0], self.member.shape[1]
 
 
 class Row(NamedTuple):
@@ -74,11 +81,11 @@ def _strip(row: Row, matches: int) -> Image.Image:
 
 
 def _with_cross(tile: Tile, box: tuple[int, int]) -> Image.Image:
-    """The whole image within a box, its component lit, a cross on the token."""
+    """The whole image within a box (width, height), its component lit, a cross on the token."""
     scale = min(box[0] / tile.image.width, box[1] / tile.image.height)
     size = (max(round(tile.image.width * scale), 1), max(round(tile.image.height * scale), 1))
-    image = _lit(tile, (0, 0, *tile.image.size), size, shade=0.65)
-    x, y = _centre(tile, size)
+    image = _lit(tile, (0, 0, *tile.image.size), size, light=0.65)
+    x, y = centre(tile.cell, tile.grid, (size[1], size[0]))
     draw = ImageDraw.Draw(image)
     for colour, width in (("white", 5), ("red", 3)):
         for slope in (-1, 1):
@@ -89,37 +96,20 @@ def _with_cross(tile: Tile, box: tuple[int, int]) -> Image.Image:
 def _around(tile: Tile) -> Image.Image:
     """A square around the token, what belongs to the component lit."""
     width, height = tile.image.size
-    patch = max(height / tile.member.shape[0], width / tile.member.shape[1])
-    side = min(max(WINDOW * min(width, height), LEAST * patch), width, height)
-    x, y = _centre(tile, tile.image.size)
-    left, top = min(max(x - side / 2, 0), width - side), min(max(y - side / 2, 0), height - side)
-    return _lit(tile, (left, top, left + side, top + side), (SIDE, SIDE), shade=SHADE)
-
-
-def _centre(tile: Tile, size: tuple[int, int]) -> tuple[float, float]:
-    """Where the middle of the token is in an image of a size (width, height)."""
-    (row, column), (rows, columns) = tile.cell, tile.member.shape
-    return (column + 0.5) * size[0] / columns, (row + 0.5) * size[1] / rows
+    patch = max(height / tile.grid[0], width / tile.grid[1])
+    side = max(WINDOW * min(width, height), LEAST * patch)
+    return _lit(tile, window(tile.cell, tile.grid, (height, width), side), (SIDE, SIDE), light=LIGHT)
 
 
 def _lit(
-    tile: Tile, box: tuple[float, float, float, float], size: tuple[int, int], shade: float
+    tile: Tile, box: tuple[float, float, float, float], size: tuple[int, int], light: float
 ) -> Image.Image:
-    """A part of the image at a size: the component lit, with a line around it, the rest in the shade."""
-    picture = tile.image.resize(size, Image.Resampling.LANCZOS, box=box)
-    member = _cut(tile, box, size)
-    dark = Image.blend(Image.new("RGB", size), picture, shade)
-    dark.paste(picture, mask=member)
+    """A part of the image at a size (width, height), its component lit and within a line."""
+    pixels = np.asarray(tile.image)
+    picture = Image.fromarray(lit(pixels, tile.member, light))
+    picture = picture.resize(size, Image.Resampling.LANCZOS, box=box)
+    member = Image.fromarray(as_bytes(stretched(tile.member, pixels)))
+    member = member.resize(size, Image.Resampling.NEAREST, box=box)
     line = Image.fromarray(np.asarray(member.filter(ImageFilter.MaxFilter(5))) - np.asarray(member))
-    dark.paste((255, 220, 60), mask=line)
-    return dark
-
-
-def _cut(tile: Tile, box: tuple[float, float, float, float], size: tuple[int, int]) -> Image.Image:
-    """The component's mask in a part of the image, at a size, by nearest neighbour."""
-    (rows, columns), (width, height) = tile.member.shape, tile.image.size
-    x = box[0] + (np.arange(size[0]) + 0.5) * (box[2] - box[0]) / size[0]
-    y = box[1] + (np.arange(size[1]) + 0.5) * (box[3] - box[1]) / size[1]
-    row = (y * rows / height).astype(int).clip(0, rows - 1)
-    column = (x * columns / width).astype(int).clip(0, columns - 1)
-    return Image.fromarray(tile.member[row[:, None], column].astype(np.uint8) * np.uint8(255))
+    picture.paste((255, 220, 60), mask=line)
+    return picture

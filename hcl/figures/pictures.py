@@ -1,4 +1,4 @@
-"""Pictures of a page: photographs with a map over them, small, and inside the page itself."""
+"""Photographs under a map of their tokens, whole or cut out around a token; and pictures inside a page."""
 
 import base64
 import io
@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image
+
+from hcl.figures.colours import as_bytes
 
 Pixels = np.ndarray
 """(H, W, 3) uint8, red first."""
@@ -45,56 +47,85 @@ def heat_layer(values: np.ndarray) -> np.ndarray:
     scaled = _scaled(values)
     layer = colormaps["inferno"](0.3 + 0.65 * scaled)
     layer[..., 3] = 0.85 * scaled**2
-    return _uint8(layer)
+    return as_bytes(layer)
 
 
 def shade_layer(mask: np.ndarray) -> np.ndarray:
     """A mask (h, w) as a layer: clear where it is true, dark elsewhere."""
     layer = np.zeros((*mask.shape, 4))
     layer[..., 3] = np.where(mask, 0, 1 - SHADE)
-    return _uint8(layer)
+    return as_bytes(layer)
 
 
 def colour_layer(colours: np.ndarray, opacity: float = 0.6) -> np.ndarray:
     """Colours (h, w, 3) in [0, 1] as a layer."""
-    return _uint8(np.concatenate([colours, np.full_like(colours[..., :1], opacity)], axis=2))
+    return as_bytes(np.concatenate([colours, np.full_like(colours[..., :1], opacity)], axis=2))
 
 
 def heat(pixels: Pixels, values: np.ndarray) -> Pixels:
     """A map (h, w) of values as warm colours over a picture in grey, dark where they are low."""
     warm = colormaps["inferno"](_enlarged(_scaled(values).astype(np.float32), pixels))[..., :3]
     grey = pixels.mean(axis=2, keepdims=True) / 255
-    return _uint8(0.3 * grey + 0.7 * warm)
+    return as_bytes(0.3 * grey + 0.7 * warm)
 
 
-def lit(pixels: Pixels, mask: np.ndarray) -> Pixels:
-    """A picture whose parts outside of a mask (h, w) lie in the shade."""
-    light = np.where(_stretched(mask, pixels), 1.0, SHADE)
-    return _uint8(pixels / 255 * light[..., None])
+def lit(pixels: Pixels, mask: np.ndarray, light: float = SHADE) -> Pixels:
+    """A picture whose parts outside of a mask (h, w) lie in the shade, with so much of their light."""
+    share = np.where(stretched(mask, pixels), 1.0, light)
+    return as_bytes(pixels / 255 * share[..., None])
 
 
 def coloured(pixels: Pixels, colours: np.ndarray, strength: float = 0.65) -> Pixels:
     """A picture under colours (h, w, 3) in [0, 1]."""
-    return _uint8((1 - strength) * pixels / 255 + strength * _stretched(colours, pixels))
+    return as_bytes((1 - strength) * pixels / 255 + strength * stretched(colours, pixels))
 
 
 def crop(pixels: Pixels, cell: Cell, grid: tuple[int, int], *, context: int = 2) -> Pixels:
-    """The surroundings of a token, so many cells on each side, its own cell marked by a frame.
-
-    Beyond the picture lies its mirror image.
-    """
+    """A square around a token, so many cells on each side where the picture has them, its cell in a frame."""
     height, width = pixels.shape[0] // grid[0], pixels.shape[1] // grid[1]
-    padding = ((context * height,) * 2, (context * width,) * 2, (0, 0))
-    padded = np.pad(pixels, padding, mode="symmetric")
-    top, left = cell.row * height, cell.column * width
-    sides = (2 * context + 1) * height, (2 * context + 1) * width
-    cut = padded[top : top + sides[0], left : left + sides[1]].copy()
-    own = cut[context * height : (context + 1) * height, context * width : (context + 1) * width]
+    box = window(cell, grid, pixels.shape[:2], (2 * context + 1) * max(height, width))
+    left, top, right, bottom = map(round, box)
+    cut = pixels[top:bottom, left:right].copy()
+    row, column = cell.row * height - top, cell.column * width - left
+    own = cut[row : row + height, column : column + width]
     line = max(min(height, width) // 8, 1)
     inside = own[line:-line, line:-line].copy()
     own[:] = MARK
     own[line:-line, line:-line] = inside
     return cut
+
+
+def window(
+    cell: tuple[int, int], grid: tuple[int, int], size: tuple[int, ...], side: float
+) -> tuple[float, float, float, float]:
+    """The square around a token, moved and made small enough to lie inside its image.
+
+    Args:
+        cell: row and column of the token.
+        grid: (h, w), which covers the image.
+        size: (H, W) of the image in pixels.
+        side: of the square in pixels.
+
+    Returns:
+        left, top, right and bottom in pixels.
+    """
+    (height, width), (x, y) = size, centre(cell, grid, size)
+    side = min(side, height, width)
+    left, top = min(max(x - side / 2, 0), width - side), min(max(y - side / 2, 0), height - side)
+    return left, top, left + side, top + side
+
+
+def centre(cell: tuple[int, int], grid: tuple[int, int], size: tuple[int, ...]) -> tuple[float, float]:
+    """Where the middle of a token is in an image of size (H, W): x and y in pixels."""
+    return (cell[1] + 0.5) * size[1] / grid[1], (cell[0] + 0.5) * size[0] / grid[0]
+
+
+def stretched(values: np.ndarray, pixels: Pixels) -> np.ndarray:
+    """A map (h, w, ...) at the size of a picture by nearest neighbour."""
+    rows, columns = (
+        np.arange(side) * own // side for side, own in zip(pixels.shape, values.shape[:2], strict=False)
+    )
+    return values[rows[:, None], columns]
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
@@ -103,19 +134,7 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     return (values - low) / max(high - low, 1e-12)
 
 
-def _stretched(values: np.ndarray, pixels: Pixels) -> np.ndarray:
-    """A map (h, w, ...) at the size of a picture by nearest neighbour."""
-    rows, columns = (
-        np.arange(side) * own // side for side, own in zip(pixels.shape, values.shape[:2], strict=False)
-    )
-    return values[rows[:, None], columns]
-
-
 def _enlarged(values: np.ndarray, pixels: Pixels) -> np.ndarray:
     """A map (h, w) float32 at the size of a picture, smoothly."""
     size = (pixels.shape[1], pixels.shape[0])
     return np.asarray(Image.fromarray(values, mode="F").resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
-
-
-def _uint8(values: np.ndarray) -> Pixels:
-    return (255 * values).round().clip(0, 255).astype(np.uint8)

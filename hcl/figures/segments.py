@@ -41,7 +41,7 @@ def overlay(
 
 
 def legend(names: Sequence[str], colours: np.ndarray) -> Image.Image:
-    """A row for each label: its colour and its name."""
+    """A row for each label: its colour, of (labels, 3) uint8, and its name."""
     row, font = 32, ImageFont.load_default(18)
     width = max(round(font.getlength(name)) for name in names)
     image = Image.new("RGB", (row + 24 + width, row * len(names) + 8), "white")

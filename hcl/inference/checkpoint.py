@@ -10,11 +10,10 @@ from hcl.clustering.mogo import ClusteringConfig
 from hcl.data.dataset import DataConfig
 from hcl.engine.config import TrainConfig, config_from
 from hcl.engine.step import LossConfig
-from hcl.evaluation.tokens import Branch
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.pm_vit import PMViT
 from hcl.models.seg_head import SegHead
-from hcl.models.weights import CheckpointError, read_checkpoint, seg_head_of
+from hcl.models.weights import Branch, CheckpointError, read_checkpoint, seg_head_of
 
 BANKS = ("centroids_foreground", "centroids_background")
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hcl.data.dataset import Dataset
 from hcl.data.images import shown
 from hcl.data.photographs import upright
+from hcl.data.samples import Dataset
 from hcl.inference.component_search import Query, best_tokens, clusters_of, query_at
 from hcl.inference.segmenter import Parts, Segmenter
 

@@ -13,9 +13,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from hcl.bounds import require_at_least
 from hcl.data.checks import check_images, listed
-from hcl.data.dataset import DataConfig, Dataset, open_dataset
+from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.photographs import upright
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.progress import progress
 from hcl.figures.components import Row, Tile, draw_components
@@ -62,9 +64,8 @@ class ComponentsConfig(InferenceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_at_least(1, "queries", "matches")
-        if self.images is not None:
-            self.require_at_least(2, "images")
+        require_at_least(1, self, "queries", "matches")
+        require_at_least(2, self, "images")
 
 
 def run(config: ComponentsConfig, world: World) -> None:
@@ -83,11 +84,11 @@ def run(config: ComponentsConfig, world: World) -> None:
             "--match nearest"
         )
     dataset, skipped = _open_images(config, segmenter)
-    paths = _evenly([sample.image for sample in dataset.samples], config.images)
-    with progress(world, f"components in {dataset.name}", "image", total=len(paths)) as bar:
-        gallery = _filled(config, segmenter, dataset, paths, skipped, bar)
+    searched = dataset if config.images is None else dataset.spread_out(config.images)
+    with progress(world, f"components in {dataset.name}", "image", total=len(searched)) as bar:
+        gallery = _filled(config, segmenter, dataset, searched, skipped, bar)
     if skipped:
-        log.warning("left out %d of %d images:\n%s", len(skipped), len(paths), listed(skipped))
+        log.warning("left out %d of %d images:\n%s", len(skipped), len(searched), listed(skipped))
     folder = Path(config.output).expanduser()
     _draw(folder / "components.png", gallery)
     _record(folder / "components.json", gallery)
@@ -108,24 +109,18 @@ def _open_images(config: ComponentsConfig, segmenter: Segmenter) -> tuple[Datase
     return dataset, None
 
 
-def _evenly(paths: Sequence[Path], count: int | None) -> list[Path]:
-    if count is None or count >= len(paths):
-        return list(paths)
-    return [paths[number * len(paths) // count] for number in range(count)]
-
-
 def _filled(
     config: ComponentsConfig,
     segmenter: Segmenter,
     dataset: Dataset,
-    paths: Sequence[Path],
+    searched: Dataset,
     skipped: list[str] | None,
     bar: tqdm,
 ) -> Gallery:
-    """The queries, given or chosen, with their matches in all the images."""
+    """The queries, at points of the data set or chosen, with their matches in the images searched."""
     by_cluster = config.match == "cluster"
     points = [config.points] if isinstance(config.points, str) else config.points
-    first = [] if points else _evenly(paths, POOL)
+    first = [] if points else [sample.image for sample in searched.spread_out(POOL).samples]
     pool = list(_looked_at(first, segmenter, config, skipped, bar))
     if points:
         queries = queries_at(points, dataset, segmenter, by_cluster=by_cluster)
@@ -133,7 +128,7 @@ def _filled(
         queries = chosen_queries(pool, config.queries, config.matches, by_cluster=by_cluster)
     gallery = Gallery(queries, config.matches)
     seen = frozenset(first)
-    rest = [path for path in paths if path not in seen]
+    rest = [sample.image for sample in searched.samples if sample.image not in seen]
     for looked in chain(pool, _looked_at(rest, segmenter, config, skipped, bar)):
         gallery.look_at(*looked)
     return gallery

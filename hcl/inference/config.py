@@ -1,11 +1,11 @@
 """What the commands on photographs are told of the model, and how they open it."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from hcl.distributed import World
-from hcl.evaluation.tokens import Branch
+from hcl.bounds import require_at_least
+from hcl.distributed import DeviceName, World
 from hcl.inference.segmenter import Segmenter
+from hcl.models.weights import Branch
 from hcl.precision import Precision
 
 
@@ -47,17 +47,11 @@ class InferenceConfig:
     size: int = 448
     batch_size: int = 4
     threads: int = 2
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        self.require_at_least(1, "size", "batch_size", "threads")
-
-    def require_at_least(self, least: int, *names: str) -> None:
-        """Raise a ValueError that names the first of these settings that is too small."""
-        for name in names:
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        require_at_least(1, self, "size", "batch_size", "threads")
 
 
 def open_segmenter(config: InferenceConfig, world: World) -> Segmenter:

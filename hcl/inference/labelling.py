@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hcl.data import coco, scenes, voc
 from hcl.evaluation.linear_classifier import refuse_other_channels
-from hcl.figures.colours import class_colours, cluster_colours
+from hcl.figures.colours import as_bytes, class_colours, cluster_colours
 from hcl.inference.segmenter import Parts, Segmenter
 from hcl.models.weights import load_linear_classifier
 
@@ -76,8 +76,7 @@ def classes(segmenter: Segmenter, classifier: str, names: str | None) -> Labels:
     def scores(parts: Parts) -> Tensor:
         return layer(parts.tokens.permute(2, 0, 1))
 
-    colours = (255 * class_colours(np.arange(count))).round().astype(np.uint8)
-    return Labels(scores, called, colours, spoken=True)
+    return Labels(scores, called, as_bytes(class_colours(np.arange(count))), spoken=True)
 
 
 def _class_names(segmenter: Segmenter, names: str | None) -> tuple[str, ...]:
@@ -126,8 +125,8 @@ def clusters(segmenter: Segmenter, count: int) -> Labels:
         groups = likely.new_zeros((*likely.shape[:2], count)).index_add_(2, group, likely)
         return groups.clamp_min(1e-6).log().permute(2, 0, 1)
 
-    colours = (255 * cluster_colours(np.arange(count))).round().astype(np.uint8)
-    return Labels(scores, tuple(f"cluster {number}" for number in range(count)), colours, spoken=False)
+    names = tuple(f"cluster {number}" for number in range(count))
+    return Labels(scores, names, as_bytes(cluster_colours(np.arange(count))), spoken=False)
 
 
 def merged(centroids: np.ndarray, count: int) -> np.ndarray:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from hcl.data.checks import check_images, listed
+from hcl.bounds import require_at_least
+from hcl.data.checks import OnError, check_images, listed
 from hcl.data.folder import open_folder
 from hcl.data.samples import Dataset, Sample
 from hcl.distributed import World
@@ -33,7 +33,7 @@ from hcl.inference.enlarging import labels_at
 from hcl.inference.labelling import Labels, classes, clusters
 from hcl.inference.reading import read_ahead
 from hcl.inference.segment_folder import Outputs, describe, outputs_of, refuse_other_settings
-from hcl.inference.segmenter import Segmenter, together
+from hcl.inference.segmenter import Segmenter, pixels_at, together
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +67,13 @@ class SegmentConfig(InferenceConfig):
     crf: bool = False
     crf_size: int = 512
     crf_settings: CRFConfig = field(default_factory=CRFConfig)
-    on_error: Literal["raise", "skip"] = "raise"
+    on_error: OnError = "raise"
     resume: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_at_least(2, "clusters")
-        self.require_at_least(16, "crf_size")
+        require_at_least(2, self, "clusters")
+        require_at_least(16, self, "crf_size")
         if self.class_names is not None and self.classifier is None:
             raise ValueError(
                 f"class_names={self.class_names!r} is for the classes of a --classifier: give one"
@@ -190,7 +190,7 @@ def _refined(scores: Sequence[Tensor], images: Sequence[Image.Image], config: Se
     refined: dict[int, Tensor] = {}
     for size, indices in together(sizes).items():
         enlarged = [F.interpolate(scores[index][None], size, mode="bilinear") for index in indices]
-        pictures = [_pixels(images[index], size) for index in indices]
+        pictures = [pixels_at(images[index], size) for index in indices]
         logits = torch.cat(enlarged)
         marginals = refine(logits, torch.stack(pictures).to(logits.device), config.crf_settings)
         refined.update(zip(indices, marginals, strict=True))
@@ -200,12 +200,6 @@ def _refined(scores: Sequence[Tensor], images: Sequence[Image.Image], config: Se
 def _within(height: int, width: int, side: int) -> tuple[int, int]:
     scale = min(side / max(height, width), 1)
     return max(round(height * scale), 1), max(round(width * scale), 1)
-
-
-def _pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) uint8 of an image brought to a size."""
-    resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
-    return torch.from_numpy(resized).permute(2, 0, 1)
 
 
 def _write(image: Image.Image, found: np.ndarray, labels: Labels, outputs: Outputs) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from hcl.data.samples import Dataset
 from hcl.engine.checkpoint import changed_settings
+from hcl.figures.colours import as_hex
 from hcl.figures.segments import legend
 from hcl.files import written_whole
 from hcl.inference.labelling import Labels
@@ -42,7 +43,7 @@ def outputs_of(dataset: Dataset, folder: Path) -> list[Outputs]:
 def describe(folder: Path, labels: Labels, settings: dict[str, Any]) -> None:
     """Write segments.json, and the legend where labels have names that mean something."""
     entries = [
-        {"id": number, "name": name, "colour": "#" + bytes(colour).hex()}
+        {"id": number, "name": name, "colour": as_hex(colour)}
         for number, (name, colour) in enumerate(zip(labels.names, labels.colours, strict=True))
     ]
     with written_whole(folder / RECORD) as file:

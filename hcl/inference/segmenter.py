@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -12,10 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from hcl.data.photographs import Photograph, upright
-from hcl.distributed import choose_device
-from hcl.evaluation.tokens import Branch, TokenExtractor
+from hcl.distributed import DeviceName, choose_device
+from hcl.evaluation.tokens import TokenExtractor
 from hcl.inference.checkpoint import TrainedModel, open_trained
 from hcl.models.vit import Grid
+from hcl.models.weights import Branch
 from hcl.precision import Precision
 from kernels.foreground import foreground_mask
 from kernels.kmeans import nearest_centroid
@@ -64,7 +65,7 @@ class Segmenter:
         model: TrainedModel,
         *,
         size: int = 448,
-        device: Literal["auto", "cpu", "cuda"] | torch.device = "auto",
+        device: DeviceName | torch.device = "auto",
         precision: Precision = "fp32",
     ) -> None:
         self.device = device if isinstance(device, torch.device) else choose_device(device)
@@ -89,7 +90,7 @@ class Segmenter:
         patch_sizes: list[int] | None = None,
         branch: Branch = "momentum",
         size: int = 448,
-        device: Literal["auto", "cpu", "cuda"] | torch.device = "auto",
+        device: DeviceName | torch.device = "auto",
         precision: Precision = "fp32",
     ) -> Self:
         """Open a checkpoint of this program or a published one: `open_trained` says what is raised."""
@@ -181,8 +182,13 @@ def together(sizes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[int
     return places
 
 
-def _normalised(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """An RGB image to (3, H, W) float32, ImageNet-normalised; what shrinks is smoothed."""
+def pixels_at(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """An RGB image to (3, H, W) uint8 at a size (H, W); what shrinks is smoothed."""
     resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return torch.from_numpy(resized).permute(2, 0, 1)
+
+
+def _normalised(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """An RGB image to (3, H, W) float32 at a size (H, W), ImageNet-normalised."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-    return (torch.from_numpy(resized).permute(2, 0, 1) / 255 - mean) / std
+    return (pixels_at(image, size) / 255 - mean) / std

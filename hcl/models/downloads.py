@@ -109,9 +109,8 @@ def _locked(folder: Path) -> Iterator[None]:
     """One process at a time; the system releases the lock of one that dies."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(
-            OSError
-        ):  # a file system without locks: the file is fetched twice, and whole all the same
+        # On a file system without locks the file is fetched twice, and whole all the same.
+        with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -130,8 +129,8 @@ def _download(remote: RemoteFile, path: Path) -> None:
         temporary.replace(path)
     except (OSError, ValueError, HTTPException) as error:
         raise DownloadError(
-            f"cannot download {remote.url}: {error}. Get the file some other way and put it at {path}, "
-            "or name one with --backbone.weights FILE"
+            f"cannot download {remote.url} ({error}): get the file some other way and put it at {path}, or "
+            "name one with --backbone.weights FILE"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,14 +1,14 @@
 """SegHeads in the form of Hugging Face's Hub: model.safetensors, and config.json beside it."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from safetensors.torch import save
 
 from hcl.files import written_whole
 from hcl.models.seg_head import SegHead, SegHeadConfig
-from hcl.models.weights import PRETRAINED_WEIGHTS, CheckpointError, load_seg_head
+from hcl.models.weights import PRETRAINED_WEIGHTS, Branch, CheckpointError, load_seg_head
 
 CARD = """---
 {{ card_data }}
@@ -55,7 +55,7 @@ class PretrainedSegHead(
         shape: SegHeadConfig,
         backbone: str,
         patch_sizes: list[int],
-        branch: Literal["momentum", "online"] = "momentum",
+        branch: Branch = "momentum",
     ) -> None:
         super().__init__(in_features, shape)
         self.backbone = backbone
@@ -63,9 +63,7 @@ class PretrainedSegHead(
         self.branch = branch
 
     @classmethod
-    def of(
-        cls, head: SegHead, backbone: str, patch_sizes: list[int], branch: Literal["momentum", "online"]
-    ) -> Self:
+    def of(cls, head: SegHead, backbone: str, patch_sizes: list[int], branch: Branch) -> Self:
         """The same head, weights shared, ready to be saved."""
         pretrained = cls(head.in_features, head.config, backbone, patch_sizes, branch)
         pretrained.load_state_dict(head.state_dict(), assign=True)

@@ -10,6 +10,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hcl.bounds import require_at_least
 from hcl.models.linear import Linear
 from hcl.models.pm_vit import LevelTokens
 from hcl.models.vit import Block, initialise
@@ -37,9 +38,7 @@ class SegHeadConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("block", "mlp"):
             raise ValueError(f"SegHead kind {self.kind!r} is not known; choose 'block' or 'mlp'")
-        for name in ("width", "hidden", "projection_dim", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"SegHead {name} is {getattr(self, name)}; it must be at least 1")
+        require_at_least(1, self, "width", "hidden", "projection_dim", "heads", prefix="SegHead ")
         if self.kind == "block" and self.width % self.heads:
             raise ValueError(f"SegHead width {self.width} cannot be divided among {self.heads} heads")
 

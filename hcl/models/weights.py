@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from hcl.models.seg_head import SegHead, SegHeadConfig
 
 State = dict[str, Tensor]
+Branch = Literal["momentum", "online"]
+"""The two heads of a checkpoint: the moving average, and the one that the optimiser trained."""
 PRETRAINED_WEIGHTS = "model.safetensors"
 """The file of weights in a folder in the form of Hugging Face's Hub."""
 _ARCHIVE = b"PK\x03\x04"  # what torch takes for an archive begins so
@@ -89,9 +91,7 @@ def _require_fit(module: nn.Module, state: dict[str, Any], path: str | Path) -> 
         raise CheckpointError(f"{path} does not fit this {type(module).__name__}: {_listed(problems)}")
 
 
-def load_seg_head(
-    path: str | Path, branch: Literal["momentum", "online"] = "momentum", *, heads: int = 12
-) -> SegHead:
+def load_seg_head(path: str | Path, branch: Branch = "momentum", *, heads: int = 12) -> SegHead:
     """Rebuild a SegHead from a published ``hcl_*.pth.tar``, a checkpoint of this project or the Hub's form.
 
     Args:
@@ -113,7 +113,7 @@ def load_seg_head(
 def seg_head_of(
     checkpoint: dict[str, Any],
     path: str | Path,
-    branch: Literal["momentum", "online"] = "momentum",
+    branch: Branch = "momentum",
     *,
     heads: int = 12,
 ) -> SegHead:

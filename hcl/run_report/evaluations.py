@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from hcl.evaluation.report import Cells, class_cells, score_cells, with_classes
+from hcl.evaluation.report import METRICS, Cells, class_cells, described_tokens, score_cells, with_classes
 from hcl.figures.class_charts import class_iou_chart, confusion_chart
-
-FILE = "metrics.json"
 
 
 class Confusion(NamedTuple):
@@ -51,8 +49,8 @@ def find_evaluations(places: Iterable[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for place in places:
         if not place.exists():
-            raise FileNotFoundError(f"there is no {place}: name a {FILE} or a folder that holds some")
-        for path in sorted(place.rglob(FILE)) if place.is_dir() else [place]:
+            raise FileNotFoundError(f"there is no {place}: name a {METRICS} or a folder that holds some")
+        for path in sorted(place.rglob(METRICS)) if place.is_dir() else [place]:
             found.setdefault(path.resolve(), path)
     return list(found.values())
 
@@ -85,11 +83,10 @@ def _evaluation(report: dict[str, Any], path: Path) -> Evaluation:
 
 
 def _facts(report: dict[str, Any]) -> dict[str, str]:
-    data, tokens = report["data"], report["tokens"]
-    grid = "x".join(map(str, tokens["grid"]))
+    data = report["data"]
     facts = {
         "images": f"{data['images']}",
-        "tokens": f"{tokens['source']}, {tokens['channels']} channels, grid {grid}",
+        "tokens": described_tokens(report),
         "labels compared at": f"{report['label_resolution']}",
         "labels used for": f"{report['labels_used_for']}",
         "CRF": f"{report['crf']}",
@@ -97,7 +94,7 @@ def _facts(report: dict[str, Any]) -> dict[str, str]:
         "command": f"{report['command']}",
     }
     if skipped := data.get("skipped"):
-        facts["images left out"] = f"{len(skipped)}, named in {FILE}"
+        facts["images left out"] = f"{len(skipped)}, named in {METRICS}"
     return facts
 
 

@@ -6,13 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import Frame
 from hcl.evaluation.tokens import TokenExtractor
 from pipelines.labelled_images import EvaluationImages
 from pipelines.normalise import colours
+
+SIDE = 224
+"""Longer side in pixels of an image on the page."""
 
 
 class LookedAt(NamedTuple):

@@ -6,15 +6,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hcl.evaluation.linear_classifier import refuse_other_channels, refuse_other_classes
 from hcl.figures.colours import cluster_colours
 from hcl.figures.pictures import coloured, data_uri, heat, lit
 from hcl.models.weights import load_linear_classifier
 from hcl.run_report.components import Component, Components, find_components, gallery
-from hcl.run_report.looked_at import LookedAt
+from hcl.run_report.looked_at import SIDE, LookedAt
 from hcl.run_report.worst import Prediction, WorstImage, of_classifier, of_components, worst_images
 from kernels.foreground import foreground_mask
 
-SIDE = 224
 EXAMPLES = 8
 
 
@@ -100,12 +100,8 @@ def _prediction(
     if classifier is None:
         return of_components(components, looked_at, labels)
     loaded = load_linear_classifier(classifier)
-    channels, classes = looked_at.tokens.shape[2], len(looked_at.dataset.class_names)
-    if (loaded.in_channels, loaded.out_channels) != (channels, classes):
-        raise ValueError(
-            f"{classifier} takes tokens of {loaded.in_channels} channels to {loaded.out_channels} classes, "
-            f"but here are {channels} and {classes}: choose the one that was trained on this head and data"
-        )
+    refuse_other_channels(loaded, looked_at.tokens.shape[2], classifier)
+    refuse_other_classes(loaded, looked_at.dataset, classifier)
     return of_classifier(loaded, looked_at, Path(classifier))
 
 

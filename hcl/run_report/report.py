@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
+from hcl.bounds import require_at_least
 from hcl.data.dataset import DataConfig, open_dataset
-from hcl.distributed import World
+from hcl.distributed import DeviceName, World
 from hcl.evaluation.protocol import FRAMES, Frame
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.inference.checkpoint import open_trained
@@ -54,13 +54,12 @@ class ReportConfig:
     size: int | None = None
     batch_size: int = 8
     threads: int = 2
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("images", "shown", "components", "batch_size", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        require_at_least(1, self, "images", "shown", "components", "size", "batch_size", "threads")
+        require_at_least(0, self, "seed")
         if self.classifier is not None and self.data is None:
             raise ValueError(f"classifier {self.classifier} has no images to predict: give --data too")
 

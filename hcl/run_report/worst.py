@@ -3,20 +3,19 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.evaluation.image_scores import image_class_iou, image_confusions
 from hcl.evaluation.linear_classifier import logits_of
 from hcl.evaluation.metrics import ClusteringScores
 from hcl.evaluation.resolution import nearest
-from hcl.figures.colours import class_colours
+from hcl.figures.colours import as_bytes, as_hex, class_colours
 from hcl.figures.pictures import coloured, data_uri
 from hcl.run_report.components import Components
-from hcl.run_report.looked_at import LookedAt
-
-SIDE = 224
+from hcl.run_report.looked_at import SIDE, LookedAt
 
 
 class Prediction(NamedTuple):
@@ -57,7 +56,7 @@ def of_classifier(classifier: nn.Conv2d, looked_at: LookedAt, path: Path) -> Pre
 
 
 def of_components(components: Components, looked_at: LookedAt, labels: Tensor) -> Prediction:
-    """What clusters predict, each taken for the class in which it is most precise. Reads labels."""
+    """What clusters predict, each taken for the class in which it is most precise. Reads labels (n, S, S)."""
     size, dataset = looked_at.pictures.shape[1], looked_at.dataset
     maps = nearest(components.ids.unflatten(1, looked_at.grid), size)
     metric = ClusteringScores(
@@ -74,8 +73,8 @@ def of_components(components: Components, looked_at: LookedAt, labels: Tensor) -
 def worst_images(prediction: Prediction, looked_at: LookedAt, labels: Tensor, shown: int) -> list[WorstImage]:
     """The images of lowest IoU, the worst first.
 
-    The IoU of an image is the mean over the classes among its labels or in its prediction; images without a
-    labelled pixel are left out.
+    The IoU of an image is the mean over the classes among its labels, of (n, S, S) uint8, or in its
+    prediction; images without a labelled pixel are left out.
     """
     dataset = looked_at.dataset
     confusions = image_confusions(prediction.classes, labels, len(dataset.class_names), dataset.ignore_index)
@@ -110,7 +109,6 @@ def _worst_image(
 def _class_scores(class_iou: Tensor, dataset: Dataset) -> list[ClassScore]:
     scores = []
     for number in (~class_iou.isnan()).nonzero().flatten().tolist():
-        red, green, blue = (round(255 * part) for part in class_colours(torch.tensor(number).numpy()))
-        name = dataset.class_names[number]
-        scores.append(ClassScore(name, float(class_iou[number]), f"#{red:02x}{green:02x}{blue:02x}"))
+        colour = as_hex(as_bytes(class_colours(np.array(number))))
+        scores.append(ClassScore(dataset.class_names[number], float(class_iou[number]), colour))
     return scores

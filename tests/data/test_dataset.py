@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from hcl.data.checks import check_images
-from hcl.data.dataset import DataConfig, open_dataset, read_label
+from hcl.data.dataset import DataConfig, open_dataset
+from hcl.data.samples import read_label
 
 REAL = os.environ.get("HCL_DATA")
 real_data = pytest.mark.skipif(not REAL, reason="HCL_DATA does not name a folder of real data")

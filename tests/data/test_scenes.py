@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hcl.data.checks import check_images
-from hcl.data.dataset import DataConfig, open_dataset, read_label
+from hcl.data.dataset import DataConfig, open_dataset
+from hcl.data.samples import read_label
 from hcl.data.scenes import BACKGROUNDS, CLASS_NAMES, LOOKS, OBJECTS, draw_scene, write_scenes
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-import train
+from hcl.commands import train
 from hcl.data.coco import CLASS_NAMES as COCO_CLASSES
 from hcl.data.scenes import CLASS_NAMES as SCENE_CLASSES
 from hcl.data.scenes import write_scenes

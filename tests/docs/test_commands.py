@@ -13,8 +13,7 @@ import jsonargparse
 import pytest
 from torch.distributed.run import get_args_parser
 
-import evaluate
-import train
+from hcl.commands import evaluate, train
 from tests.docs.blocks import PAGES, ROOT, Command, commands
 from tests.docs.sandbox import in_small
 

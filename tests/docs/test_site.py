@@ -82,4 +82,5 @@ def test_every_setting_says_what_it_means(site):
     rows = [line.split("|") for line in configuration_page().splitlines() if line.startswith("| `--")]
     assert len(rows) > 100
     assert not [row[1].strip() for row in rows if not row[-2].strip()]
+    assert any("--tolerance" in row[1] for row in rows)
     assert "--clustering.k" in (site / "configuration.html").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import train
+from hcl.commands import train
 from pipelines.training_views import TrainingViews
 from tests.engine.support import arguments
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import train
+from hcl.commands import train
 from hcl.engine import bank_pass
 from hcl.engine.checkpoint import load_checkpoint
 from hcl.models.pm_vit import PMViT

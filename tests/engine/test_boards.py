@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import train
+from hcl.commands import train
 from tests.engine.support import arguments
 
 

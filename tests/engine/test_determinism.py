@@ -1,6 +1,6 @@
 import torch
 
-import train
+from hcl.commands import train
 from hcl.engine.determinism import reproducible
 from tests.engine.support import arguments, same, saved_state
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-import train
 from hcl.clustering import targets
 from hcl.clustering.bank import BankRows
 from hcl.clustering.mogo import ClusteringConfig, MoGoClustering
+from hcl.commands import train
 from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.non_finite import replay
 from pipelines.training_views import TrainingViews

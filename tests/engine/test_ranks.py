@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import train
+from hcl.commands import train
 from hcl.engine.checkpoint import load_checkpoint
 from tests.engine.support import arguments, same, saved_state
 from tests.faults.victim import children, until

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-import train
+from hcl.commands import train
 from hcl.engine import bank_pass
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
 from tests.engine.support import arguments, same, saved_state
 
 ROOT = Path(__file__).parents[2]
 SIGNAL_IN_STEP = """
-import os, sys, train
+import os, sys
+from hcl.commands import train
 from hcl.engine.step import TrainingStep
 
 original, steps = TrainingStep.__call__, 0

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import evaluate
-import train
+from hcl.commands import evaluate, train
 from tests.engine.support import arguments
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import train
+from hcl.commands import train
 from hcl.models.weights import load_seg_head
 from tests.engine.support import arguments
 

@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from torch import nn
 
-import evaluate
+from hcl.commands import evaluate
 from hcl.data.scenes import CLASS_NAMES
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from hcl.evaluation.tokens import untrained_head

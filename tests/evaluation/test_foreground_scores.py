@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hcl.data.dataset import Dataset
+from hcl.data.samples import Dataset
 from hcl.evaluation.foreground_scores import UNLABELLED, ForegroundScores, object_labels
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hcl.data.dataset import DataConfig, Dataset, Sample
+from hcl.data.dataset import DataConfig
+from hcl.data.samples import Dataset, Sample
 from hcl.distributed import World
 from hcl.evaluation.linear_classifier import logits_of, untrained_classifier
 from hcl.evaluation.linear_probe import LinearProbeConfig, Probe, _refuse_non_finite, step

@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hcl.data.dataset import DataConfig, Dataset
+from hcl.data.dataset import DataConfig
+from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.overclustering import ClassClusteringConfig, OverclusteringConfig, score
 from hcl.evaluation.resolution import nearest

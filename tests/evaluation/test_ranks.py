@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import evaluate
+from hcl.commands import evaluate
 from tests.evaluation.conftest import QUICK
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import json, sys
-import evaluate
+from hcl.commands import evaluate
 from hcl.distributed import connect
 with connect("cpu") as world:
     for arguments in json.load(open(sys.argv[1])):

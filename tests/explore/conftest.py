@@ -10,6 +10,7 @@ from PIL import Image
 
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.scenes import draw_scene
+from hcl.distributed import World
 from hcl.explore.app import build_app
 from hcl.explore.explorer import Explorer
 from hcl.explore.hierarchy import Hierarchy
@@ -23,7 +24,8 @@ MOST_BYTES, MOST_PIXELS = 60_000, 20_000
 
 @pytest.fixture(scope="session")
 def explorer(segmenter, scenes) -> Explorer:  # noqa: F811
-    library = fill(open_dataset(DataConfig("scenes", str(scenes), "val")), segmenter, batch_size=2)
+    dataset = open_dataset(DataConfig("scenes", str(scenes), "val"))
+    library = fill(dataset, segmenter, 2, World(0, 1, segmenter.device))
     return Explorer(segmenter, library, Hierarchy.of(library.tokens, LEAVES, seed=0), neighbours=12)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import train
+from hcl.commands import train
 from tests.engine.conftest import scenes_root
 from tests.engine.support import arguments, same, saved_state, tiny_run
 

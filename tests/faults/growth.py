@@ -14,7 +14,7 @@ from unittest import mock
 
 import numpy as np
 
-import train
+from hcl.commands import train
 from hcl.engine.step import TrainingStep
 
 POINTS = 12

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import train
+from hcl.commands import train
 from hcl.engine import bank_pass, checkpoint
 from hcl.engine.run_log import RunLog
 from hcl.engine.step import TrainingStep

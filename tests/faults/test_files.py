@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import train
+from hcl.commands import train
 from hcl.engine.checkpoint import Checkpoints
 from hcl.engine.run_folder import claimed
 from tests.engine.support import arguments, saved_state

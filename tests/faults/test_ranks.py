@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-import train
+from hcl.commands import train
 from hcl.engine.checkpoint import load_checkpoint
 from tests.engine.support import arguments
 from tests.faults.victim import Victim, alive, children, until

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import train
+from hcl.commands import train
 from hcl.engine.checkpoint import Checkpoints
 from tests.engine.support import arguments, saved_state
 from tests.faults.struck import struck

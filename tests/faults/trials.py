@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import train
+from hcl.commands import train
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
 from hcl.models.weights import CheckpointError
 from tests.engine.support import arguments, same, saved_state, tiny_run, write_tiny_scenes

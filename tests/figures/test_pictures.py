@@ -4,6 +4,7 @@ import base64
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from hcl.figures.pictures import (
@@ -16,6 +17,7 @@ from hcl.figures.pictures import (
     lit,
     overlay_uri,
     shade_layer,
+    window,
 )
 
 GREY = np.full((8, 12, 3), 128, np.uint8)
@@ -52,15 +54,22 @@ def test_colours_lie_over_their_cells():
     assert (picture[:, :6] == 0).all()
 
 
-def test_a_crop_has_its_token_in_the_middle_also_at_the_border():
-    pixels = np.zeros((8, 8, 3), np.uint8)
-    pixels[0:2, 6:8] = 200
-    cut = crop(pixels, Cell(0, 3), (4, 4), context=1)
-    assert cut.shape == (6, 6, 3)
-    assert (cut[2:4, 2:4] == 255).all()
-    assert (cut[0:2, 2:6] == 200).all()
-    assert (cut[4:, :] == 0).all()
-    assert (pixels[0:2, 6:8] == 200).all()
+@pytest.mark.parametrize(
+    ("cell", "frame"), [(Cell(0, 3), (0, 4)), (Cell(2, 1), (2, 2)), (Cell(3, 0), (4, 0))]
+)
+def test_a_crop_lies_inside_the_picture_with_its_token_in_a_frame(cell, frame):
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8, 1).repeat(3, axis=2)
+    cut = crop(pixels, cell, (4, 4), context=1)
+    row, column = frame
+    expected = pixels[2 * cell.row - row :, 2 * cell.column - column :][:6, :6].copy()
+    expected[row : row + 2, column : column + 2] = 255
+    assert (cut == expected).all()
+    assert pixels.max() == 63
+
+
+def test_a_window_is_no_larger_than_its_image():
+    assert window((0, 9), (1, 10), (20, 100), 50) == (80, 0, 100, 20)
+    assert window((1, 1), (4, 4), (40, 40), 20) == (5, 5, 25, 25)
 
 
 def test_layers_are_clear_where_they_should_be():

@@ -2,7 +2,7 @@
 
 import pytest
 
-import evaluate
+from hcl.commands import evaluate
 
 
 @pytest.mark.parametrize(

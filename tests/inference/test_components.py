@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-import evaluate
+from hcl.commands import evaluate
 from hcl.inference.component_queries import Looked, chosen_queries
 from hcl.inference.component_search import Gallery, query_at
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-import evaluate
+from hcl.commands import evaluate
 from hcl.data.scenes import CLASS_NAMES
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 

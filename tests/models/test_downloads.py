@@ -107,7 +107,7 @@ def test_without_a_way_there_the_error_says_which_file_to_put_where(server, cach
     with pytest.raises(DownloadError) as refusal:
         fetch(remote(server, "missing.pth", SHA256))
     message = str(refusal.value)
-    assert "/missing.pth: HTTP Error 404" in message
+    assert "/missing.pth (HTTP Error 404" in message
     assert f"put it at {cache / 'missing.pth'}" in message
     assert "--backbone.weights FILE" in message
     assert not list(cache.iterdir())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import evaluate
+from hcl.commands import evaluate
 from tests.inference.conftest import checkpoint, photographs, scenes  # noqa: F401
 
 LOG = [

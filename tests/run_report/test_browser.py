@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import evaluate
+from hcl.commands import evaluate
 from tests.browser import Watched, brightness, is_blank
 
 pytestmark = pytest.mark.browser

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import evaluate
+from hcl.commands import evaluate
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 
 HOSTILE = "<b>bold&"
@@ -141,11 +141,17 @@ def test_a_confusion_of_another_shape_is_refused(tmp_path, finished, capsys):
     assert "a confusion of shape (1, 1) for 6 classes" in capsys.readouterr().err
 
 
-def test_a_classifier_that_does_not_fit_is_refused(tmp_path, finished, pictures, capsys):
-    save_classifier(untrained_classifier(25, 6, seed=0), tmp_path / "linear.pth.tar")
+@pytest.mark.parametrize(
+    ("channels", "classes", "message"),
+    [(25, 6, "tokens of 25 channels, but these have 24"), (24, 5, "tells 5 classes apart, but scenes-val")],
+)
+def test_a_classifier_that_does_not_fit_is_refused(
+    tmp_path, finished, pictures, capsys, channels, classes, message
+):
+    save_classifier(untrained_classifier(channels, classes, seed=0), tmp_path / "linear.pth.tar")
     arguments = ["report", str(finished), *pictures, "--classifier", str(tmp_path / "linear.pth.tar")]
     assert evaluate.main([*arguments, "--output", str(tmp_path / "x.html")]) == 2
-    assert "takes tokens of 25 channels to 6 classes, but here are 24 and 6" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_pictures_are_whole(tmp_path, finished, pictures):

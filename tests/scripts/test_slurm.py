@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import train
+from hcl.commands import train
 from tests.engine.conftest import scenes_root, tiny_settings
 from tests.engine.support import arguments
 

@@ -1,0 +1,29 @@
+"""What settings may be: each check raises a ValueError that names the first setting that is otherwise.
+
+A setting that is None is not given, and passes. ``prefix`` is written before its name.
+"""
+
+from typing import Any
+
+
+def require_at_least(least: int, settings: Any, *names: str, prefix: str = "") -> None:
+    """These settings are whole numbers of at least so much."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            bound = "must not be negative" if least == 0 else f"must be at least {least}"
+            raise ValueError(f"{prefix}{name} is {value}; it {bound}")
+
+
+def require_above_zero(settings: Any, *names: str, prefix: str = "") -> None:
+    """These settings are greater than 0; NaN is not."""
+    for name in names:
+        if not getattr(settings, name) > 0:
+            raise ValueError(f"{prefix}{name} is {getattr(settings, name)}; it must be above 0")
+
+
+def require_share(settings: Any, *names: str, prefix: str = "") -> None:
+    """These settings lie in (0, 1]."""
+    for name in names:
+        if not 0 < getattr(settings, name) <= 1:
+            raise ValueError(f"{prefix}{name} is {getattr(settings, name)}; it must lie in (0, 1]")

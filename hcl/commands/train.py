@@ -1,0 +1,57 @@
+"""Train HCL, as the command line says."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from hcl.command_line import preset_first, program_name, reported
+from hcl.distributed import connect
+from hcl.engine.config import TrainConfig
+from hcl.engine.determinism import reproducible
+from hcl.engine.run_folder import claimed
+from hcl.engine.trainer import Trainer
+from hcl.settings_parser import SettingsParser
+
+PROGRAM = program_name("train.py", installed="hcl-train")
+
+
+def build_parser() -> SettingsParser:
+    """The command line: the fields of `TrainConfig`, a preset to start from, and ``--resume``."""
+    parser = SettingsParser(prog=PROGRAM, description="Train HCL from a folder of images.")
+    parser.add_argument("--config", action="config", help="name of a preset, or a YAML file")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in --output where there is one"
+    )
+    parser.add_settings(TrainConfig)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train as the arguments say.
+
+    Returns the exit status: 0 done, 2 bad input, 130 interrupted at once, 143 stopped by a signal and saved.
+    """
+
+    def run() -> int:
+        parser = build_parser()
+        parsed = parser.parse_args(preset_first(sys.argv[1:] if arguments is None else arguments))
+        settings = parser.instantiate(parsed)
+        resume = settings.pop("resume")
+        settings.pop("config")
+        return 0 if train(TrainConfig(**vars(settings)), resume=resume) else 143
+
+    return reported(PROGRAM, run, after_interrupt="--resume continues from the last checkpoint")
+
+
+def train(config: TrainConfig, *, resume: bool) -> bool:
+    """Train on all ranks; False where a signal ended it early, with a checkpoint saved."""
+    with (
+        reproducible(config.deterministic),
+        connect(config.device) as world,
+        claimed(Path(config.output)) if world.is_main else nullcontext(),
+    ):
+        return Trainer(config, world).run(resume=resume)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
