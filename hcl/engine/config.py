@@ -56,6 +56,8 @@ class TrainConfig:
         on_non_finite: when a loss or gradient is NaN or infinite, stop with a dump of the step, or skip its
             update and count it. It never reaches the weights.
         threads: of the data pipeline.
+        keep_images: whether all training images are decoded once and stay in the memory of the device, of
+            every rank's own; "auto": where they fit into a quarter of what is free.
         logger: where the curves can be watched: in TensorBoard, or in Weights & Biases ("wandb"), which obeys
             its own environment variables, as WANDB_MODE=offline. log.jsonl has the figures either way.
         views: how the two training views are drawn.
@@ -81,6 +83,7 @@ class TrainConfig:
     checkpoints_kept: int = 3
     on_non_finite: Literal["stop", "skip"] = "stop"
     threads: int = 2
+    keep_images: Literal["auto", "always", "never"] = "never"
     logger: Logger = "tensorboard"
     views: ViewsConfig = field(default_factory=ViewsConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -101,7 +104,7 @@ class TrainConfig:
 MAY_CHANGE_ON_RESUME = frozenset(
     {"output", "epochs", "accumulation", "device", "compile", "deterministic", "threads", "log_every"}
     | {"checkpoint_every", "checkpoints_kept", "on_non_finite", "logger", "data.root"}
-    | {"backbone.weights", "clustering.reuse"}
+    | {"backbone.weights", "clustering.reuse", "keep_images"}
 )
 """Settings that a resumed run may have otherwise than the run that it continues."""
 
