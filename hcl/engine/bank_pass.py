@@ -77,7 +77,7 @@ class BankPass:
     @property
     def _dtype(self) -> torch.dtype:
         """What levels are kept in: what the head's first layer rounds them to."""
-        return torch.bfloat16 if self.config.precision == "bf16" else torch.float32
+        return torch.float32 if self.config.precision == "fp32" else torch.bfloat16
 
     def resume(self, reused: bool) -> None:
         """Go on as the interrupted run did, for the same bits, unless the settings say which."""

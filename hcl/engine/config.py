@@ -47,7 +47,8 @@ class TrainConfig:
         seed: of everything that is drawn.
         deterministic: have torch choose reproducible algorithms, slower on a GPU; a CPU computes so anyway.
         device: where to train; auto takes a CUDA GPU if there is one.
-        precision: of the forward pass.
+        precision: of the forward pass: fp32, bf16, or on GPUs of compute capability 8.9 fp8, which is bf16
+            with the frozen backbone's linear layers in FP8.
         compile: torch.compile the transformer blocks.
         log_every: steps between records of the losses.
         checkpoint_every: steps between checkpoints within an epoch; 0 saves at the end of each epoch only.
