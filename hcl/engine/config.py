@@ -9,6 +9,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from hcl.clustering.mogo import ClusteringConfig
 from hcl.data.dataset import DataConfig
 from hcl.engine.boards import Logger
+from hcl.engine.compilation import Compile
 from hcl.engine.step import LossConfig
 from hcl.models.backbones import BackboneConfig
 from hcl.models.seg_head import SegHeadConfig
@@ -49,7 +50,8 @@ class TrainConfig:
         device: where to train; auto takes a CUDA GPU if there is one.
         precision: of the forward pass: fp32, bf16, or on GPUs of compute capability 8.9 fp8, which is bf16
             with the frozen backbone's linear layers in FP8.
-        compile: torch.compile the transformer blocks.
+        compile: torch.compile the transformer blocks; "reduce-overhead" replays them as CUDA graphs on a GPU,
+            "max-autotune" also tries kernels out, which takes minutes.
         log_every: steps between records of the losses.
         checkpoint_every: steps between checkpoints within an epoch; 0 saves at the end of each epoch only.
         checkpoints_kept: how many of the last checkpoints to keep; best.pt, of the epoch of least mean loss,
@@ -78,7 +80,7 @@ class TrainConfig:
     deterministic: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "fp32"
-    compile: bool = False
+    compile: Compile = False
     log_every: int = 10
     checkpoint_every: int = 0
     checkpoints_kept: int = 3

@@ -9,6 +9,7 @@ import torch
 from hcl.clustering.mogo import MoGoClustering
 from hcl.distributed import World
 from hcl.engine.checkpoint import changed_settings
+from hcl.engine.compilation import compile_blocks
 from hcl.engine.config import MAY_CHANGE_ON_RESUME, TrainConfig, config_from
 from hcl.engine.step import TrainingStep
 from hcl.models import fp8
@@ -55,10 +56,7 @@ class Learner:
         torch.manual_seed(self.config.seed)
         model = HCL(build_backbone(self.config.backbone), self.config.head).to(self.world.device)
         fp8.prepare(model.backbone, self.config.precision, self.world.device)
-        if self.config.compile:
-            heads = (model.online.seg_head, model.momentum)
-            for block in (*model.backbone.vit.blocks, *(head.seg_head for head in heads)):
-                block.compile(fullgraph=True)
+        compile_blocks(model, self.config.compile)
         return model
 
     @property
