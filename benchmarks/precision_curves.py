@@ -5,6 +5,7 @@ the curve of the loss, and overclustering with the head that came out:
 
 - plain: the published step in fp32, every operation written out, on the clusters of fp32;
 - bf16: on the clusters of fp32, so that only the steps differ;
+- fp8, where a GPU has it: likewise;
 - bf16_throughout: on clusters of its own bank, as a run in bf16 has them;
 - fp32_other_start: fp32 on clusters that k-means finds from another start: how far chance alone goes.
 """
@@ -37,7 +38,7 @@ from hcl.engine.step import LossConfig, Losses, Views
 from hcl.evaluation import overclustering
 from hcl.models.backbones import BACKBONES, BackboneConfig
 from hcl.models.hcl import HCL
-from hcl.precision import Precision
+from hcl.precision import Precision, runs_fp8
 from pipelines.draws import ViewsConfig
 from pipelines.training_views import TrainingViews
 
@@ -54,10 +55,9 @@ class Data(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """A run: its number format, its clusters and its curve (steps, 4), a column each part of `Losses`."""
+    """A run: its number format and its curve (steps, 4), a column each part of `Losses`."""
 
     precision: Precision
-    centroids: Centroids
     curve: Tensor
 
 
@@ -120,15 +120,17 @@ class Bench:
         assert clustering.centroids is not None
         return clustering.centroids
 
-    def train(self, name: str, learner: Learner, centroids: Centroids) -> Variant:
+    def train(self, name: str, precision: Precision, centroids: Centroids) -> Variant:
         """Take the steps of this project on given clusters."""
+        learner = Learner(self.config(precision), self.world)
         learner.clustering.centroids = centroids
         curve = self._curve(lambda views: learner.training_step([views]).losses)
         self._keep_head(name, learner.model)
-        return Variant(learner.config.precision, centroids, curve)
+        return Variant(precision, curve)
 
-    def train_plainly(self, name: str, learner: Learner, centroids: Centroids) -> Variant:
-        """Take the published steps on given clusters, from where a learner starts."""
+    def train_plainly(self, name: str, centroids: Centroids) -> Variant:
+        """Take the published steps in fp32 on given clusters."""
+        learner = Learner(self.config("fp32"), self.world)
         model = published.plain(learner.model)
         optimizer, loss = adamw(model, fused=False), learner.config.loss
 
@@ -145,7 +147,7 @@ class Bench:
 
         curve = self._curve(step)
         self._keep_head(name, model)
-        return Variant("fp32", centroids, curve)
+        return Variant("fp32", curve)
 
     def _curve(self, step: Callable[[Views], Losses]) -> Tensor:
         stream = self.views.batches(1, self.parts)
@@ -178,21 +180,19 @@ class Bench:
 
 def run_all(bench: Bench) -> dict[str, Variant]:
     """Every variant by name; fp32, which the others are compared with, is the first."""
-    fp32 = Learner(bench.config("fp32"), bench.world)
-    centroids = bench.clustered(fp32)
+    fp32, bf16 = Learner(bench.config("fp32"), bench.world), Learner(bench.config("bf16"), bench.world)
+    shared, own = bench.clustered(fp32), bench.clustered(bf16)
     other = bench.clustered_otherwise(fp32)
-    bf16 = Learner(bench.config("bf16"), bench.world)
-    own = bench.clustered(bf16)
-    plain = bench.train_plainly("plain", fp32, centroids)
-    return {
-        "fp32": bench.train("fp32", fp32, centroids),
-        "plain": plain,
-        "bf16": bench.train("bf16", bf16, centroids),
-        "bf16_throughout": bench.train("bf16_throughout", Learner(bench.config("bf16"), bench.world), own),
-        "fp32_other_start": bench.train(
-            "fp32_other_start", Learner(bench.config("fp32"), bench.world), other
-        ),
+    variants = {
+        "fp32": bench.train("fp32", "fp32", shared),
+        "plain": bench.train_plainly("plain", shared),
+        "bf16": bench.train("bf16", "bf16", shared),
+        "bf16_throughout": bench.train("bf16_throughout", "bf16", own),
+        "fp32_other_start": bench.train("fp32_other_start", "fp32", other),
     }
+    if runs_fp8(bench.world.device):
+        variants["fp8"] = bench.train("fp8", "fp8", shared)
+    return variants
 
 
 def deviations(curve: Tensor, reference: Tensor) -> dict[str, dict[str, float]]:

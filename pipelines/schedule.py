@@ -130,7 +130,13 @@ class ScheduledPipeline:
         device = "cpu" if self._device.type == "cpu" else "gpu"
         return [
             fn.external_source(
-                source=source, device=device, batch_info=True, dtype=types.UINT8, ndim=3, layout="HWC"
+                source=source,
+                device=device,
+                batch=True,
+                batch_info=True,
+                dtype=types.UINT8,
+                ndim=3,
+                layout="HWC",
             )
         ]
 
