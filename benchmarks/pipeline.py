@@ -1,8 +1,9 @@
 """Training views a second: `python -m benchmarks.pipeline` prints one JSON object.
 
-DALI on the CPU, DALI on a GPU where there is one, and the published way: PIL and transforms image by image, a
-process a core. Beside them stands how many images the training step eats. Each source makes all images once
-to warm up; the epochs after it count, and the sources take turns.
+DALI on the CPU, DALI on a GPU where there is one, both also with images decoded once and kept, and the
+published way: PIL and transforms image by image, a process a core. Beside them stands how many images the
+training step eats. Each source makes all images once to warm up; the epochs after it count, and the sources
+take turns.
 """
 
 import argparse
@@ -55,15 +56,21 @@ def sources(dataset: Dataset, options: argparse.Namespace) -> dict[str, Epoch]:
         for _ in loader:
             pass
 
-    found = {"published": published, "dali_cpu": dali(dataset, options, "cpu")}
-    return found | ({"dali_gpu": dali(dataset, options, "cuda")} if torch.cuda.is_available() else {})
+    found = {"published": published}
+    for name, device in {"dali_cpu": "cpu", "dali_gpu": "cuda"}.items():
+        if device == "cpu" or torch.cuda.is_available():
+            found[name] = dali(dataset, options, device)
+            found[f"{name}_kept"] = dali(dataset, options, device, keep_images=True)
+    return found
 
 
-def dali(dataset: Dataset, options: argparse.Namespace, device: str) -> Epoch:
+def dali(dataset: Dataset, options: argparse.Namespace, device: str, *, keep_images: bool = False) -> Epoch:
     """This project's views, all of the data set."""
     config, indices = ViewsConfig(size=options.size), np.arange(len(dataset))
     batches = [indices[i : i + options.batch_size] for i in range(0, len(dataset), options.batch_size)]
-    views = TrainingViews(dataset, config, seed=7, device=device, threads=options.threads)
+    views = TrainingViews(
+        dataset, config, seed=7, device=device, threads=options.threads, keep_images=keep_images
+    )
 
     def epoch() -> None:
         for _ in views.batches(0, batches):

@@ -12,7 +12,7 @@ from copy import deepcopy
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import psutil
@@ -24,18 +24,20 @@ from benchmarks.machine import give, machine
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
 from hcl.clustering.targets import level_targets
 from hcl.distributed import World
+from hcl.engine.compilation import Compile, compile_blocks
 from hcl.engine.step import LossConfig, TrainingStep, Views
+from hcl.models import fp8
 from hcl.models.backbones import BACKBONES
 from hcl.models.hcl import HCL
 from hcl.models.pm_vit import PMViT
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.vit import VisionTransformer, initialise
-from hcl.precision import Precision, mixed
+from hcl.precision import Precision, mixed, runs_fp8
 from kernels.fba import fba_contrastive
 
 KEEP_MASS = 0.7
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+FORMATS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+COMPILED: dict[str, Compile] = {"compiled": True, "graphs": "reduce-overhead"}
 Run = Callable[[], object]
 
 
@@ -83,12 +85,11 @@ def published_step(bench: Bench) -> Run:
     return lambda: published.training_step(model, optimizer, bench.views, bench.centroids)
 
 
-def own_step(bench: Bench, precision: Precision, *, compiled: bool) -> tuple[Run, Callable[[], Parts]]:
+def own_step(bench: Bench, precision: Precision, *, compiled: Compile) -> tuple[Run, Callable[[], Parts]]:
     """This project's step on a model of its own, and what splits it into parts, which runs them once."""
     model = deepcopy(bench.model)
-    if compiled:
-        for block in (*model.backbone.vit.blocks, model.online.seg_head.seg_head, model.momentum.seg_head):
-            block.compile(fullgraph=True)
+    fp8.prepare(model.backbone, precision, bench.world.device)
+    compile_blocks(model, compiled)
     optimizer = adamw(model, fused=True)
     clustering = MoGoClustering(ClusteringConfig(), seed=0, ranks=bench.world)
     clustering.centroids = bench.centroids
@@ -207,9 +208,11 @@ def summary(times: list[float], images: int) -> dict[str, Any]:
 
 
 def names(options: argparse.Namespace) -> list[str]:
-    """The variants that are asked for."""
-    eager = list(PRECISIONS)
-    return ["published", *eager, *(f"{name}_compiled" for name in eager if options.compile)]
+    """The variants that are asked for and can run; CUDA graphs are for GPUs."""
+    device = torch.device(options.device)
+    own = [*FORMATS, *(["fp8"] if runs_fp8(device) else [])]
+    ways = [way for way in COMPILED if options.compile and (way != "graphs" or device.type == "cuda")]
+    return ["published", *own, *(f"{name}_{way}" for name in own for way in ways)]
 
 
 def variants(
@@ -221,8 +224,8 @@ def variants(
         if name == "published":
             built[name] = published_step(bench), None
         else:
-            precision: Precision = "bf16" if name.startswith("bf16") else "fp32"
-            built[name] = own_step(bench, precision, compiled=name.endswith("_compiled"))
+            precision, _, way = name.partition("_")
+            built[name] = own_step(bench, cast(Precision, precision), compiled=COMPILED.get(way, False))
     return built
 
 
@@ -240,13 +243,13 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         options.rounds,
         device,
     )
-    rates = {name: matrix_rate(FORMATS[name], device) for name in PRECISIONS}
+    rates = {name: matrix_rate(dtype, device) for name, dtype in FORMATS.items()}
     # Autocast's products are those that torch counts; in fp32 on a CPU they are oneDNN's own operation.
     counted = {"published": flops(built["published"][0]), "own": flops(built["bf16"][0])}
     medians = {name: float(np.median(values)) for name, values in times.items()}
     results = {}
     for name, values in times.items():
-        own, rate = name != "published", rates["bf16" if name.startswith("bf16") else "fp32"]
+        own, rate = name != "published", rates["bf16" if name.startswith(("bf16", "fp8")) else "fp32"]
         results[name] = summary(values, options.batch_size) | {
             "peak_mib": peak_mib(options, name),
             "share_of_matrix_rate": counted["own" if own else "published"] / medians[name] / rate,

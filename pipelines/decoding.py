@@ -22,7 +22,7 @@ def undecodable(
     unique = list(dict.fromkeys(paths))
     waiting = deque(_groups(unique, BATCH))
     pipeline, found = None, set()
-    bar = tqdm(desc="decode every image", total=len(unique), unit="image", leave=False, disable=_quiet())
+    bar = tqdm(desc="decode every image", total=len(unique), unit="image", leave=False, disable=quiet())
     while waiting:
         group = waiting.popleft()
         pipeline = pipeline or _build(torch.device(device), threads)
@@ -41,7 +41,7 @@ def undecodable(
     return frozenset(found)
 
 
-def _quiet() -> bool | None:
+def quiet() -> bool | None:
     """One of several ranks shows a bar, and none (None) where stderr is no terminal."""
     return None if os.environ.get("RANK", "0") == "0" else True
 

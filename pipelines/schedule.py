@@ -23,7 +23,8 @@ class DecodeError(RuntimeError):
 
 
 Load = Callable[[np.ndarray], Columns]
-Outputs = tuple[torch.Tensor, ...]
+Pictures = Callable[[np.ndarray], Sequence[Any]]
+Outputs = tuple[Any, ...]
 
 
 class Column(NamedTuple):
@@ -41,12 +42,15 @@ class ScheduledPipeline:
     """Runs a graph of DALI operators over batches of a data set's images, prefetching two batches ahead.
 
     Args:
-        graph: takes one DALI node a column and returns the tuple of outputs. Every output is one dense array
-            a batch.
-        columns: what the graph is fed with; the first is the path of the image (`path_bytes`).
+        graph: takes one DALI node a column and returns the tuple of outputs, each a tensor a batch.
+        columns: what the graph is fed with; the first is the path of the image (`path_bytes`), unless there
+            are pictures.
         dataset: names the files in errors.
         device: where the outputs lie; on a CUDA device images are decoded there.
         threads: CPU threads of the pipeline.
+        pictures: gives the decoded images (H, W, 3) uint8 of a batch on the device, which are the graph's
+            first node then, before the columns.
+        ragged: whether an output is a list of tensors, one a sample, which may differ in shape.
     """
 
     def __init__(
@@ -57,9 +61,12 @@ class ScheduledPipeline:
         *,
         device: torch.device,
         threads: int,
+        pictures: Pictures | None = None,
+        ragged: bool = False,
     ) -> None:
         self._graph, self._columns, self._dataset = graph, columns, dataset
         self._device, self._threads = device, threads
+        self._pictures, self._ragged = pictures, ragged
         self._resting: _Built | None = None
 
     def run(self, batches: Sequence[np.ndarray], load: Load) -> Iterator[tuple[np.ndarray, Outputs]]:
@@ -101,7 +108,7 @@ class ScheduledPipeline:
                 ndim=[column.ndim for column in self._columns],
                 layout=[column.layout for column in self._columns],
             )
-            return self._graph(*inputs)
+            return self._graph(*self._picture_node(feed), *inputs)
 
         pipeline = define(
             batch_size=largest,
@@ -112,11 +119,37 @@ class ScheduledPipeline:
         pipeline.build()
         return _Built(pipeline, feed, largest)
 
+    def _picture_node(self, feed: "_Feed") -> list[Any]:
+        if self._pictures is None:
+            return []
+
+        def source(info: types.BatchInfo) -> Sequence[Any]:
+            assert self._pictures is not None
+            return self._pictures(feed.indices(info))
+
+        device = "cpu" if self._device.type == "cpu" else "gpu"
+        return [
+            fn.external_source(
+                source=source,
+                device=device,
+                batch=True,
+                batch_info=True,
+                dtype=types.UINT8,
+                ndim=3,
+                layout="HWC",
+            )
+        ]
+
     def _outputs(self, pipeline: Any, indices: np.ndarray) -> Outputs:
         try:
-            return tuple(_to_torch(output.as_tensor(), self._device) for output in pipeline.run())
+            return tuple(self._output(output) for output in pipeline.run())
         except RuntimeError as error:
             raise DecodeError(self._blame(indices)) from error
+
+    def _output(self, batch: Any) -> torch.Tensor | list[torch.Tensor]:
+        if self._ragged:
+            return [_to_torch(sample, self._device) for sample in batch]
+        return _to_torch(batch.as_tensor(), self._device)
 
     def _blame(self, indices: np.ndarray) -> str:
         samples = dict.fromkeys(self._dataset.samples[index] for index in indices)
@@ -134,9 +167,13 @@ class _Feed:
     load: Load
 
     def __call__(self, info: types.BatchInfo) -> Columns:
+        return self.load(self.indices(info))
+
+    def indices(self, info: types.BatchInfo) -> np.ndarray:
+        """The sample indices of a batch; StopIteration after the last."""
         if info.iteration >= len(self.batches):
             raise StopIteration
-        return self.load(self.batches[info.iteration])
+        return self.batches[info.iteration]
 
 
 class _Built(NamedTuple):

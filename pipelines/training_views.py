@@ -17,6 +17,7 @@ from nvidia.dali import fn, math, types
 from hcl.data.samples import Dataset
 from pipelines.draws import ViewsConfig, draw_views
 from pipelines.files import path_bytes
+from pipelines.kept_images import KeptImages
 from pipelines.normalise import normalise
 from pipelines.schedule import PATH, Column, Columns, ScheduledPipeline
 
@@ -42,6 +43,8 @@ class TrainingViews:
         seed: of all draws, at least 0.
         device: "cpu", or a CUDA device, which then decodes and computes.
         threads: CPU threads.
+        keep_images: whether every image is decoded once, at the first batch, and stays in the device's
+            memory; otherwise a view decodes what it crops. On a CPU both give the same bits.
     """
 
     def __init__(
@@ -52,9 +55,11 @@ class TrainingViews:
         seed: int,
         device: torch.device | str = "cpu",
         threads: int = 2,
+        keep_images: bool = False,
     ) -> None:
         self.dataset, self.config, self.seed = dataset, config, seed
         self._device, self._threads = torch.device(device), threads
+        self._kept = KeptImages(dataset, device=self._device, threads=threads) if keep_images else None
         self._pipelines: dict[int, ScheduledPipeline] = {}
 
     def batches(
@@ -72,23 +77,33 @@ class TrainingViews:
 
         def load(indices: np.ndarray) -> Columns:
             draws = [draw_views(self.config, self.seed, epoch_draw, int(index)) for index in indices]
-            paths = [path_bytes(self.dataset.samples[index].image) for index in indices]
             jitter = ([draw.photometric[row] for draw in draws] for row in rows)
-            return (paths, [draw.crop for draw in draws], *jitter)
+            return (*self._paths(indices), [draw.crop for draw in draws], *jitter)
 
         return (ViewBatch(*batch) for batch in self._pipeline(len(views)).run(batches, load))
 
+    def _paths(self, indices: np.ndarray) -> Columns:
+        """One column, the paths of images that are not kept."""
+        if self._kept is not None:
+            return ()
+        return ([path_bytes(self.dataset.samples[index].image) for index in indices],)
+
     def _pipeline(self, views: int) -> ScheduledPipeline:
         if views not in self._pipelines:
-            columns = [PATH, *[Column(types.FLOAT, 1)] * (1 + views)]
+            numbers = [Column(types.FLOAT, 1)] * (1 + views)
             self._pipelines[views] = ScheduledPipeline(
-                self._graph, columns, self.dataset, device=self._device, threads=self._threads
+                self._graph,
+                numbers if self._kept else [PATH, *numbers],
+                self.dataset,
+                device=self._device,
+                threads=self._threads,
+                pictures=self._kept,
             )
         return self._pipelines[views]
 
-    def _graph(self, path: Any, crop: Any, *jitters: Any) -> tuple[Any, ...]:
+    def _graph(self, source: Any, crop: Any, *jitters: Any) -> tuple[Any, ...]:
         decoder = "cpu" if self._device.type == "cpu" else "mixed"
-        image = _decode_crop(path, crop, decoder)
+        image = _crop(source, crop) if self._kept else _decode_crop(source, crop, decoder)
         doubled = fn.resize(image, size=[2 * self.config.size] * 2, dtype=types.FLOAT)
         return tuple(self._view(doubled, jitter) for jitter in jitters)
 
@@ -100,17 +115,29 @@ class TrainingViews:
 
 
 def _decode_crop(path: Any, crop: Any, decoder: str) -> Any:
-    """Decode only the drawn square: side = round(share of the shorter side), place uniform over pixels."""
+    """Decode only the drawn square of the file at `path`."""
     encoded = fn.io.file.read(path)
-    extent = fn.cast(fn.peek_image_shape(encoded, adjust_orientation=False)[:2], dtype=types.FLOAT)
+    anchor, sides = _square(fn.peek_image_shape(encoded, adjust_orientation=False), crop)
+    return fn.decoders.image_slice(
+        encoded, anchor, sides, axes=[0, 1], device=decoder, adjust_orientation=False
+    )
+
+
+def _crop(image: Any, crop: Any) -> Any:
+    """Cut the drawn square out of a decoded image."""
+    anchor, sides = _square(image.shape(), crop)
+    return fn.slice(image, anchor, sides, axes=[0, 1])
+
+
+def _square(shape: Any, crop: Any) -> tuple[Any, Any]:
+    """Place and sides of the drawn square: round(share of the shorter side), place uniform over pixels."""
+    extent = fn.cast(shape[:2], dtype=types.FLOAT)
     shorter = fn.reductions.min(extent)
     side = math.max(math.floor(shorter * crop[0] + 0.5), 1.0)
     room = extent - side
     anchor = fn.cast(math.min(math.floor((room + 1.0) * crop[1:]), room), dtype=types.INT32)
     side = fn.cast(side, dtype=types.INT32)
-    return fn.decoders.image_slice(
-        encoded, anchor, fn.stack(side, side), axes=[0, 1], device=decoder, adjust_orientation=False
-    )
+    return anchor, fn.stack(side, side)
 
 
 def _color_jitter(image: Any, jitter: Any) -> Any:

@@ -47,7 +47,7 @@ def completions(script: Path, *words: str) -> list[str]:
     [
         (["train.py", "--optimiser.l"], ["--optimiser.lr"]),
         (["train.py", "--data.kind", "v"], ["voc"]),
-        (["train.py", "--epochs", "3", "--precision", ""], ["fp32", "bf16"]),
+        (["train.py", "--epochs", "3", "--precision", ""], ["fp32", "bf16", "fp8"]),
         (["train.py", "--compile", "t"], ["true"]),
         (["evaluate.py", "over"], ["overcluster"]),
         (["evaluate.py", "overcluster", "--label_r"], ["--label_resolution"]),

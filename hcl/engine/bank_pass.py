@@ -7,11 +7,9 @@ those of steps before a resumed run began, go through the backbone again: the la
 did in training, because a batch of another size may round otherwise.
 """
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
@@ -20,11 +18,11 @@ from hcl.clustering.targets import level_targets
 from hcl.engine.batches import Batches
 from hcl.engine.config import TrainConfig
 from hcl.engine.learner import Learner
+from hcl.engine.memory import GIB, free_memory
 from hcl.models.pm_vit import LevelTokens
 from hcl.precision import mixed
 from pipelines.training_views import TrainingViews
 
-GIB = 2**30
 # Training and clustering need the other half.
 SHARE_OF_FREE_MEMORY = 0.5
 
@@ -37,25 +35,34 @@ class BankPass:
         learner: whose momentum head makes the tokens.
         batches: of the run.
         views: of the training images.
+        reserved: bytes of the free memory that something else will take.
 
     Attributes:
         reuses: whether levels are kept.
         reason: why, in words.
     """
 
-    def __init__(self, config: TrainConfig, learner: Learner, batches: Batches, views: TrainingViews) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        learner: Learner,
+        batches: Batches,
+        views: TrainingViews,
+        *,
+        reserved: int = 0,
+    ) -> None:
         self.config, self.learner, self.batches, self.views = config, learner, batches, views
         self.world = learner.world
         self._kept: dict[int, LevelTokens] = {}
-        self.reuses, self.reason = self._decide()
+        self.reuses, self.reason = self._decide(reserved)
 
-    def _decide(self) -> tuple[bool, str]:
+    def _decide(self, reserved: int) -> tuple[bool, str]:
         wanted = self.config.clustering.reuse
         if self.config.clustering.mode == "online":
             return False, "the online mode needs one bank only"
         if wanted != "auto":
             return wanted == "always", f"clustering.reuse is {wanted}"
-        needed, free = self._bytes_needed(), free_memory(self.world.device)
+        needed, free = self._bytes_needed(), free_memory(self.world.device) - reserved
         fits = not self.world.any(needed > SHARE_OF_FREE_MEMORY * free)
         return fits, f"a rank's levels take {needed / GIB:.2f} GiB, and {free / GIB:.2f} GiB are free"
 
@@ -70,7 +77,7 @@ class BankPass:
     @property
     def _dtype(self) -> torch.dtype:
         """What levels are kept in: what the head's first layer rounds them to."""
-        return torch.bfloat16 if self.config.precision == "bf16" else torch.float32
+        return torch.float32 if self.config.precision == "fp32" else torch.bfloat16
 
     def resume(self, reused: bool) -> None:
         """Go on as the interrupted run did, for the same bits, unless the settings say which."""
@@ -133,10 +140,3 @@ def _finite(levels: LevelTokens) -> bool:
 
 def _cast(levels: LevelTokens, dtype: torch.dtype) -> LevelTokens:
     return levels._replace(sequences=tuple(tokens.to(dtype) for tokens in levels.sequences))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that this process may still take: of its GPU, or its share of the machine."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

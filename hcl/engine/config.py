@@ -11,6 +11,7 @@ from hcl.clustering.mogo import ClusteringConfig
 from hcl.data.dataset import DataConfig
 from hcl.distributed import DeviceName
 from hcl.engine.boards import Logger
+from hcl.engine.compilation import Compile
 from hcl.engine.step import LossConfig
 from hcl.models.backbones import BackboneConfig
 from hcl.models.seg_head import SegHeadConfig
@@ -49,8 +50,10 @@ class TrainConfig:
         seed: of everything that is drawn.
         deterministic: have torch choose reproducible algorithms, slower on a GPU; a CPU computes so anyway.
         device: where to train; auto takes a CUDA GPU if there is one.
-        precision: of the forward pass.
-        compile: torch.compile the transformer blocks.
+        precision: of the forward pass: fp32, bf16, or on GPUs of compute capability 8.9 fp8, which is bf16
+            with the frozen backbone's linear layers in FP8.
+        compile: torch.compile the transformer blocks; "reduce-overhead" replays them as CUDA graphs on a GPU,
+            "max-autotune" also tries kernels out, which takes minutes.
         log_every: steps between records of the losses.
         checkpoint_every: steps between checkpoints within an epoch; 0 saves at the end of each epoch only.
         checkpoints_kept: how many of the last checkpoints to keep; best.pt, of the epoch of least mean loss,
@@ -58,6 +61,8 @@ class TrainConfig:
         on_non_finite: when a loss or gradient is NaN or infinite, stop with a dump of the step, or skip its
             update and count it. It never reaches the weights.
         threads: of the data pipeline.
+        keep_images: whether all training images are decoded once and stay in the memory of the device, of
+            every rank's own; "auto": where they fit into a quarter of what is free.
         logger: where the curves can be watched: in TensorBoard, or in Weights & Biases ("wandb"), which obeys
             its own environment variables, as WANDB_MODE=offline. log.jsonl has the figures either way.
         views: how the two training views are drawn.
@@ -77,12 +82,13 @@ class TrainConfig:
     deterministic: bool = False
     device: DeviceName = "auto"
     precision: Precision = "fp32"
-    compile: bool = False
+    compile: Compile = False
     log_every: int = 10
     checkpoint_every: int = 0
     checkpoints_kept: int = 3
     on_non_finite: Literal["stop", "skip"] = "stop"
     threads: int = 2
+    keep_images: Literal["auto", "always", "never"] = "never"
     logger: Logger = "tensorboard"
     views: ViewsConfig = field(default_factory=ViewsConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -99,7 +105,7 @@ class TrainConfig:
 MAY_CHANGE_ON_RESUME = frozenset(
     {"output", "epochs", "accumulation", "device", "compile", "deterministic", "threads", "log_every"}
     | {"checkpoint_every", "checkpoints_kept", "on_non_finite", "logger", "data.root"}
-    | {"backbone.weights", "clustering.reuse"}
+    | {"backbone.weights", "clustering.reuse", "keep_images"}
 )
 """Settings that a resumed run may have otherwise than the run that it continues."""
 

@@ -9,8 +9,10 @@ import torch
 from hcl.clustering.mogo import MoGoClustering
 from hcl.distributed import World
 from hcl.engine.checkpoint import changed_settings
+from hcl.engine.compilation import compile_blocks
 from hcl.engine.config import MAY_CHANGE_ON_RESUME, TrainConfig, config_from
 from hcl.engine.step import TrainingStep
+from hcl.models import fp8
 from hcl.models.backbones import build_backbone
 from hcl.models.hcl import HCL
 from hcl.models.weights import load_into
@@ -53,10 +55,8 @@ class Learner:
     def _build_model(self) -> HCL:
         torch.manual_seed(self.config.seed)
         model = HCL(build_backbone(self.config.backbone), self.config.head).to(self.world.device)
-        if self.config.compile:
-            heads = (model.online.seg_head, model.momentum)
-            for block in (*model.backbone.vit.blocks, *(head.seg_head for head in heads)):
-                block.compile(fullgraph=True)
+        fp8.prepare(model.backbone, self.config.precision, self.world.device)
+        compile_blocks(model, self.config.compile)
         return model
 
     @property

@@ -119,10 +119,11 @@ class TrainingStep:
             Means over the global batch, without gradient, and whether they led to an update; every rank has
             the same.
         """
+        # First: the gradients of the step before may lie where CUDA graphs write from here on.
+        self.optimizer.zero_grad(set_to_none=True)
         self.model.update_momentum(self.config.momentum, hold=self.halted)
         micro_batches = [self._prepare(pair) for pair in views]
         totals = self._token_counts(micro_batches)
-        self.optimizer.zero_grad(set_to_none=True)
         parts, assignments = [], []
         for number, micro_batch in enumerate(micro_batches, start=1):
             with self._gradient_exchange(last=number == len(micro_batches)):

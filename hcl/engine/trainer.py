@@ -21,6 +21,7 @@ from hcl.engine.config import TrainConfig
 from hcl.engine.interruption import StopRequest, stop_on_signal
 from hcl.engine.learner import Learner
 from hcl.engine.loss_record import FailedStep, LossRecord
+from hcl.engine.memory import keeping
 from hcl.engine.run_log import RunLog
 from hcl.engine.step import Views
 from pipelines.training_views import TrainingViews
@@ -52,14 +53,16 @@ class Trainer:
         self.image_names = [str(sample.image) for sample in dataset.samples]
         self.losses = LossRecord(config.batch_size)
         self.learner = Learner(config, world)
+        self.keeping = keeping(config.keep_images, dataset, world)
         self.views = TrainingViews(
             dataset,
             config.views,
             seed=config.seed,
             device=world.device,
             threads=config.threads,
+            keep_images=self.keeping.keeps,
         )
-        self.bank_pass = BankPass(config, self.learner, self.batches, self.views)
+        self.bank_pass = BankPass(config, self.learner, self.batches, self.views, reserved=self.keeping.taken)
 
     @property
     def global_step(self) -> int:
@@ -95,6 +98,8 @@ class Trainer:
             f"{self.batches.images} images, {self.batches.steps_per_epoch} steps an epoch, "
             f"{self.world.size} x {self.world.device}, from epoch {self.epoch + 1}, step {self.step + 1}"
         )
+        decoded = "once and kept" if self.keeping.keeps else "anew for every view"
+        self.log.say(f"images are decoded {decoded}: {self.keeping.reason}")
         source = "what training computed" if self.bank_pass.reuses else "a pass over the images of their own"
         self.log.say(f"token banks come from {source}: {self.bank_pass.reason}")
         if skipped := self.views.dataset.skipped:

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from hcl.models import fp8
 from hcl.models.component_model import require_fit
 from hcl.models.pm_vit import LevelTokens, PMViT
 from hcl.models.seg_head import SegHead, SegHeadConfig
@@ -34,7 +35,11 @@ class TokenExtractor:
             level 0 after the final LayerNorm.
         head: for kind ``head``.
         device: where to compute.
-        precision: of the forward pass; the tokens are float32 either way.
+        precision: of the forward pass; the tokens are float32 either way. With fp8 the given backbone's
+            layers are replaced.
+
+    Raises:
+        ValueError: kind and head do not go together, or the device does not compute in the precision.
 
     Attributes:
         channels: of a token.
@@ -55,6 +60,7 @@ class TokenExtractor:
         # The backbone's own tokens need no other level.
         levels = PMViT(backbone.vit, backbone.patch_sizes[:1]) if kind == "backbone" else backbone
         self.backbone = levels.to(device)
+        fp8.prepare(self.backbone, precision, device)
         self.head = head.to(device).eval().requires_grad_(False) if head else None
         self.device = device
         self.kind = kind

@@ -38,7 +38,8 @@ class InferenceConfig:
         batch_size: photographs at a time; three times as many are in memory at most.
         threads: that read and write files.
         device: where to compute; auto takes a CUDA GPU if there is one.
-        precision: of the backbone and the head; bf16 pays on GPUs, and on CPUs with bf16 instructions.
+        precision: of the backbone and the head; bf16 pays on GPUs, and on CPUs with bf16 instructions; fp8 is
+            bf16 with the backbone's linear layers in FP8, on GPUs of compute capability 8.9.
     """
 
     checkpoint: str

@@ -18,7 +18,7 @@ SMALL = [
 def test_the_report_sets_every_source_against_the_step(capsys):
     report = pipeline.main(SMALL)
     assert json.loads(capsys.readouterr().out) == report
-    assert {"published", "dali_cpu"} <= report["images_per_second"].keys()
+    assert {"published", "dali_cpu", "dali_cpu_kept"} <= report["images_per_second"].keys()
     assert report["times_published"]["published"] == 1
     assert all(rate > 0 for rate in report["times_the_step"].values())
 

@@ -1,4 +1,4 @@
-"""Two ranks give the numbers of one, on a data set of three images."""
+"""Ranks give the numbers of one process, on numbers of images that they cannot share out evenly."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hcl.commands import evaluate
+from hcl.data.scenes import write_scenes
 from tests.evaluation.conftest import QUICK
 
 ROOT = Path(__file__).parents[2]
@@ -48,13 +49,26 @@ def numbers(folder: Path) -> dict[str, float]:
     }
 
 
-def test_two_ranks_give_the_numbers_of_one(command, tmp_path):
+def with_images(command: list[str], root: Path, images: int) -> list[str]:
+    """The command on as many scenes of its own."""
+    write_scenes(root, train=4, val=images, size=64, seed=1)
+    place = command.index("--data.root") + 1
+    return [*command[:place], str(root), *command[place + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "images"),
+    [(2, 3), pytest.param(4, 6, marks=pytest.mark.slow), pytest.param(4, 3, marks=pytest.mark.slow)],
+    ids=["two of 3 images", "four of 6 images", "four of 3 images: one has none"],
+)
+def test_ranks_give_the_numbers_of_one(command, tmp_path, ranks, images):
+    command = with_images(command, tmp_path / "scenes", images)
     alone, together = tmp_path / "alone", tmp_path / "together"
     for arguments in commands(command, alone).values():
         assert evaluate.main(arguments) == 0
     (tmp_path / "run.py").write_text(SCRIPT)
     (tmp_path / "commands.json").write_text(json.dumps(list(commands(command, together).values())))
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
     done = subprocess.run(
         [sys.executable, *torchrun, str(tmp_path / "run.py"), str(tmp_path / "commands.json")],
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -64,7 +78,7 @@ def test_two_ranks_give_the_numbers_of_one(command, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-4000:]
     for protocol in commands(command, alone):
-        one, two = numbers(alone / protocol), numbers(together / protocol)
+        one, many = numbers(alone / protocol), numbers(together / protocol)
         assert len(one) > 0
-        assert two == pytest.approx(one, abs=1e-9), protocol
-        assert f"\n{done.stdout}".count(f"\n{protocol} of scenes-val (3 images)") == 1
+        assert many == pytest.approx(one, abs=1e-9), protocol
+        assert f"\n{done.stdout}".count(f"\n{protocol} of scenes-val ({images} images)") == 1

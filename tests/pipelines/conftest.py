@@ -25,6 +25,19 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset("images", [Sample(folder / f"{i}.png", None, f"{i}.png") for i in range(len(shapes))])
 
 
+@pytest.fixture(scope="session")
+def jpegs(images: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The same images with losses: colours at half the resolution."""
+    folder = tmp_path_factory.mktemp("jpegs")
+    samples = []
+    for sample in images.samples:
+        path = folder / sample.image.with_suffix(".jpg").name
+        with Image.open(sample.image) as image:
+            image.save(path, quality=80, subsampling="4:2:0")
+        samples.append(Sample(path, None, path.name))
+    return Dataset("jpegs", samples)
+
+
 @pytest.fixture
 def labelled(tmp_path: Path) -> Callable[..., Dataset]:
     """Images and masks from arrays of class ids; an image shows class c as grey of 40 c."""

@@ -190,10 +190,26 @@ def test_other_views_than_1_and_2_are_refused(images, views):
         TrainingViews(images, PLAIN, seed=7).batches(0, ALL, views)
 
 
+@pytest.mark.parametrize("views", [(1, 2), (2,)])
+def test_views_of_kept_images_have_the_same_bits(images, views):
+    config = ViewsConfig(size=32)
+    batches = [np.array([4, 0, 5]), np.array([2]), np.array([3, 1])]
+    decoded = views_of(images, config, batches=batches, views=views)
+    kept = views_of(images, config, batches=batches, views=views, keep_images=True)
+    assert all(map(torch.equal, kept, decoded))
+
+
+def test_views_of_jpegs_have_the_same_bits_whether_decoded_whole_or_in_part(jpegs):
+    """At the border of a part the colours of a JPEG could be interpolated otherwise."""
+    (decoded,), (kept,) = (views_of(jpegs, PLAIN, keep_images=keep) for keep in (False, True))
+    assert torch.equal(kept, decoded)
+
+
 @pytest.mark.gpu
-def test_views_on_a_gpu_are_those_of_the_cpu(images):
+@pytest.mark.parametrize("keep_images", [False, True])
+def test_views_on_a_gpu_are_those_of_the_cpu(images, keep_images):
     config = ViewsConfig(size=32)
     (on_cpu,) = views_of(images, config)
-    (on_gpu,) = views_of(images, config, device="cuda")
+    (on_gpu,) = views_of(images, config, device="cuda", keep_images=keep_images)
     assert on_gpu.is_cuda
     np.testing.assert_allclose(on_gpu.cpu().numpy(), on_cpu.numpy(), atol=0.02)

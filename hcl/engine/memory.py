@@ -1,0 +1,42 @@
+"""What a run may keep in its device's memory."""
+
+import os
+from typing import Literal, NamedTuple
+
+import psutil
+import torch
+
+from hcl.data.samples import Dataset
+from hcl.distributed import World
+from pipelines.kept_images import decoded_bytes
+
+GIB = 2**30
+SHARE_FOR_IMAGES = 0.25
+"""Of the free memory; half of the rest may hold levels (`hcl.engine.bank_pass`)."""
+
+
+class Keeping(NamedTuple):
+    """Whether decoded images are kept, why, and the bytes that they take then."""
+
+    keeps: bool
+    reason: str
+    taken: int
+
+
+def keeping(wanted: Literal["auto", "always", "never"], dataset: Dataset, world: World) -> Keeping:
+    """Whether a run keeps its decoded images; with "auto" where every rank has room for all of them."""
+    if wanted == "never":
+        return Keeping(False, "keep_images is never", 0)
+    needed, free = decoded_bytes(dataset), free_memory(world.device)
+    if wanted == "always":
+        return Keeping(True, f"keep_images is always; they take {needed / GIB:.2f} GiB", needed)
+    fits = not world.any(needed > SHARE_FOR_IMAGES * free)
+    reason = f"all of them take {needed / GIB:.2f} GiB, and {free / GIB:.2f} GiB are free"
+    return Keeping(fits, reason, needed if fits else 0)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process may still take: of its GPU, or its share of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

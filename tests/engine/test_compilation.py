@@ -1,0 +1,91 @@
+"""Which blocks are compiled, and where a pass begins for CUDA graphs."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
+from hcl.distributed import World
+from hcl.engine.compilation import compile_blocks
+from hcl.engine.step import LossConfig, TrainingStep
+from hcl.models.backbones import BackboneConfig, build_backbone
+from hcl.models.hcl import HCL
+from hcl.models.seg_head import SegHeadConfig
+from hcl.models.vit import Block
+
+
+@pytest.fixture
+def model() -> HCL:
+    torch.manual_seed(0)
+    head = SegHeadConfig(width=24, hidden=16, projection_dim=8, heads=2)
+    return HCL(build_backbone(BackboneConfig("tiny")), head)
+
+
+@pytest.fixture
+def compiled(monkeypatch) -> list:
+    """Modules that are compiled and the modes; none of them is."""
+    calls = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: calls.append((self, how)))
+    return calls
+
+
+@pytest.fixture
+def passes(monkeypatch) -> list:
+    begun = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(1))
+    return begun
+
+
+def steps(model: HCL, device: str = "cpu", count: int = 1) -> torch.Tensor:
+    """Losses (count, 4) of steps of two micro-batches."""
+    model = model.to(device)
+    world = World(0, 1, torch.device(device))
+    clustering = MoGoClustering(ClusteringConfig(), seed=7, ranks=world)
+    centroids = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1)).to(device)
+    clustering.centroids = Centroids(*centroids.unbind())
+    optimizer = torch.optim.AdamW(model.online.parameters(), lr=1e-3, fused=True)
+    step = TrainingStep(model, optimizer, clustering, LossConfig(), world=world)
+    draws = torch.Generator().manual_seed(2)
+    losses = []
+    for _ in range(count):
+        views = torch.randn(2, 2, 2, 3, 64, 64, generator=draws).to(device)
+        losses.append(torch.stack(step([(pair[0], pair[1]) for pair in views]).losses))
+    return torch.stack(losses).cpu()
+
+
+@pytest.mark.parametrize(
+    ("how", "mode"), [(True, None), ("reduce-overhead", "reduce-overhead"), ("max-autotune", "max-autotune")]
+)
+def test_every_block_is_compiled_whole(model, compiled, how, mode):
+    compile_blocks(model, how)
+    assert {id(module) for module, _ in compiled} == {
+        id(module) for module in model.modules() if isinstance(module, Block)
+    }
+    assert all(settings == {"fullgraph": True, "mode": mode} for _, settings in compiled)
+
+
+def test_nothing_is_compiled_unasked(model, compiled, passes):
+    compile_blocks(model, False)
+    steps(model)
+    assert compiled == passes == []
+
+
+def test_a_pass_begins_at_the_backbone_and_at_the_momentum_head(model, compiled, passes):
+    """Two micro-batches of a step; the backbone sees both views of one at once."""
+    compile_blocks(model, True)
+    steps(model)
+    assert passes == []
+    compile_blocks(model, "reduce-overhead")
+    steps(model)
+    assert len(passes) == 4
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("how", [True, "reduce-overhead", "max-autotune"])
+def test_compiled_steps_lose_what_eager_ones_do(model, how):
+    replayed = deepcopy(model)
+    compile_blocks(replayed, how)
+    eager, found = steps(model, "cuda", 8), steps(replayed, "cuda", 8)
+    torch.testing.assert_close(found, eager, atol=1e-3, rtol=0)

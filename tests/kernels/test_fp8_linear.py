@@ -1,0 +1,60 @@
+"""FP8 linear layers, which torch computes on a CPU too, slowly."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kernels.linear.fp8 import FORMAT, LARGEST, fp8_linear, quantised
+
+
+def case(rows: int = 33, inputs: int = 48, outputs: int = 32) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(5)
+    shapes = ((rows, inputs), (outputs, inputs), (outputs,))
+    return tuple(torch.randn(shape, generator=generator) for shape in shapes)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_rounding_is_relative_whatever_the_size_of_the_values(size):
+    """e4m3 has three bits behind the leading one; below its normal range steps are even."""
+    values = case()[0] * size
+    rounded, scale = quantised(values)
+    assert rounded.dtype == FORMAT
+    error = (rounded.float() * scale - values).abs()
+    step = 2.0**-9 * scale
+    assert bool((error <= torch.maximum(values.abs() * 2.0**-4, step / 2) * (1 + 1e-5)).all())
+    assert rounded.float().abs().max() == LARGEST
+
+
+def test_zeros_stay_zeros():
+    rounded, scale = quantised(torch.zeros(3, 16))
+    assert scale > 0
+    assert not rounded.float().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(33, 48), (2, 5, 48), (1, 48)])
+def test_the_product_is_that_of_the_rounded_values(dtype, shape):
+    _, weight, bias = case()
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(6)).to(dtype)
+    (weight8, scale), (x8, x_scale) = quantised(weight), quantised(x)
+    exact = F.linear(x8.double() * x_scale, weight8.double() * scale, bias.bfloat16().double())
+    found = fp8_linear(x, weight8, scale, bias)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), exact, rtol=2**-7, atol=2**-7)
+
+
+def test_it_is_near_the_product_in_full_precision():
+    x, weight, bias = case(rows=200, inputs=384, outputs=96)
+    exact = F.linear(x, weight, bias)
+    error = (fp8_linear(x, *quantised(weight), bias).float() - exact).norm() / exact.norm()
+    assert 0.01 < error < 0.06
+
+
+def test_shapes_and_dtypes_that_cannot_be_multiplied_are_refused():
+    x, weight, bias = case()
+    with pytest.raises(ValueError, match=r"torch\.float32"):
+        fp8_linear(x, weight, torch.tensor(1.0), bias)
+    with pytest.raises(ValueError, match=r"multiples of 16, got x \(33, 40\)"):
+        fp8_linear(x[:, :40], *quantised(weight[:, :40]), bias)
+    with pytest.raises(ValueError, match=r"weight \(32, 48\)"):
+        fp8_linear(x[:, :32], *quantised(weight), bias)
