@@ -91,5 +91,5 @@ if __name__ == "__main__":
     draw_comparison(
         read_timings(Path(table)),
         Path(picture),
-        note="CPU: AMD EPYC, one thread beside other work; CRF: two processes, machine otherwise still",
+        note="CPU: AMD EPYC, one thread beside other work; CRF and training: both cores, otherwise idle",
     )
