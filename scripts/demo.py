@@ -10,15 +10,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hcl.clustering.targets import momentum_targets
 from hcl.commands import evaluate, train
 from hcl.data.dataset import DataConfig, open_dataset
-from hcl.engine.checkpoint import load_checkpoint
 from hcl.figures.overview import draw_losses, draw_overview
-from hcl.models.backbones import BackboneConfig, build_backbone
-from hcl.models.hcl import HCL
-from hcl.models.seg_head import SegHeadConfig
-from kernels.kmeans import nearest_centroid
+from hcl.inference.enlarging import labels_at
+from hcl.inference.labelling import clusters
+from hcl.inference.segmenter import Segmenter
 from pipelines.labelled_images import EvaluationImages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +30,9 @@ TOKENS = {
     "trained head": ["--tokens=head", f"--checkpoint={CHECKPOINT}"],
 }
 BACKBONES = {"random backbone": "tiny_random", "pretrained backbone": "tiny"}
-PICTURES = 6
+PICTURES, SIDE = 6, 224
+COMPONENTS = 12
+"""To which the clusters of both banks are merged for the picture."""
 
 
 def main() -> int:
@@ -73,24 +72,16 @@ def score(protocol: str, name: str, settings: list[str]) -> dict[str, Any]:
     return result
 
 
-@torch.inference_mode()
 def draw_what_it_sees(path: Path) -> None:
-    """Draw images of the validation split with their foreground maps and the clusters of their tokens."""
-    state = load_checkpoint(CHECKPOINT)
-    settings = state["config"]
-    backbone = build_backbone(BackboneConfig(**settings["backbone"]))
-    model = HCL(backbone, SegHeadConfig(**settings["head"]))
-    model.momentum.load_state_dict(state["momentum_seg_head"])
+    """Draw images of the validation split with their foreground maps and their object components."""
+    segmenter = Segmenter.open(CHECKPOINT, size=SIDE)
+    components = clusters(segmenter, COMPONENTS)
     dataset = open_dataset(DataConfig("scenes", str(SCENES), "val"))
-    batch = next(iter(EvaluationImages(dataset, size=224, batch_size=PICTURES)))
-    targets = momentum_targets(model, batch.images, settings["clustering"]["keep_mass"])
-    banks = (state["centroids_foreground"], state["centroids_background"])
-    foreground, background = (nearest_centroid(targets.tokens.flatten(0, 1), bank) for bank in banks)
-    member = targets.foreground.flatten()
-    clusters = torch.where(member, foreground, background + len(banks[0]))
-    side = 224 // backbone.patch_sizes[0]
-    maps = (PICTURES, side, side)
-    draw_overview(path, batch.images, batch.labels, member.view(maps), clusters.view(maps))
+    batch = next(iter(EvaluationImages(dataset, size=SIDE, batch_size=PICTURES)))
+    seen = segmenter.batch([sample.image for sample in dataset.samples[:PICTURES]])
+    foreground = torch.stack([parts.foreground for parts in seen])
+    labels = torch.stack([labels_at(components.scores(parts), (SIDE, SIDE)) for parts in seen])
+    draw_overview(path, batch.images, batch.labels, foreground, labels)
 
 
 def print_summary(overclustering: dict[str, dict[str, Any]], foreground: dict[str, dict[str, Any]]) -> None:

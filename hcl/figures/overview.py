@@ -11,18 +11,18 @@ from hcl.figures.colours import class_colours, cluster_colours
 from hcl.figures.curves import LOSSES, loss_figure, of_losses
 from pipelines.normalise import MEAN, STD
 
-TITLES = ("image", "label", "foreground", "clusters")
+TITLES = ("image", "label", "foreground", "components")
 
 
 def draw_overview(path: Path, images: Tensor, labels: Tensor, foreground: Tensor, clusters: Tensor) -> None:
-    """Draw one row an image: image, label, foreground map, cluster map.
+    """Draw one row an image: image, label, foreground map, map of components.
 
     Args:
         path: of the PNG file.
         images: (B, 3, H, W) float, ImageNet-normalised.
         labels: (B, H, W) class ids, 255 where unlabelled.
         foreground: (B, h, w) bool.
-        clusters: (B, h, w) cluster ids.
+        clusters: (B, h, w) cluster ids, at any resolution.
     """
     rows = len(images)
     figure = Figure(figsize=(2.4 * len(TITLES), 2.4 * rows), layout="constrained")
