@@ -10,7 +10,7 @@ import pytest
 from hcl.data.checks import check_images
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.samples import read_label
-from hcl.data.scenes import BACKGROUNDS, CLASS_NAMES, LOOKS, OBJECTS, draw_scene, write_scenes
+from hcl.data.scenes import CLASS_NAMES, COLORS, HOMES, LOOKS, OBJECTS, draw_scene, write_scenes
 
 
 def contents(root):
@@ -125,8 +125,31 @@ def test_every_class_occurs_in_front_of_a_background():
 
 
 def test_objects_have_several_looks_none_of_them_a_background():
-    behind = {look for pair in BACKGROUNDS for look in pair}
+    behind = {look for homes in HOMES.values() for pair in homes for look in pair}
     for parts in OBJECTS.values():
         looks = {part.look for part in parts}
         assert len(looks) >= 2
         assert looks <= set(LOOKS) - behind
+
+
+def test_colour_alone_tells_no_class():
+    behind = {LOOKS[look].color for homes in HOMES.values() for pair in homes for look in pair}
+    objects = {name: {LOOKS[part.look].color for part in parts} for name, parts in OBJECTS.items()}
+    for color in COLORS:
+        users = [name for name, colors in objects.items() if color in colors]
+        assert len(users) + (color in behind) >= 2, color
+
+
+def test_looks_of_one_colour_differ_in_texture():
+    seen = [(look.color, look.texture) for look in LOOKS.values()]
+    assert len(seen) == len(set(seen))
+
+
+def test_the_light_differs_from_scene_to_scene():
+    means = [draw_scene(64, np.random.default_rng(seed))[0].mean() for seed in range(20)]
+    assert max(means) > 1.5 * min(means)
+
+
+def test_every_object_has_a_home():
+    assert HOMES.keys() == OBJECTS.keys()
+    assert {look for homes in HOMES.values() for pair in homes for look in pair} <= LOOKS.keys()

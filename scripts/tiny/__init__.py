@@ -1,0 +1,1 @@
+"""How the `tiny` backbone is pretrained on generated scenes, without labels."""

@@ -1,0 +1,39 @@
+"""Targets that the teacher's tokens give, and how far the student is from them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def balanced(cosines: Tensor, temperature: float = 0.05, rounds: int = 3) -> Tensor:
+    """Targets (M, K), each of sum 1, that use all prototypes alike (Sinkhorn-Knopp)."""
+    weights = ((cosines.float() - cosines.max()) / temperature).exp()
+    for _ in range(rounds):
+        weights = weights / (weights.sum(0) + 1e-9)
+        weights = weights / (weights.sum(1, keepdim=True) + 1e-9)
+    return weights
+
+
+@torch.no_grad()
+def rarity(
+    patches: Tensor, generator: torch.Generator, *, alike: float = 0.55, share: float = 0.02
+) -> Tensor:
+    """Attention (B, N), of sum 1 an image, that falls with the share of the batch's patches that are alike.
+
+    Args:
+        patches: (B, N, D) of the teacher.
+        generator: draws the up to 1024 patches that every patch is compared with.
+        alike: least cosine of standardised patches that are alike.
+        share: of alike patches at which the attention is e times less than that of a patch like no other.
+    """
+    flat = patches.float().flatten(0, 1)
+    flat = F.normalize((flat - flat.mean(0)) / flat.std(0), dim=-1)
+    others = flat[torch.randperm(len(flat), generator=generator)[:1024]]
+    common = (flat @ others.T > alike).float().mean(1).view(patches.shape[:2])
+    return (-common / share).softmax(dim=1)
+
+
+def cross_entropy(targets: Tensor, cosines: Tensor, temperature: float = 0.1) -> Tensor:
+    """Mean over rows (M, K)."""
+    return -(targets * F.log_softmax(cosines.float() / temperature, dim=-1)).sum(-1).mean()
