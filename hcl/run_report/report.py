@@ -9,7 +9,7 @@ from hcl.distributed import DeviceName, World
 from hcl.evaluation.protocol import FRAMES, Frame
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.inference.checkpoint import open_trained
-from hcl.inference.config import RecordedBackbone
+from hcl.models.recorded_backbone import RecordedBackbone
 from hcl.run_report.evaluations import find_evaluations, read_evaluation
 from hcl.run_report.looked_at import look
 from hcl.run_report.page import render, write_page
