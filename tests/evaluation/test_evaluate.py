@@ -236,6 +236,19 @@ def test_a_baseline_scores_what_a_head_starts_from(command, tmp_path, backbone):
     assert report["results"][3]["mean"] == alone["mean"]
 
 
+def test_no_protocol_writes_where_another_does(scenes):
+    """By default; a preset and the command line may say otherwise."""
+    data = ["--data.kind=scenes", f"--data.root={scenes}", "--data.split=val"]
+    own = {"linear": ["--classifier=classifier.pth.tar"]}
+    ways = [[name, *own.get(name, [])] for name in evaluate.PROTOCOLS]
+    ways += [["baseline", name] for name in evaluate.PROTOCOLS if name not in evaluate.WITHOUT_BASELINE]
+    outputs = [evaluate.parse([*way, *data]).config.output for way in ways]
+    assert len(set(outputs)) == len(ways)
+    assert "runs/evaluation/linear-probe" in outputs
+    assert "runs/evaluation/baseline-linear-probe" in outputs
+    assert evaluate.parse(["cluster", *data, "--output=elsewhere"]).config.output == "elsewhere"
+
+
 def test_a_preset_gives_settings_that_arguments_override(command, tmp_path, scenes):
     preset = {
         "data": {"kind": "scenes", "root": str(scenes), "split": "val"},
