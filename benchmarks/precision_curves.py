@@ -38,6 +38,7 @@ from hcl.engine.step import LossConfig, Losses, Views
 from hcl.evaluation import overclustering
 from hcl.models.backbones import BACKBONES, BackboneConfig
 from hcl.models.hcl import HCL
+from hcl.models.recorded_backbone import RecordedBackbone
 from hcl.precision import Precision, runs_fp8
 from pipelines.draws import ViewsConfig
 from pipelines.training_views import TrainingViews
@@ -163,7 +164,7 @@ class Bench:
         settings = overclustering.OverclusteringConfig(
             data=self.data.scored,
             output=str(self.folder / "scores"),
-            backbone=BackboneConfig(options.backbone, options.weights),
+            backbone=RecordedBackbone(options.backbone, options.weights),
             checkpoint=str(self.folder / f"{name}.pt"),
             size=options.size,
             batch_size=options.batch_size,

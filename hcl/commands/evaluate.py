@@ -78,6 +78,8 @@ PROTOCOLS = {
 }
 WITHOUT_BASELINE = frozenset({"linear", "foreground"})
 """A given classifier fits one kind of tokens, and the foreground map is the same for all."""
+EVALUATIONS = "runs/evaluation"
+"""Where each protocol has its output by default, in a folder of its name."""
 
 
 class Command(NamedTuple):
@@ -127,7 +129,7 @@ def build_parser() -> SettingsParser:
     )
     commands = parser.add_subcommands(dest="command")
     for name, command in (PROTOCOLS | COMMANDS).items():
-        parser.add_command(commands, name, _settings_of(command), command.summary)
+        parser.add_command(commands, name, _settings_of(command, name), command.summary)
     before = SettingsParser(
         usage=USAGE,
         description="Run a protocol on the backbone's own tokens, on PM-ViT's concatenated levels, on an "
@@ -137,11 +139,12 @@ def build_parser() -> SettingsParser:
     choices = before.add_subcommands(dest="command")
     for name, protocol in PROTOCOLS.items():
         if name not in WITHOUT_BASELINE:
-            before.add_command(choices, name, _settings_of(protocol), protocol.summary)
+            settings = _settings_of(protocol, f"baseline-{name}")
+            before.add_command(choices, name, settings, protocol.summary)
     return parser
 
 
-def _settings_of(command: Protocol | Command) -> SettingsParser:
+def _settings_of(command: Protocol | Command, folder: str) -> SettingsParser:
     summary = command.summary
     written = "; writes OUTPUT/metrics.json" if isinstance(command, Protocol) else ""
     parser = SettingsParser(description=f"{summary[0].upper()}{summary[1:]}{written}.")
@@ -150,6 +153,7 @@ def _settings_of(command: Protocol | Command) -> SettingsParser:
         parser.add_settings(command.config_class, command.positional, command.words)
     else:
         parser.add_settings(command.config_class)
+        parser.set_defaults(output=f"{EVALUATIONS}/{folder}")
     return parser
 
 

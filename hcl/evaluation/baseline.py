@@ -1,12 +1,13 @@
 """A protocol on everything that a head starts from, beside the head itself: every number has its "before"."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from hcl.distributed import World
 from hcl.evaluation.protocol import ProtocolConfig
+from hcl.models.recorded_backbone import RecordedBackbone
 
 
 def run(
@@ -38,8 +39,12 @@ def run(
 
 
 def variants(config: ProtocolConfig) -> dict[str, ProtocolConfig]:
-    """The configuration for each kind of tokens, by its name; each has an output folder of its own."""
-    without = replace(config, checkpoint=None)
+    """The configuration for each kind of tokens, by its name; each has an output folder of its own.
+
+    All are of one backbone, the given head's.
+    """
+    same = RecordedBackbone(**asdict(config.chosen_backbone))  # without a checkpoint that would say so
+    without = replace(config, checkpoint=None, backbone=same)
     chosen = {
         "backbone": replace(without, tokens="backbone"),
         "z": replace(without, tokens="pmvit"),

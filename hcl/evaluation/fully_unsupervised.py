@@ -86,7 +86,7 @@ class FullyUnsupervisedConfig(ProtocolConfig, KMeansConfig):
     @property
     def foreground_clusters(self) -> int:
         """K of k-means on the foreground."""
-        patch_size = BACKBONES[self.backbone.name].vit.patch_size
+        patch_size = BACKBONES[self.chosen_backbone.name].vit.patch_size
         return self.community_clusters or (179 if patch_size == 8 else 189)
 
     @property

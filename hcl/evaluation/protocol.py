@@ -1,6 +1,7 @@
 """What every protocol is told, and what it opens before it begins."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from hcl.bounds import require_at_least
@@ -9,6 +10,7 @@ from hcl.data.samples import Dataset
 from hcl.distributed import DeviceName, World
 from hcl.evaluation.tokens import TokenExtractor, TokenKind, open_head
 from hcl.models.backbones import BackboneConfig, build_backbone
+from hcl.models.recorded_backbone import RecordedBackbone, backbone_of
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.weights import Branch
 from hcl.precision import Precision
@@ -39,7 +41,7 @@ class ProtocolConfig:
     Args:
         data: the labelled images to score.
         output: folder for metrics.json and what else the protocol leaves.
-        backbone: the frozen transformer.
+        backbone: the frozen transformer, where it is not as the checkpoint says.
         tokens: "head" for the SegHead's component tokens, "pmvit" for the concatenated levels that it takes,
             or "backbone" for the backbone's own tokens at its own patch size.
         checkpoint: of a trained head: this program's, a published one, or a folder of Hugging Face's form;
@@ -67,7 +69,7 @@ class ProtocolConfig:
 
     data: DataConfig
     output: str = "runs/evaluation"
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
     tokens: TokenKind = "head"
     checkpoint: str | None = None
     branch: Branch = "momentum"
@@ -102,16 +104,26 @@ class ProtocolConfig:
         published = self.published[self.data.kind]
         return Frame(self.size or published.size, self.mode or published.mode)
 
+    @cached_property
+    def chosen_backbone(self) -> BackboneConfig:
+        """The backbone that the checkpoint and the settings come to.
+
+        Raises:
+            FileNotFoundError, ValueError: as `hcl.models.recorded_backbone.backbone_of`.
+        """
+        return backbone_of(self.checkpoint, self.backbone)
+
     @property
     def token_source(self) -> str:
         """Where the tokens come from, in words."""
+        backbone = self.chosen_backbone.name
         if self.tokens == "pmvit":
-            return f"PM-ViT on {self.backbone.name}"
+            return f"PM-ViT on {backbone}"
         if self.tokens == "backbone":
-            return self.backbone.name
+            return backbone
         if self.checkpoint is None:
-            return f"untrained head (seed {self.seed}) on {self.backbone.name}"
-        return f"{self.branch} head of {self.checkpoint} on {self.backbone.name}"
+            return f"untrained head (seed {self.seed}) on {backbone}"
+        return f"{self.branch} head of {self.checkpoint} on {backbone}"
 
 
 def open_labelled(config: DataConfig) -> Dataset:
@@ -133,10 +145,11 @@ def open_extractor(config: ProtocolConfig, world: World) -> TokenExtractor:
     """The token extractor that the configuration describes, its weights loaded.
 
     Raises:
-        ValueError: the head does not fit the backbone, or patches do not tile the configuration's frame.
+        ValueError: the head does not fit the backbone or stands on another, or patches do not tile the
+            configuration's frame.
         FileNotFoundError, CheckpointError, DownloadError: weights are missing or of another model.
     """
-    backbone = build_backbone(config.backbone)
+    backbone = build_backbone(config.chosen_backbone)
     head = None
     if config.tokens == "head":
         head = open_head(

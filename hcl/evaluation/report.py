@@ -47,7 +47,7 @@ def complete(
         "protocol": protocol,
         **results,
         "seed": config.seed,
-        "settings": asdict(config),
+        "settings": {**asdict(config), "backbone": asdict(config.chosen_backbone)},
         "command": shlex.join(sys.argv),
         "device": _describe(world.device),
         "ranks": world.size,

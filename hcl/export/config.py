@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hcl.bounds import require_above_zero, require_at_least, require_share
-from hcl.models.backbones import BackboneConfig
+from hcl.models.recorded_backbone import RecordedBackbone
 from hcl.models.weights import Branch
 
 Form = Literal["pt2", "onnx", "hub"]
@@ -17,7 +17,7 @@ class ExportConfig:
     Args:
         checkpoint: of a trained head: this program's, a published one, or a folder of the Hub's form.
         output: folder for components.pt2, components.onnx, model.safetensors and config.json.
-        backbone: the frozen transformer that the head was trained on.
+        backbone: the frozen transformer that the head was trained on, where it is not as the checkpoint says.
         branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
             trained, "online".
         heads: attention heads of the head's block, where the checkpoint does not tell: published ones do not.
@@ -29,7 +29,7 @@ class ExportConfig:
 
     checkpoint: str
     output: str = "runs/export"
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
     branch: Branch = "momentum"
     heads: int = 12
     forms: list[Form] = field(default_factory=lambda: ["pt2", "onnx", "hub"])

@@ -9,9 +9,10 @@ from hcl.export.agreement import compare, require_agreement
 from hcl.export.config import ExportConfig
 from hcl.export.programs import Program, open_onnx, open_pt2, require_onnx, to_onnx, to_pt2, trace
 from hcl.files import written_whole
-from hcl.models.backbones import build_backbone
+from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.component_model import ComponentModel
-from hcl.models.weights import load_seg_head
+from hcl.models.recorded_backbone import chosen_backbone
+from hcl.models.weights import read_head_checkpoint, seg_head_of
 
 PROGRAMS: dict[str, tuple[Callable[[ExportedProgram], bytes], Callable[[bytes], Program]]] = {
     "pt2": (to_pt2, open_pt2),
@@ -24,26 +25,28 @@ def export(config: ExportConfig) -> Iterator[str]:
     """Write every form; gives a line on each once it is there: what it is, how far it is from the model.
 
     Raises:
-        ValueError: the head does not fit the backbone, the images are too small, or a program differs from
-            the model by more than the tolerance.
+        ValueError: the head does not fit the backbone or stands on another, the images are too small, or a
+            program differs from the model by more than the tolerance.
         FileNotFoundError, CheckpointError, DownloadError: weights are missing or of another model.
         ModuleNotFoundError: a form needs a package that is not installed.
     """
     if "onnx" in config.forms:
         require_onnx()
-    model = open_model(config)
+    model, backbone = open_model(config)
     if chosen := [ending for ending in PROGRAMS if ending in config.forms]:
         program = trace(model, config.frame)
         for ending in chosen:
             yield _write_program(ending, program, model, config)
     if "hub" in config.forms:
-        yield _write_pretrained(model, config)
+        yield _write_pretrained(model, backbone, config)
 
 
-def open_model(config: ExportConfig) -> ComponentModel:
-    """The model that a configuration describes, its weights loaded, on the CPU."""
-    head = load_seg_head(config.checkpoint, config.branch, heads=config.heads)
-    return ComponentModel(build_backbone(config.backbone), head, config.keep_mass)
+def open_model(config: ExportConfig) -> tuple[ComponentModel, BackboneConfig]:
+    """The model that a configuration describes, its weights loaded, on the CPU, and which backbone it has."""
+    checkpoint = read_head_checkpoint(config.checkpoint)
+    backbone = chosen_backbone(checkpoint, config.checkpoint, config.backbone)
+    head = seg_head_of(checkpoint, config.checkpoint, config.branch, heads=config.heads)
+    return ComponentModel(build_backbone(backbone), head, config.keep_mass), backbone
 
 
 def _write_program(ending: str, traced: ExportedProgram, model: ComponentModel, config: ExportConfig) -> str:
@@ -58,7 +61,7 @@ def _write_program(ending: str, traced: ExportedProgram, model: ComponentModel, 
     return f"{path}: images (batch, 3, {height}, {width}), {len(content) / 1e6:.1f} MB; {agreement}"
 
 
-def _write_pretrained(model: ComponentModel, config: ExportConfig) -> str:
+def _write_pretrained(model: ComponentModel, backbone: BackboneConfig, config: ExportConfig) -> str:
     try:
         from hcl.models.pretrained import PretrainedSegHead
     except ModuleNotFoundError as missing:
@@ -67,6 +70,6 @@ def _write_pretrained(model: ComponentModel, config: ExportConfig) -> str:
             "pip install 'hcl-segmentation[hub]', or leave out hub from --forms"
         ) from missing
     levels = list(model.backbone.patch_sizes)
-    head = PretrainedSegHead.of(model.head, config.backbone.name, levels, config.branch)
+    head = PretrainedSegHead.of(model.head, backbone.name, levels, config.branch)
     head.save_pretrained(config.output)
     return f"{config.output}: the head as model.safetensors and config.json; load it by --checkpoint"

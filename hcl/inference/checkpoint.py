@@ -8,10 +8,11 @@ from torch import Tensor
 
 from hcl.clustering.mogo import ClusteringConfig
 from hcl.data.dataset import DataConfig
-from hcl.engine.config import TrainConfig, config_from
+from hcl.engine.config import config_from
 from hcl.engine.step import LossConfig
-from hcl.models.backbones import BackboneConfig, build_backbone
+from hcl.models.backbones import build_backbone
 from hcl.models.pm_vit import PMViT
+from hcl.models.recorded_backbone import RecordedBackbone, chosen_backbone
 from hcl.models.seg_head import SegHead
 from hcl.models.weights import Branch, CheckpointError, read_checkpoint, seg_head_of
 
@@ -59,43 +60,21 @@ def open_trained(
     Raises:
         FileNotFoundError: the checkpoint or the backbone's weights are missing.
         CheckpointError: a file is damaged, would execute code, or holds something else.
-        ValueError: the backbone is unknown, or neither given nor named by the checkpoint.
+        ValueError: the backbone is unknown, neither given nor named by the checkpoint, or given as another
+            than the checkpoint's.
     """
     checkpoint = read_checkpoint(path)
     recorded = config_from(checkpoint["config"], Path(path)) if "config" in checkpoint else None
     head = seg_head_of(checkpoint, path, branch)
+    asked = RecordedBackbone(backbone, None if weights is None else str(weights), patch_sizes)
     return TrainedModel(
-        build_backbone(_backbone(path, recorded, backbone, weights, patch_sizes)),
+        build_backbone(chosen_backbone(checkpoint, path, asked)),
         head,
         _centroids(checkpoint, head.config.projection_dim, path),
         (recorded.clustering if recorded else ClusteringConfig()).keep_mass,
         (recorded.loss if recorded else LossConfig()).temperature,
         recorded.data if recorded else None,
     )
-
-
-def _backbone(
-    path: str | Path,
-    recorded: TrainConfig | None,
-    name: str | None,
-    weights: str | Path | None,
-    patch_sizes: list[int] | None,
-) -> BackboneConfig:
-    """The recorded backbone, but for what is asked for otherwise."""
-    file = None if weights is None else str(weights)
-    if recorded is None:
-        if name is None:
-            raise ValueError(f"{path} does not say which backbone it was trained on: name it, as dino_vits16")
-        return BackboneConfig(name, file, patch_sizes)
-    own = recorded.backbone
-    if name not in (None, own.name):
-        return BackboneConfig(name, file, patch_sizes)
-    if file is None and own.weights is not None and not Path(own.weights).is_file():
-        raise FileNotFoundError(
-            f"{path} was trained on the backbone's weights {own.weights}, which are not there: "
-            "say where they are"
-        )
-    return BackboneConfig(own.name, file or own.weights, patch_sizes or own.patch_sizes)
 
 
 def _centroids(checkpoint: dict[str, Any], channels: int, path: str | Path) -> tuple[Tensor, Tensor] | None:

@@ -5,23 +5,9 @@ from dataclasses import dataclass, field
 from hcl.bounds import require_at_least
 from hcl.distributed import DeviceName, World
 from hcl.inference.segmenter import Segmenter
+from hcl.models.recorded_backbone import RecordedBackbone
 from hcl.models.weights import Branch
 from hcl.precision import Precision
-
-
-@dataclass
-class RecordedBackbone:
-    """The backbone, where it is not as the checkpoint says.
-
-    Args:
-        name: of the backbone; a published checkpoint names none, so that it must be given.
-        weights: file with its state dict, where it has moved since the training.
-        patch_sizes: of the levels in pixels.
-    """
-
-    name: str | None = None
-    weights: str | None = None
-    patch_sizes: list[int] | None = None
 
 
 @dataclass(kw_only=True)

@@ -104,10 +104,18 @@ def load_seg_head(path: str | Path, branch: Branch = "momentum", *, heads: int =
     Raises:
         FileNotFoundError, CheckpointError: as `read_checkpoint` and `load_into`.
     """
+    return seg_head_of(read_head_checkpoint(path), path, branch, heads=heads)
+
+
+def read_head_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Whatever `load_seg_head` takes, laid out as a checkpoint of this project.
+
+    Raises:
+        FileNotFoundError, CheckpointError: as `read_checkpoint`.
+    """
     path = Path(path)
     pretrained = path.is_dir() or path.suffix == ".safetensors"
-    checkpoint = _read_pretrained(path) if pretrained else read_checkpoint(path)
-    return seg_head_of(checkpoint, path, branch, heads=heads)
+    return _read_pretrained(path) if pretrained else read_checkpoint(path)
 
 
 def seg_head_of(
@@ -148,9 +156,12 @@ def _read_pretrained(path: Path) -> dict[str, Any]:
             raise CheckpointError(f"{told} cannot be read as JSON: {_first_sentence(error)}") from error
     if not isinstance(settings, dict):
         raise CheckpointError(f"{told} holds a {type(settings).__name__}, not settings by name")
+    backbone = None
+    if "backbone" in settings:
+        backbone = {"name": settings["backbone"], "patch_sizes": settings.get("patch_sizes")}
     return {
         f"{settings.get('branch', 'momentum')}_seg_head": state,
-        "config": {"head": settings.get("shape")},
+        "config": {"head": settings.get("shape"), "backbone": backbone},
     }
 
 

@@ -9,7 +9,7 @@ from hcl.distributed import DeviceName, World
 from hcl.evaluation.protocol import FRAMES, Frame
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.inference.checkpoint import open_trained
-from hcl.inference.config import RecordedBackbone
+from hcl.models.recorded_backbone import RecordedBackbone
 from hcl.run_report.evaluations import find_evaluations, read_evaluation
 from hcl.run_report.looked_at import look
 from hcl.run_report.page import render, write_page
@@ -27,7 +27,7 @@ class ReportConfig:
     Args:
         run: folder of a training run, with log.jsonl and checkpoint.pt; every metrics.json in it is shown.
         evaluations: more metrics.json, or folders that hold some.
-        output: file to write.
+        output: file to write; by default report.html in the run's folder.
         data: images for the pictures (--data.kind, --data.root, --data.split); without them there are none.
         backbone: what is to be otherwise than the checkpoint says.
         classifier: linear classifier by whose predictions the worst images are found; by default the
@@ -44,7 +44,7 @@ class ReportConfig:
 
     run: str
     evaluations: list[str] = field(default_factory=list)
-    output: str = "report.html"
+    output: str | None = None
     data: DataConfig | None = None
     backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
     classifier: str | None = None
@@ -62,6 +62,11 @@ class ReportConfig:
         require_at_least(0, self, "seed")
         if self.classifier is not None and self.data is None:
             raise ValueError(f"classifier {self.classifier} has no images to predict: give --data too")
+
+    @property
+    def page(self) -> Path:
+        """The file to write."""
+        return Path(self.output) if self.output else Path(self.run) / "report.html"
 
     def frame(self, kind: str) -> Frame:
         """How images of a kind of data are brought to one size."""
@@ -86,7 +91,7 @@ def run(config: ReportConfig, world: World) -> None:
         )
     evaluations = [read_evaluation(path) for path in paths]
     pictures = _pictures(config, config.data, record, world) if config.data else None
-    output = Path(config.output)
+    output = config.page
     write_page(render(record, evaluations, pictures), output)
     print(f"written to {output} ({output.stat().st_size / 2**20:.1f} MiB)")
 

@@ -91,7 +91,7 @@ def in_small(
     for name in example[1:]:
         settings = settings[name]
     output = folder / "out"
-    if settings["output"].endswith(".html"):
+    if example[-1] == "report":
         output = output / "page.html"
     changes = [f"--output={output}", "--device=cpu", "--backbone.name=tiny", "--backbone.weights=null"]
     kind = "scenes"

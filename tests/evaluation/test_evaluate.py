@@ -15,6 +15,7 @@ from hcl.commands import evaluate
 from hcl.data.scenes import CLASS_NAMES
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from hcl.evaluation.tokens import untrained_head
+from hcl.models.backbones import TINY_WEIGHTS, BackboneConfig, build_backbone
 from hcl.models.pretrained import PretrainedSegHead
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.weights import load_linear_classifier
@@ -80,10 +81,47 @@ def test_a_head_in_the_hubs_form_is_scored_as_the_checkpoint_that_it_came_from(c
     PretrainedSegHead.of(head, "tiny", [16, 32, 56], "momentum").save_pretrained(tmp_path / "head")
     results = []
     for name in ("head.pt", "head", "head/model.safetensors"):
-        arguments = [*command, *OVERCLUSTER, "--clusters", "6", "--checkpoint", str(tmp_path / name)]
+        place = command.index("--backbone.name")
+        said = command if name == "head.pt" else [*command[:place], *command[place + 2 :]]
+        arguments = [*said, *OVERCLUSTER, "--clusters", "6", "--checkpoint", str(tmp_path / name)]
         assert evaluate.main(["overcluster", *arguments]) == 0
         results.append(metrics(tmp_path / "out")["results"])
     assert results[0] == results[1] == results[2]
+
+
+def test_the_backbone_is_the_one_that_the_checkpoint_records(command, tmp_path, capsys):
+    head = untrained_head(build_backbone(BackboneConfig("tiny", patch_sizes=[16, 32])), SMALL_HEAD, seed=1)
+    shutil.copy(TINY_WEIGHTS, tmp_path / "own.safetensors")
+    own = {"name": "tiny", "weights": str(tmp_path / "own.safetensors"), "patch_sizes": [16, 32]}
+    state = {"momentum_seg_head": head.state_dict(), "arch": "tiny", "config": {"backbone": own}}
+    torch.save(state, tmp_path / "head.pt")
+    place = command.index("--backbone.name")
+    unnamed = [*command[:place], *command[place + 2 :], "--checkpoint", str(tmp_path / "head.pt")]
+    quick = [*OVERCLUSTER, "--clusters", "6"]
+    assert evaluate.main(["overcluster", *unnamed, *quick]) == 0
+    report = metrics(tmp_path / "out")
+    assert report["settings"]["backbone"] == own
+    assert report["tokens"]["source"].endswith("head.pt on tiny")
+    assert evaluate.main(["overcluster", *unnamed, *quick, "--backbone.name", "tiny"]) == 0
+    assert metrics(tmp_path / "out")["results"] == report["results"]
+    assert evaluate.main(["baseline", "overcluster", *unnamed, *quick]) == 0
+    all_tokens = metrics(tmp_path / "out")["all_tokens"]
+    assert [tokens["channels"] for tokens in all_tokens.values()] == [96, 288, 24, 24]
+    assert all("tiny" in tokens["source"] for tokens in all_tokens.values())
+    capsys.readouterr()
+    other = [*unnamed, "--backbone.name", "dino_vits16"]
+    for protocol in ("overcluster", "cluster", "linear-probe", "retrieval", "fully-unsupervised"):
+        assert evaluate.main([protocol, *other]) == 2
+        assert "was trained on the backbone tiny, not on dino_vits16: leave out" in capsys.readouterr().err
+
+
+def test_a_published_head_needs_the_name_of_its_backbone(command, tmp_path, backbone, capsys):
+    head = untrained_head(backbone, SMALL_HEAD, seed=1)
+    torch.save({"momentum_seg_head": head.state_dict(), "arch": "vit_small"}, tmp_path / "hcl.pth.tar")
+    place = command.index("--backbone.name")
+    unnamed = [*command[:place], *command[place + 2 :], "--checkpoint", str(tmp_path / "hcl.pth.tar")]
+    assert evaluate.main(["cluster", *unnamed, *QUICK["cluster"]]) == 2
+    assert "hcl.pth.tar does not say which backbone it was trained on" in capsys.readouterr().err
 
 
 def test_a_linear_probe_is_trained_saved_and_scored(command, tmp_path, capsys):
@@ -196,6 +234,19 @@ def test_a_baseline_scores_what_a_head_starts_from(command, tmp_path, backbone):
     assert evaluate.main(["overcluster", *arguments]) == 0
     alone = metrics(tmp_path / "out")["results"][0]
     assert report["results"][3]["mean"] == alone["mean"]
+
+
+def test_no_protocol_writes_where_another_does(scenes):
+    """By default; a preset and the command line may say otherwise."""
+    data = ["--data.kind=scenes", f"--data.root={scenes}", "--data.split=val"]
+    own = {"linear": ["--classifier=classifier.pth.tar"]}
+    ways = [[name, *own.get(name, [])] for name in evaluate.PROTOCOLS]
+    ways += [["baseline", name] for name in evaluate.PROTOCOLS if name not in evaluate.WITHOUT_BASELINE]
+    outputs = [evaluate.parse([*way, *data]).config.output for way in ways]
+    assert len(set(outputs)) == len(ways)
+    assert "runs/evaluation/linear-probe" in outputs
+    assert "runs/evaluation/baseline-linear-probe" in outputs
+    assert evaluate.parse(["cluster", *data, "--output=elsewhere"]).config.output == "elsewhere"
 
 
 def test_a_preset_gives_settings_that_arguments_override(command, tmp_path, scenes):

@@ -126,6 +126,18 @@ def test_a_head_in_the_hubs_form_says_all_that_reading_it_needs(checkpoint, tmp_
     }
 
 
+def test_the_backbone_is_the_one_that_the_checkpoint_records(checkpoint, tmp_path, capsys):
+    state = torch.load(checkpoint, weights_only=True)
+    state["config"]["backbone"] = {"name": "tiny", "weights": None, "patch_sizes": [16, 32, 48]}
+    torch.save(state, checkpoint)
+    arguments = ["--checkpoint", checkpoint, "--output", str(tmp_path / "out"), "--forms", "[hub]"]
+    assert main(arguments) == 0
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (settings["backbone"], settings["patch_sizes"]) == ("tiny", [16, 32, 48])
+    assert main([*arguments, "--backbone.name", "tiny_random"]) == 2
+    assert "was trained on the backbone tiny, not on tiny_random" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -97,6 +97,12 @@ def test_a_published_head_needs_the_name_of_its_backbone(published):
         Segmenter.open(published)
 
 
+def test_another_backbone_than_the_checkpoints_is_refused(checkpoint):
+    assert Segmenter.open(checkpoint, backbone="tiny", size=SIZE, device="cpu").model.centroids is not None
+    with pytest.raises(ValueError, match="was trained on the backbone tiny, not on tiny_random: leave out"):
+        Segmenter.open(checkpoint, backbone="tiny_random")
+
+
 def test_the_branch_and_the_size_can_be_chosen(checkpoint, photographs):
     online = Segmenter.open(checkpoint, branch="online", size=96, device="cpu")(photographs[0])
     assert online.tokens.shape == (6, 6, 24)

@@ -41,6 +41,18 @@ def test_the_page_needs_nothing_else(tmp_path, finished, pictures):
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]
 
 
+def test_the_page_lies_in_the_runs_folder_unless_told_otherwise(tmp_path, finished, monkeypatch, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert evaluate.main(["report", str(run)]) == 0
+    assert f"written to {run / 'report.html'}" in capsys.readouterr().out
+    assert (run / "report.html").is_file()
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_every_picture_is_described(tmp_path, finished, pictures):
     html = written(tmp_path, finished, *pictures)
     images = re.findall(r"<img [^>]*>", html)

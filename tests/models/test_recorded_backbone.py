@@ -1,0 +1,68 @@
+"""A head's backbone is its checkpoint's: taken from it in every form, and never contradicted in silence."""
+
+import pytest
+import torch
+
+from hcl.models.backbones import BackboneConfig
+from hcl.models.recorded_backbone import RecordedBackbone, backbone_of, chosen_backbone, recorded_backbone
+from hcl.models.weights import CheckpointError
+
+RECORDED = {"name": "dinov2_vits14", "weights": None, "patch_sizes": [14, 28]}
+OWN = {"config": {"backbone": RECORDED}, "arch": "dinov2_vits14"}
+
+
+def test_the_settings_of_a_run_are_what_its_checkpoint_records():
+    assert recorded_backbone(OWN, "own.pt") == BackboneConfig("dinov2_vits14", None, [14, 28])
+
+
+def test_an_arch_alone_is_a_name_where_it_is_one_of_this_project():
+    assert recorded_backbone({"arch": "dino_vits8"}, "mine.pth.tar") == BackboneConfig("dino_vits8")
+    assert recorded_backbone({"arch": "vit_small"}, "hcl.pth.tar") is None
+    assert recorded_backbone({}, "hcl.pth.tar") is None
+
+
+def test_what_is_recorded_is_taken_but_for_weights_and_levels_that_are_given(tmp_path):
+    torch.save(OWN, tmp_path / "own.pt")
+    path, same = tmp_path / "own.pt", BackboneConfig("dinov2_vits14", None, [14, 28])
+    assert backbone_of(path, RecordedBackbone()) == same
+    assert backbone_of(path, RecordedBackbone("dinov2_vits14")) == same
+    moved = RecordedBackbone(weights="moved.pth", patch_sizes=[14, 42])
+    assert backbone_of(path, moved) == BackboneConfig("dinov2_vits14", "moved.pth", [14, 42])
+
+
+@pytest.mark.parametrize("checkpoint", [OWN, {"arch": "dinov2_vits14"}])
+def test_another_name_than_the_recorded_one_is_refused(checkpoint):
+    with pytest.raises(ValueError, match=r"own\.pt was trained on .*dinov2_vits14, not on dino_vits16"):
+        chosen_backbone(checkpoint, "own.pt", RecordedBackbone("dino_vits16"))
+
+
+def test_a_checkpoint_that_records_nothing_needs_a_name():
+    assert chosen_backbone({"arch": "vit_small"}, "h", RecordedBackbone("tiny")) == BackboneConfig("tiny")
+    with pytest.raises(ValueError, match="does not say which backbone"):
+        chosen_backbone({"arch": "vit_small"}, "hcl.pth.tar", RecordedBackbone())
+
+
+def test_without_a_checkpoint_the_usual_backbone_is_taken():
+    assert backbone_of(None, RecordedBackbone()) == BackboneConfig()
+    assert backbone_of(None, RecordedBackbone("tiny", "own.pth")) == BackboneConfig("tiny", "own.pth")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "dino_vits16",
+        {"name": "resnet50"},
+        {"name": ["tiny"]},
+        {"name": "tiny", "width": 3},
+        {"name": "tiny", "weights": 5},
+        {"name": "tiny", "patch_sizes": [16, "32"]},
+    ],
+)
+def test_what_is_no_backbone_is_refused(told):
+    with pytest.raises(CheckpointError, match=r"own\.pt records no backbone of this program"):
+        recorded_backbone({"config": {"backbone": told}}, "own.pt")
+
+
+def test_an_unknown_name_is_refused_at_once():
+    with pytest.raises(ValueError, match="backbone 'resnet50' is not known"):
+        RecordedBackbone("resnet50")
