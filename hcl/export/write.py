@@ -64,7 +64,7 @@ def _write_pretrained(model: ComponentModel, config: ExportConfig) -> str:
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(
             f"the Hub's form needs the package {missing.name}, which is not installed: "
-            "pip install 'hcl-segmentation[hub]', or leave out hub from --forms"
+            "pip install '.[hub]' in the project's folder, or leave out hub from --forms"
         ) from missing
     levels = list(model.backbone.patch_sizes)
     head = PretrainedSegHead.of(model.head, config.backbone.name, levels, config.branch)
