@@ -93,7 +93,7 @@ def _backbone(
     if file is None and own.weights is not None and not Path(own.weights).is_file():
         raise FileNotFoundError(
             f"{path} was trained on the backbone's weights {own.weights}, which are not there: "
-            "say where they are"
+            "say where they are by --backbone.weights"
         )
     return BackboneConfig(own.name, file or own.weights, patch_sizes or own.patch_sizes)
 

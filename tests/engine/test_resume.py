@@ -104,7 +104,9 @@ def test_resuming_with_other_settings_is_refused_by_name(tiny_settings, capsys):
     settings = tiny_settings | {"epochs": 1}
     assert train.main(arguments(settings)) == 0
     assert train.main([*arguments(settings | {"optimiser.lr": 0.5}), "--resume"]) == 2
-    assert "optimiser.lr: 0.001 -> 0.5" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "optimiser.lr: 0.001 -> 0.5" in error
+    assert "give those, or choose another --output" in error
 
 
 def test_a_checkpoint_from_before_these_settings_and_records_is_continued(tiny_settings):
