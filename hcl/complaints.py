@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -29,6 +29,24 @@ def addressed(message: str, parser: argparse.ArgumentParser) -> argparse.Argumen
     for name in found[1].split(", ")[0].split(".") if found else ():
         parser = _parsers(parser).get(name, parser)
     return parser
+
+
+def without_union(message: str) -> str:
+    """What a class has against its values, where jsonargparse tells it of a setting that may be left out."""
+    found = re.search(
+        r"^Does not validate against any of the Union.*?\n  - (.*?)\n  - Expected", message, re.DOTALL
+    )
+    return found[1] if found else message
+
+
+def _missing_in_group(parser: argparse.ArgumentParser, group: str, names: str) -> str:
+    return _missing(parser, ", ".join(f"{group}.{name}" for name in names.split(", ")))
+
+
+def _wrong_in_group(parser: argparse.ArgumentParser, group: str, name: str, value: str) -> str:
+    action = next(action for action in parser._actions if action.dest == group)
+    (config_class, *_) = get_args(getattr(action, "_typehint", None))
+    return f"--{group}.{name} is {value}; it must be {describe(get_type_hints(config_class)[name])}"
 
 
 def _wrong_value(parser: argparse.ArgumentParser, key: str, value: str) -> str:
@@ -97,7 +115,11 @@ def _unknown_command(parser: argparse.ArgumentParser, given: str, known: str) ->
 
 
 MISSING = r"^the following arguments are required: (.+)"
+GROUP = r'Parser key "([^"]+)":\s+Does not validate against any of the Union.*?'
+"""A dataclass that may be left out, and of which something is given."""
 PATTERNS: list[tuple[str, Callable[..., str]]] = [
+    (GROUP + r"following arguments are required: ([^\n]+)", _missing_in_group),
+    (GROUP + r'Parser key "([^"]+)":[^\n]*\n\s+Expected [^\n]*Got value: ([^\n]*)', _wrong_in_group),
     (r'Parser key "([^"]+)":.*?(?:Got value|Given value): (.*)', _wrong_value),
     (MISSING, _missing),
     (r"^unrecognized arguments: (.+)", _unknown),

@@ -7,7 +7,7 @@ from typing import Any, Literal, NoReturn, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
-from hcl.complaints import WORDS, addressed, describe, sentence
+from hcl.complaints import WORDS, addressed, describe, sentence, without_union
 
 set_parsing_settings(add_print_completion_argument=True)
 
@@ -67,6 +67,13 @@ class SettingsParser(ArgumentParser):
         """Add a subcommand, known by the name that a person types."""
         commands.add_subcommand(name, parser, help=summary)
         parser.prog = f"{self.prog} {name}"
+
+    def instantiate(self, *positional: Any, **named: Any) -> Any:
+        """The settings as dataclasses; ValueError says what one of these has against its values."""
+        try:
+            return super().instantiate(*positional, **named)
+        except ValueError as error:
+            raise ValueError(without_union(str(error))) from error
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong in a sentence on stderr, and end with exit status 2."""

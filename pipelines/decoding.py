@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nvidia.dali import fn, pipeline_def, types
 from tqdm import tqdm
 
+from pipelines import dali
 from pipelines.files import device_id, path_bytes
 
 BATCH = 8  # images at a time: eight of the largest that `hcl.data.images` lets through take four gigabytes
@@ -47,11 +47,11 @@ def quiet() -> bool | None:
 
 
 def _build(device: torch.device, threads: int) -> Any:
-    @pipeline_def
+    @dali.pipeline_def
     def define() -> Any:
-        encoded = fn.io.file.read(fn.external_source(name="path", dtype=types.UINT8, ndim=1))
+        encoded = dali.fn.io.file.read(dali.fn.external_source(name="path", dtype=dali.types.UINT8, ndim=1))
         decoder = "cpu" if device.type == "cpu" else "mixed"
-        return fn.decoders.image(encoded, device=decoder, adjust_orientation=False)
+        return dali.fn.decoders.image(encoded, device=decoder, adjust_orientation=False)
 
     pipeline = define(
         batch_size=BATCH, num_threads=threads, device_id=device_id(device), prefetch_queue_depth=1

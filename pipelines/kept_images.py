@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from nvidia.dali import fn
 from tqdm import tqdm
 
 from hcl.data.images import opened
 from hcl.data.samples import Dataset
+from pipelines import dali
 from pipelines.decoding import BATCH, quiet
 from pipelines.files import path_bytes
 from pipelines.schedule import PATH, Columns, ScheduledPipeline
@@ -55,7 +55,9 @@ class KeptImages:
         decoder = "cpu" if self._device.type == "cpu" else "mixed"
 
         def graph(path: Any) -> tuple[Any, ...]:
-            return (fn.decoders.image(fn.io.file.read(path), device=decoder, adjust_orientation=False),)
+            return (
+                dali.fn.decoders.image(dali.fn.io.file.read(path), device=decoder, adjust_orientation=False),
+            )
 
         pipeline = ScheduledPipeline(
             graph, [PATH], dataset, device=self._device, threads=self._threads, ragged=True

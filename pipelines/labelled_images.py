@@ -12,18 +12,18 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from nvidia.dali import fn, types
 
 from hcl.data.samples import IGNORE, Dataset, read_label
+from pipelines import dali
 from pipelines.draws import ProbeConfig, ProbeDraws, draw_probe
 from pipelines.files import path_bytes
 from pipelines.normalise import normalise
 from pipelines.schedule import PATH, Column, Columns, ScheduledPipeline
 
 Mode = Literal["resize", "shorter-crop"]
-LABEL = Column(types.UINT8, 3, "HWC")
-MATRIX = Column(types.FLOAT, 2)
-FLAG = Column(types.FLOAT, 0)
+LABEL = Column("UINT8", 3, "HWC")
+MATRIX = Column("FLOAT", 2)
+FLAG = Column("FLOAT", 0)
 
 
 class LabelledBatch(NamedTuple):
@@ -92,7 +92,7 @@ class EvaluationImages:
 
     def _graph(self, path: Any, *masks: Any) -> tuple[Any, ...]:
         image = normalise(self._square.image(path))
-        return (image, *(fn.squeeze(self._square.label(mask), axes=[2]) for mask in masks))
+        return (image, *(dali.fn.squeeze(self._square.label(mask), axes=[2]) for mask in masks))
 
 
 class ProbeViews:
@@ -147,11 +147,14 @@ class ProbeViews:
     def _graph(self, path: Any, mask: Any, matrix: Any, blurred: Any) -> tuple[Any, ...]:
         # Normalised first, so that filling with the mean colour is filling with 0.
         image = normalise(self._square.image(path), layout="HWC")
-        image = _blur(fn.warp_affine(image, matrix=matrix, fill_value=0.0), blurred)
-        label = fn.warp_affine(
-            self._square.label(mask), matrix=matrix, fill_value=float(IGNORE), interp_type=types.INTERP_NN
+        image = _blur(dali.fn.warp_affine(image, matrix=matrix, fill_value=0.0), blurred)
+        label = dali.fn.warp_affine(
+            self._square.label(mask),
+            matrix=matrix,
+            fill_value=float(IGNORE),
+            interp_type=dali.types.INTERP_NN,
         )
-        return fn.transpose(image, perm=[2, 0, 1]), fn.squeeze(label, axes=[2])
+        return dali.fn.transpose(image, perm=[2, 0, 1]), dali.fn.squeeze(label, axes=[2])
 
 
 def source_of_target(draw: ProbeDraws, size: int) -> np.ndarray:
@@ -190,18 +193,20 @@ class _Square:
     def image(self, path: Any) -> Any:
         """(size, size, 3) float32 in [0, 255] of the file at `path`."""
         decoder = "cpu" if self.device.type == "cpu" else "mixed"
-        image = fn.decoders.image(fn.io.file.read(path), device=decoder, adjust_orientation=False)
-        return self._fit(image, interp_type=types.INTERP_LINEAR, dtype=types.FLOAT)
+        image = dali.fn.decoders.image(dali.fn.io.file.read(path), device=decoder, adjust_orientation=False)
+        return self._fit(image, interp_type=dali.types.INTERP_LINEAR, dtype=dali.types.FLOAT)
 
     def label(self, mask: Any) -> Any:
         """(size, size, 1) uint8 of a mask (H, W, 1)."""
         mask = mask if self.device.type == "cpu" else mask.gpu()
-        return self._fit(mask, interp_type=types.INTERP_NN)
+        return self._fit(mask, interp_type=dali.types.INTERP_NN)
 
     def _fit(self, image: Any, **how: Any) -> Any:
         if self.mode == "resize":
-            return fn.resize(image, size=[self.size, self.size], **how)
-        return fn.crop(fn.resize(image, resize_shorter=self.size, **how), crop=[self.size, self.size])
+            return dali.fn.resize(image, size=[self.size, self.size], **how)
+        return dali.fn.crop(
+            dali.fn.resize(image, resize_shorter=self.size, **how), crop=[self.size, self.size]
+        )
 
 
 class _LabelReader:
@@ -244,5 +249,5 @@ def _shift(x: float, y: float) -> np.ndarray:
 
 def _blur(image: Any, applied: Any) -> Any:
     if applied > 0:
-        image = fn.gaussian_blur(image, window_size=5)
+        image = dali.fn.gaussian_blur(image, window_size=5)
     return image

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from nvidia.dali import fn, pipeline_def, types
-from nvidia.dali.plugin.pytorch import feed_ndarray
 
 from hcl.data.checks import image_problem
 from hcl.data.images import shown
 from hcl.data.samples import Dataset
+from pipelines import dali
 from pipelines.decoding import undecodable
 from pipelines.files import device_id
 
@@ -30,12 +29,12 @@ Outputs = tuple[Any, ...]
 class Column(NamedTuple):
     """One input of a pipeline: what `load` returns for a batch, an array a sample."""
 
-    dtype: types.DALIDataType
+    dtype: Literal["UINT8", "FLOAT"]
     ndim: int
     layout: str = ""
 
 
-PATH = Column(types.UINT8, 1)
+PATH = Column("UINT8", 1)
 
 
 class ScheduledPipeline:
@@ -64,6 +63,7 @@ class ScheduledPipeline:
         pictures: Pictures | None = None,
         ragged: bool = False,
     ) -> None:
+        dali.require()
         self._graph, self._columns, self._dataset = graph, columns, dataset
         self._device, self._threads = device, threads
         self._pictures, self._ragged = pictures, ragged
@@ -97,14 +97,14 @@ class ScheduledPipeline:
     def _build(self, largest: int) -> "_Built":
         feed = _Feed()
 
-        @pipeline_def(enable_conditionals=True)
+        @dali.pipeline_def(enable_conditionals=True)
         def define() -> Any:
-            inputs = fn.external_source(
+            inputs = dali.fn.external_source(
                 source=feed,
                 num_outputs=len(self._columns),
                 batch=True,
                 batch_info=True,
-                dtype=[column.dtype for column in self._columns],
+                dtype=[getattr(dali.types, column.dtype) for column in self._columns],
                 ndim=[column.ndim for column in self._columns],
                 layout=[column.layout for column in self._columns],
             )
@@ -123,18 +123,18 @@ class ScheduledPipeline:
         if self._pictures is None:
             return []
 
-        def source(info: types.BatchInfo) -> Sequence[Any]:
+        def source(info: Any) -> Sequence[Any]:
             assert self._pictures is not None
             return self._pictures(feed.indices(info))
 
         device = "cpu" if self._device.type == "cpu" else "gpu"
         return [
-            fn.external_source(
+            dali.fn.external_source(
                 source=source,
                 device=device,
                 batch=True,
                 batch_info=True,
-                dtype=types.UINT8,
+                dtype=dali.types.UINT8,
                 ndim=3,
                 layout="HWC",
             )
@@ -166,10 +166,10 @@ class _Feed:
     batches: Sequence[np.ndarray]
     load: Load
 
-    def __call__(self, info: types.BatchInfo) -> Columns:
+    def __call__(self, info: Any) -> Columns:
         return self.load(self.indices(info))
 
-    def indices(self, info: types.BatchInfo) -> np.ndarray:
+    def indices(self, info: Any) -> np.ndarray:
         """The sample indices of a batch; StopIteration after the last."""
         if info.iteration >= len(self.batches):
             raise StopIteration
@@ -184,7 +184,9 @@ class _Built(NamedTuple):
 
 def _to_torch(tensor: Any, device: torch.device) -> torch.Tensor:
     """A copy, because DALI writes the next batch into the same memory."""
-    dtype = {types.FLOAT: torch.float32, types.UINT8: torch.uint8}[tensor.dtype]
+    dtype = {dali.types.FLOAT: torch.float32, dali.types.UINT8: torch.uint8}[tensor.dtype]
+    from nvidia.dali.plugin.pytorch import feed_ndarray
+
     copy = torch.empty(tensor.shape(), dtype=dtype, device=device)
     stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
     return feed_ndarray(tensor, copy, cuda_stream=stream)

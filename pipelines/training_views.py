@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from nvidia.dali import fn, math, types
 
 from hcl.data.samples import Dataset
+from pipelines import dali
 from pipelines.draws import ViewsConfig, draw_views
 from pipelines.files import path_bytes
 from pipelines.kept_images import KeptImages
@@ -57,6 +57,7 @@ class TrainingViews:
         threads: int = 2,
         keep_images: bool = False,
     ) -> None:
+        dali.require()
         self.dataset, self.config, self.seed = dataset, config, seed
         self._device, self._threads = torch.device(device), threads
         self._kept = KeptImages(dataset, device=self._device, threads=threads) if keep_images else None
@@ -90,7 +91,7 @@ class TrainingViews:
 
     def _pipeline(self, views: int) -> ScheduledPipeline:
         if views not in self._pipelines:
-            numbers = [Column(types.FLOAT, 1)] * (1 + views)
+            numbers = [Column("FLOAT", 1)] * (1 + views)
             self._pipelines[views] = ScheduledPipeline(
                 self._graph,
                 numbers if self._kept else [PATH, *numbers],
@@ -104,21 +105,21 @@ class TrainingViews:
     def _graph(self, source: Any, crop: Any, *jitters: Any) -> tuple[Any, ...]:
         decoder = "cpu" if self._device.type == "cpu" else "mixed"
         image = _crop(source, crop) if self._kept else _decode_crop(source, crop, decoder)
-        doubled = fn.resize(image, size=[2 * self.config.size] * 2, dtype=types.FLOAT)
+        doubled = dali.fn.resize(image, size=[2 * self.config.size] * 2, dtype=dali.types.FLOAT)
         return tuple(self._view(doubled, jitter) for jitter in jitters)
 
     def _view(self, image: Any, jitter: Any) -> Any:
         image = _color_jitter(image, jitter)
         if self.config.grayscale_probability > 0:
-            image = fn.saturation(image, saturation=1 - jitter[5])
-        return normalise(fn.resize(_blur(image, jitter[4]), size=[self.config.size] * 2))
+            image = dali.fn.saturation(image, saturation=1 - jitter[5])
+        return normalise(dali.fn.resize(_blur(image, jitter[4]), size=[self.config.size] * 2))
 
 
 def _decode_crop(path: Any, crop: Any, decoder: str) -> Any:
     """Decode only the drawn square of the file at `path`."""
-    encoded = fn.io.file.read(path)
-    anchor, sides = _square(fn.peek_image_shape(encoded, adjust_orientation=False), crop)
-    return fn.decoders.image_slice(
+    encoded = dali.fn.io.file.read(path)
+    anchor, sides = _square(dali.fn.peek_image_shape(encoded, adjust_orientation=False), crop)
+    return dali.fn.decoders.image_slice(
         encoded, anchor, sides, axes=[0, 1], device=decoder, adjust_orientation=False
     )
 
@@ -126,40 +127,42 @@ def _decode_crop(path: Any, crop: Any, decoder: str) -> Any:
 def _crop(image: Any, crop: Any) -> Any:
     """Cut the drawn square out of a decoded image."""
     anchor, sides = _square(image.shape(), crop)
-    return fn.slice(image, anchor, sides, axes=[0, 1])
+    return dali.fn.slice(image, anchor, sides, axes=[0, 1])
 
 
 def _square(shape: Any, crop: Any) -> tuple[Any, Any]:
     """Place and sides of the drawn square: round(share of the shorter side), place uniform over pixels."""
-    extent = fn.cast(shape[:2], dtype=types.FLOAT)
-    shorter = fn.reductions.min(extent)
-    side = math.max(math.floor(shorter * crop[0] + 0.5), 1.0)
+    extent = dali.fn.cast(shape[:2], dtype=dali.types.FLOAT)
+    shorter = dali.fn.reductions.min(extent)
+    side = dali.math.max(dali.math.floor(shorter * crop[0] + 0.5), 1.0)
     room = extent - side
-    anchor = fn.cast(math.min(math.floor((room + 1.0) * crop[1:]), room), dtype=types.INT32)
-    side = fn.cast(side, dtype=types.INT32)
-    return anchor, fn.stack(side, side)
+    anchor = dali.fn.cast(
+        dali.math.min(dali.math.floor((room + 1.0) * crop[1:]), room), dtype=dali.types.INT32
+    )
+    side = dali.fn.cast(side, dtype=dali.types.INT32)
+    return anchor, dali.fn.stack(side, side)
 
 
 def _color_jitter(image: Any, jitter: Any) -> Any:
-    image = _clamp(fn.brightness(image, brightness=jitter[0]))
-    image = _clamp(fn.contrast(image, contrast=jitter[1], contrast_center=_mean_grey(image)))
-    image = _clamp(fn.saturation(image, saturation=jitter[2]))
-    return _clamp(fn.hue(image, hue=jitter[3]))
+    image = _clamp(dali.fn.brightness(image, brightness=jitter[0]))
+    image = _clamp(dali.fn.contrast(image, contrast=jitter[1], contrast_center=_mean_grey(image)))
+    image = _clamp(dali.fn.saturation(image, saturation=jitter[2]))
+    return _clamp(dali.fn.hue(image, hue=jitter[3]))
 
 
 def _mean_grey(image: Any) -> Any:
-    channels = fn.reductions.mean(image, axes=[0, 1])
+    channels = dali.fn.reductions.mean(image, axes=[0, 1])
     # An operator's arguments lie on the CPU even where its images do not.
-    return fn.reductions.sum(
-        channels * types.Constant(list(GREY), dtype=types.FLOAT, device=image.device)
+    return dali.fn.reductions.sum(
+        channels * dali.types.Constant(list(GREY), dtype=dali.types.FLOAT, device=image.device)
     ).cpu()
 
 
 def _clamp(image: Any) -> Any:
-    return math.clamp(image, 0.0, 255.0)
+    return dali.math.clamp(image, 0.0, 255.0)
 
 
 def _blur(image: Any, sigma: Any) -> Any:
     if sigma > 0:
-        image = fn.gaussian_blur(image, sigma=sigma)
+        image = dali.fn.gaussian_blur(image, sigma=sigma)
     return image

@@ -80,6 +80,17 @@ def test_a_configuration_that_is_none_is_told(content, message, capsys, tmp_path
         ),
         (["segment"], "evaluate.py segment: PHOTOGRAPHS and --checkpoint are missing (python evaluate.py s"),
         (["report"], "evaluate.py report: RUN is missing (python evaluate.py report --help tells more)"),
+        (["components", "--checkpoint", "c.pt", "--data.root", "d"], "evaluate.py: --data.kind is missing ("),
+        (["report", "run", "--data.root", "d"], "--data.kind is missing ("),
+        (["report", "run", "--data.kind", "voc"], "--data.root is missing ("),
+        (
+            ["report", "run", "--data.kind", "vc"],
+            "--data.kind is vc; it must be voc, coco, folder or scenes (",
+        ),
+        (
+            ["report", "run", "--data.kind", "voc", "--data.root", "d"],
+            "evaluate.py: a data set of kind 'voc' needs a split, for example 'train'",
+        ),
         (["linear", *DATA], "--classifier is missing"),
         (
             ["cluster", *DATA, "--checkpont", "x"],

@@ -59,7 +59,7 @@ def open_dataset(config: DataConfig) -> Dataset:
                 write_scenes(root)
         return open_voc(root, config.split, "scenes", SCENE_CLASSES)
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root} (root of the {config.kind} data set)")
+        raise FileNotFoundError(f"no folder {root}: say by --data.root where the {config.kind} data set is")
     if config.kind == "voc":
         return open_voc(root, config.split)
     return open_coco(root, config.split, config.classes) if config.kind == "coco" else open_folder(root)

@@ -60,7 +60,7 @@ class WeightsAndBiases:
         except ModuleNotFoundError as missing:
             raise ModuleNotFoundError(
                 "logger wandb needs the package wandb, which is not installed: "
-                "pip install 'hcl-segmentation[wandb]', or leave out --logger"
+                "pip install '.[wandb]' in the project's folder, or leave out --logger"
             ) from missing
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "hcl"),

@@ -90,7 +90,10 @@ class Learner:
         """
         saved = asdict(config_from(state["config"], path))
         if differences := changed_settings(saved, asdict(self.config), MAY_CHANGE_ON_RESUME):
-            raise ValueError(f"{path} belongs to a run with other settings:\n  " + "\n  ".join(differences))
+            raise ValueError(
+                f"{path} belongs to a run with other settings: give those, or choose another --output\n  "
+                + "\n  ".join(differences)
+            )
         load_into(self.model.online.seg_head, state["online_seg_head"], path)
         load_into(self.model.momentum, state["momentum_seg_head"], path)
         load_into(self.model.online.predictor, state["predictor"], path)

@@ -94,6 +94,13 @@ class Trainer:
         )
         for reason in refused:
             self.log.say(f"passed over: {reason}")
+        if self.epoch >= self.config.epochs:
+            self.log.say(
+                f"the run has already reached epoch {self.epoch} of {self.config.epochs}: its checkpoint is "
+                f"{self.checkpoints.newest}; a greater --epochs trains on"
+            )
+            self.log.close()
+            return True
         self.log.say(
             f"{self.batches.images} images, {self.batches.steps_per_epoch} steps an epoch, "
             f"{self.world.size} x {self.world.device}, from epoch {self.epoch + 1}, step {self.step + 1}"
@@ -120,6 +127,7 @@ class Trainer:
         if skipped:
             log = self.checkpoints.folder / "log.jsonl"
             self.log.say(f"{len(skipped)} of the images could not be used: {log} names them")
+        self.log.say(f"written to {self.checkpoints.newest}")
         return True
 
     def _start(self, resume: bool) -> list[str]:

@@ -73,7 +73,8 @@ def _infomap() -> ModuleType:
         import infomap
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(
-            "community detection needs the package infomap: pip install 'hcl-segmentation[evaluation]'",
+            "community detection needs the package infomap: "
+            "pip install '.[evaluation]' in the project's folder",
             name="infomap",
         ) from missing
     return infomap

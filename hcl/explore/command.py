@@ -75,7 +75,7 @@ def run(config: ExploreConfig, world: World) -> None:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"explore needs the package {error.name}, which is not installed: "
-            "pip install 'hcl-segmentation[explore]'"
+            "pip install '.[explore]' in the project's folder"
         ) from error
     listening = _listen(config.port)
     segmenter = open_segmenter(config, world)

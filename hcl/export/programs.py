@@ -84,7 +84,7 @@ def require_onnx() -> None:
         except ModuleNotFoundError as missing:
             raise ModuleNotFoundError(
                 f"ONNX needs the package {package}, which is not installed: "
-                "pip install 'hcl-segmentation[export]', or leave out onnx from --forms"
+                "pip install '.[export]' in the project's folder, or leave out onnx from --forms"
             ) from missing
 
 

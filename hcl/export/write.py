@@ -67,7 +67,7 @@ def _write_pretrained(model: ComponentModel, backbone: BackboneConfig, config: E
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(
             f"the Hub's form needs the package {missing.name}, which is not installed: "
-            "pip install 'hcl-segmentation[hub]', or leave out hub from --forms"
+            "pip install '.[hub]' in the project's folder, or leave out hub from --forms"
         ) from missing
     levels = list(model.backbone.patch_sizes)
     head = PretrainedSegHead.of(model.head, backbone.name, levels, config.branch)

@@ -101,7 +101,7 @@ def build_backbone(config: BackboneConfig) -> PMViT:
         _draw_weights(vit)
     else:
         path = config.weights or _own_weights(config.name)
-        state = read_checkpoint(path)
+        state = read_checkpoint(path, "file of the backbone's weights")
         load_into(vit, {key: value for key, value in state.items() if key not in _UNUSED_KEYS}, path)
     return PMViT(vit, config.patch_sizes or backbone.patch_sizes)
 

@@ -29,19 +29,24 @@ class CheckpointError(ValueError):
     """A checkpoint file cannot be used; the message names the file and the reason."""
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, kind: str = "checkpoint file") -> dict[str, Any]:
     """Load a checkpoint's dict onto the CPU; only tensors and plain containers are accepted.
 
     A file named ``*.safetensors`` is read as such, any other as one of ``torch.save``.
 
+    Args:
+        path: of the file.
+        kind: what the file is called where it is missing.
+
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged, would execute code, would take more memory than its size, or
-            holds something other than a dict.
+        CheckpointError: it is the folder of a run; or the file is damaged, would execute code, would take
+            more memory than its size, or holds something other than a dict.
     """
     path = Path(path)
+    _refuse_run(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint file {path}")
+        raise FileNotFoundError(f"there is no {kind} {path}")
     try:
         content = _read(path)
     except CheckpointError:
@@ -63,6 +68,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     _require_stored(content, path)
     return content
+
+
+def _refuse_run(path: Path) -> None:
+    if (inside := path / "checkpoint.pt").is_file():
+        raise CheckpointError(f"{path} is the folder of a run: give its {inside}")
 
 
 def load_into(module: nn.Module, state: dict[str, Any], path: str | Path) -> None:
@@ -144,9 +154,9 @@ def seg_head_of(
 
 def _read_pretrained(path: Path) -> dict[str, Any]:
     """A head in the Hub's form, laid out as a checkpoint."""
-    if path.is_dir() and not (path / PRETRAINED_WEIGHTS).exists() and (path / "checkpoint.pt").exists():
-        raise CheckpointError(f"{path} is the folder of a run: give its {path / 'checkpoint.pt'}")
     file = path / PRETRAINED_WEIGHTS if path.is_dir() else path
+    if not file.exists():
+        _refuse_run(path)
     state = read_checkpoint(file)
     settings: Any = {}
     if (told := file.with_name("config.json")).is_file():
@@ -171,7 +181,7 @@ def load_linear_classifier(path: str | Path) -> nn.Conv2d:
     Raises:
         FileNotFoundError, CheckpointError: as `read_checkpoint` and `load_into`.
     """
-    state = _section(read_checkpoint(path), "linear_classifier", path)
+    state = _section(read_checkpoint(path, "linear classifier"), "linear_classifier", path)
     weight = state.get("weight")
     if not isinstance(weight, Tensor) or weight.ndim != 4 or weight.shape[2:] != (1, 1) or not weight.numel():
         raise CheckpointError(f"{path} holds no 1x1 convolution: weight is {_describe(weight)}")

@@ -35,8 +35,8 @@ def dense_crf(
     """Marginals by the library, of all images side by side; with one worker, in this process."""
     if find_spec("pydensecrf") is None:
         raise ModuleNotFoundError(
-            "impl='pydensecrf' needs that library: install the extra 'evaluation' (a C++ compiler builds it) "
-            "or use another impl"
+            "impl='pydensecrf' needs that library: pip install '.[evaluation]' in the project's folder "
+            "(a C++ compiler builds it), or use another impl"
         )
     beliefs = probabilities.float().cpu().numpy()
     # Blue first, as the published program has it: the lattice does not treat its axes alike.

@@ -60,5 +60,5 @@ def test_without_the_package_it_is_told_what_to_install(tiny_settings, monkeypat
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert train.main(arguments(tiny_settings | {"logger": "wandb"})) == 2
     error = capsys.readouterr().err
-    assert "pip install 'hcl-segmentation[wandb]'" in error
+    assert "pip install '.[wandb]' in the project's folder" in error
     assert "Traceback" not in error

@@ -88,11 +88,25 @@ def test_a_folder_with_a_run_is_not_overwritten(tiny_settings, capsys):
     assert "--resume" in capsys.readouterr().err
 
 
+def test_a_run_that_is_done_says_so_when_it_is_resumed(tiny_settings, capsys):
+    settings = tiny_settings | {"epochs": 1}
+    assert train.main(arguments(settings)) == 0
+    capsys.readouterr()
+    before = saved_state(settings["output"])
+    assert train.main([*arguments(settings), "--resume"]) == 0
+    checkpoint = Path(settings["output"]) / "checkpoint.pt"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"already reached epoch 1 of 1: its checkpoint is {checkpoint}; " in line
+    assert same(saved_state(settings["output"]), before)
+
+
 def test_resuming_with_other_settings_is_refused_by_name(tiny_settings, capsys):
     settings = tiny_settings | {"epochs": 1}
     assert train.main(arguments(settings)) == 0
     assert train.main([*arguments(settings | {"optimiser.lr": 0.5}), "--resume"]) == 2
-    assert "optimiser.lr: 0.001 -> 0.5" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "optimiser.lr: 0.001 -> 0.5" in error
+    assert "give those, or choose another --output" in error
 
 
 def test_a_checkpoint_from_before_these_settings_and_records_is_continued(tiny_settings):

@@ -16,13 +16,15 @@ def records(settings: dict, kind: str) -> list[dict]:
     return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 
-def test_a_run_leaves_a_log_and_a_head_that_loads(tiny_settings):
+def test_a_run_leaves_a_log_and_a_head_that_loads(tiny_settings, capsys):
     assert train.main(arguments(tiny_settings)) == 0
+    checkpoint = Path(tiny_settings["output"]) / "checkpoint.pt"
+    assert capsys.readouterr().err.endswith(f"written to {checkpoint}\n")
     steps = records(tiny_settings, "step")
     assert [record["step"] for record in steps] == list(range(1, 10))
     assert [record["lr"] for record in steps[::3]] == pytest.approx([1e-3, 1e-3, 1e-4])
     assert len(records(tiny_settings, "clustering")) == 3
-    head = load_seg_head(Path(tiny_settings["output"]) / "checkpoint.pt")
+    head = load_seg_head(checkpoint)
     assert head.config.heads == 2
     assert head.config.width == 24
 

@@ -74,7 +74,7 @@ def test_infomap_says_nothing(capfd, recwarn):
 
 def test_without_infomap_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "infomap", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'hcl-segmentation\[evaluation\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[evaluation\]'"):
         communities(blocks(2, 3))
 
 

@@ -277,6 +277,10 @@ def test_a_preset_gives_settings_that_arguments_override(command, tmp_path, scen
         (["--size", "70"], "size 70 must be a multiple of the patch size 16"),
         (["--data.split", "test"], "no split"),
         (["--checkpoint", "missing.pt"], "there is no checkpoint file missing.pt"),
+        (
+            ["--data.root", "gone", "--data.kind", "voc"],
+            "no folder gone: say by --data.root where the voc data",
+        ),
         (["--data.kind", "folder", "--data.split", ""], "no labels to score against"),
     ],
 )

@@ -78,7 +78,7 @@ def test_a_dead_worker_is_named_and_replaced():
 
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
-    with pytest.raises(ModuleNotFoundError, match="extra 'evaluation'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[evaluation\]'"):
         dense_crf(*inputs(1))
 
 
