@@ -14,6 +14,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
+THREADS = torch.get_num_threads()
 GOLDEN = Path(os.environ.get("HCL_GOLDEN", Path(__file__).parent / "golden"))
 
 
@@ -29,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def own_cache(tmp_path, monkeypatch) -> None:
     """Tokens and weights of one test are not another's, nor the user's."""
     monkeypatch.setenv("HCL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def own_threads() -> Iterator[None]:
+    """A command that sets torch's threads sets them for one test: their number decides the last bits."""
+    torch.set_num_threads(THREADS)
+    yield
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="module")

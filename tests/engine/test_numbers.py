@@ -111,7 +111,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tiny_settings, poison
     settings = tiny_settings | {"on_non_finite": "skip", "clustering.mode": mode, "log_every": 2}
     assert train.main(arguments(settings)) == 0
     error = capsys.readouterr().err
-    assert error.splitlines()[-1] == "3 of 9 steps were skipped: not finite"
+    assert "3 of 9 steps were skipped: not finite" in error.splitlines()
     assert error.count("train_00005") == 3
     assert sum(record.get("skipped", 0) for record in records(settings)) == 3
     state = saved_state(settings["output"])

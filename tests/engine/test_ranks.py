@@ -44,7 +44,7 @@ def test_ranks_give_the_losses_bank_and_centroids_of_one_process(tiny_settings, 
     assert len(steps[0]) == len(steps[1]) == 9
     for one, two in zip(*steps, strict=True):
         for name in ("loss", "loss_fg", "loss_bg", "loss_prediction"):
-            assert abs(one[name] - two[name]) < 1e-5
+            assert abs(one[name] - two[name]) < 1e-5 * max(1, one[name])
     states = [load_checkpoint(folder / "checkpoint.pt") for folder in (alone, together)]
     for name in ("centroids_foreground", "centroids_background"):
         torch.testing.assert_close(states[0][name], states[1][name], atol=1e-5, rtol=0)

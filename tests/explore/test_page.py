@@ -237,7 +237,7 @@ def test_a_missing_extra_is_named(scenes, capsys, monkeypatch):
     data = ["--data.kind=scenes", f"--data.root={scenes}", "--data.split=val"]
     assert evaluate.main(["explore", "--checkpoint=nowhere.pt", *data]) == 2
     error = capsys.readouterr().err
-    assert "needs the package uvicorn, which is not installed: pip install 'hcl-seg" in error
+    assert "needs the package uvicorn, which is not installed: pip install '.[explore]'" in error
 
 
 def test_a_port_that_is_taken_is_named(scenes, capsys):

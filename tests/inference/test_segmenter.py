@@ -113,7 +113,7 @@ def test_weights_that_moved_are_asked_for(checkpoint, tmp_path):
     state["config"]["backbone"] = {"name": "dino_vits16", "weights": "/gone/dino.pth", "patch_sizes": None}
     torch.save(state, tmp_path / "checkpoint.pt")
     with pytest.raises(
-        FileNotFoundError, match=r"/gone/dino\.pth, which are not there: .* --backbone\.weights"
+        FileNotFoundError, match=r"/gone/dino\.pth, which are not there: .*--backbone\.weights"
     ):
         Segmenter.open(tmp_path / "checkpoint.pt")
     with pytest.raises(FileNotFoundError, match=r"no file of the backbone's weights .*elsewhere\.pth"):
