@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import give, machine
-from benchmarks.precision_curves import opened
+from benchmarks.options import add_integers
+from benchmarks.precision_curves import add_images_and_backbone, opened
 from hcl.data.dataset import open_dataset
 from hcl.evaluation.tokens import untrained_head
-from hcl.models.backbones import BACKBONES, BackboneConfig, build_backbone
+from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.fp8 import multiply_in_fp8
 from hcl.models.pm_vit import PMViT
 from hcl.models.seg_head import SegHead, SegHeadConfig
@@ -86,18 +87,15 @@ def compare(batches: Sequence[Tensor], options: argparse.Namespace) -> dict[str,
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.number_formats", description=__doc__)
-    parser.add_argument("--root", help="PASCAL VOC's folder; else scenes are generated")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--backbone", choices=sorted(BACKBONES), default="tiny")
-    parser.add_argument("--weights", help="of the backbone")
-    for name, default, text in (
+    add_images_and_backbone(parser)
+    add_integers(
+        parser,
         ("images", 32, "of the data set, or generated scenes"),
         ("batch_size", 8, "images at a time"),
         ("size", 224, "pixels a side of an image"),
         ("clusters", 500, "of the projected tokens"),
         ("threads", torch.get_num_threads(), "of torch and of DALI"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
+    )
     return parser.parse_args(arguments)
 
 

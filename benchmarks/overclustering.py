@@ -18,6 +18,7 @@ from torch import Tensor
 
 from benchmarks import published
 from benchmarks.machine import give, machine
+from benchmarks.options import add_integers
 from hcl.evaluation.metrics import ClusteringScores
 from hcl.evaluation.pca import fit_pca
 from hcl.evaluation.resolution import nearest
@@ -239,7 +240,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overclustering", description=__doc__)
     parser.add_argument("--tokens", type=Path, help="a .safetensors file; else generated")
-    for name, default, text in (
+    add_integers(
+        parser,
         ("images", 445, "generated"),
         ("grid", 32, "rows of tokens in a generated image"),
         ("channels", 768, "of a generated token"),
@@ -253,8 +255,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("published_restarts", 1, "of these, done the published way"),
         ("published_iterations", 100, "of these, done the published way"),
         ("published_images", 20, "scored the published way"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
+    )
     return parser.parse_args(arguments)
 
 

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import train_step
 from benchmarks.machine import give, machine
+from benchmarks.options import add_integers
 from benchmarks.published_views import PublishedViews
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.samples import Dataset
@@ -116,15 +117,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline", description=__doc__)
     parser.add_argument("--root", type=Path, help="a folder of photographs; else scenes are generated")
     parser.add_argument("--backbone", default="dino_vits16", help="of the step")
-    for name, default, text in (
+    add_integers(
+        parser,
         ("images", 256, "generated scenes"),
         ("batch_size", 64, "images that are made together"),
         ("step_batch_size", 16, "images in a step"),
         ("size", 224, "pixels a side of a view"),
         ("threads", os.cpu_count() or 1, "of DALI, and processes of the published way"),
         ("rounds", 3, "epochs of each source that count"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
+    )
     return parser.parse_args(arguments)
 
 

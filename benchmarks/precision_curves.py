@@ -24,6 +24,7 @@ from torch import Tensor
 
 from benchmarks import published
 from benchmarks.machine import give, machine
+from benchmarks.options import add_integers
 from benchmarks.train_step import adamw
 from hcl.clustering.bank import BankRows
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
@@ -238,6 +239,14 @@ def opened(options: argparse.Namespace) -> Iterator[Data]:
         yield Data(*(DataConfig("scenes", str(root), split) for split in ("train", "val")))
 
 
+def add_images_and_backbone(parser: argparse.ArgumentParser) -> None:
+    """Add the options of what `opened` opens, and of the backbone that looks at it."""
+    parser.add_argument("--root", help="PASCAL VOC's folder; else scenes are generated")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--backbone", choices=sorted(BACKBONES), default="tiny")
+    parser.add_argument("--weights", help="of the backbone")
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -245,12 +254,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--root", help="PASCAL VOC's folder; else scenes are generated")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--backbone", choices=sorted(BACKBONES), default="tiny")
-    parser.add_argument("--weights", help="of the backbone")
+    add_images_and_backbone(parser)
     parser.add_argument("--momentum", type=float, default=0.99, help="of the momentum head (default 0.99)")
-    for name, default, text in (
+    add_integers(
+        parser,
         ("steps", 50, "optimiser steps"),
         ("images", 200, "generated scenes a split"),
         ("batch_size", 4, "images in a step"),
@@ -258,8 +265,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("clusters", 500, "of each bank"),
         ("scored_clusters", 100, "of overclustering"),
         ("threads", torch.get_num_threads(), "of torch and of DALI"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
+    )
     return parser.parse_args(arguments)
 
 

@@ -19,6 +19,7 @@ import torch
 
 from benchmarks import pipeline, train_step
 from benchmarks.machine import give, machine
+from benchmarks.options import add_integers
 from benchmarks.scale_model import MODES, Costs, Prediction, Shape, bank_rows, first_stop, predict
 from hcl.clustering.mogo import ClusteringConfig
 from hcl.clustering.targets import level_targets
@@ -195,13 +196,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory", type=float, default=80.0, help="GiB of a device, assumed (default 80)")
     parser.add_argument("--check", type=int, nargs=2, default=(64, 128), help="images of the two runs")
     parser.add_argument("--markdown", action="store_true", help="print the table alone, for people")
-    for name, default, text in (
+    add_integers(
+        parser,
         ("batch_size", 16, "images in a step"),
         ("size", 224, "pixels a side of a view"),
         ("clusters", 500, "centroids of each bank"),
         ("rounds", 3, "calls of everything measured that count"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
+    )
     return parser.parse_args(arguments)
 
 

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import published
 from benchmarks.machine import give, machine
+from benchmarks.options import add_integers
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
 from hcl.clustering.targets import level_targets
 from hcl.distributed import World
@@ -270,13 +271,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--backbone", choices=sorted(BACKBONES), default="dino_vits16")
-    for name, default, text in (
+    add_integers(
+        parser,
         ("batch_size", 16, "images in a step"),
         ("size", 224, "pixels a side of a view"),
         ("clusters", 500, "centroids of each bank"),
         ("rounds", 5, "steps of each variant that count"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of a CPU")
     parser.add_argument("--no_compile", dest="compile", action="store_false", help="eager variants only")
     return parser.parse_args(arguments)
