@@ -1,10 +1,13 @@
 """The step as the compiler and the GPU's queue see it: whole graphs, and no waiting for the host."""
 
 from collections.abc import Callable
+from contextlib import contextmanager
 
 import pytest
 import torch
 import torch._dynamo
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
 from hcl.clustering.targets import level_targets
@@ -47,16 +50,70 @@ def test_a_break_would_be_counted():
     assert breaks(lambda x: x + 1 if x.sum().item() > 0 else x - 1, torch.ones(3)) > 0
 
 
+class NoAnswer(TorchDispatchMode):
+    """Refuses what a GPU could not queue: operations whose answer or shape the host must wait for."""
+
+    WAITING = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
+    INDEXING = (torch.ops.aten.index, torch.ops.aten.index_put_)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        masked = func.overloadpacket in self.INDEXING and any(
+            getattr(index, "dtype", None) == torch.bool for index in tree_leaves(args[1])
+        )
+        if masked or self.WAITING & set(func.tags):
+            raise AssertionError(f"{func} waits for the device")
+        return func(*args, **kwargs or {})
+
+
+@contextmanager
+def as_on_another_device():
+    """The host may ask nothing, and a tensor made without naming a device lies on another than the rest."""
+    with NoAnswer(), torch.device("meta"):
+        yield
+
+
+def training_step(device: str, mode: str, precision: str) -> TrainingStep:
+    model, world = tiny_model(device), World(0, 1, torch.device(device))
+    clustering = MoGoClustering(ClusteringConfig(mode=mode), seed=7, ranks=world)
+    clustering.centroids = Centroids(*torch.randn(2, 5, 8, device=device).unbind())
+    clustering._idle = tuple(torch.zeros(5, dtype=torch.int64, device=device) for _ in range(2))
+    optimizer = torch.optim.AdamW(model.online.parameters(), fused=True)
+    return TrainingStep(model, optimizer, clustering, LossConfig(), world=world, precision=precision)
+
+
+@pytest.mark.parametrize("mode", ["epoch", "online"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_asks_the_device_nothing(mode, precision):
+    step = training_step("cpu", mode, precision)
+    views = torch.randn(2, 2, 3, 64, 64).unbind()
+    step([views])
+    with as_on_another_device():
+        outcome = step([views])
+    assert outcome.losses.total.isfinite()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool((x > 0).any()),
+        lambda x: x.nonzero(),
+        lambda x: x[x > 0],
+        lambda x: x.masked_fill_(x > 0, 2).index_put_((x > 2,), x),
+        lambda x: x + torch.zeros(3),
+    ],
+)
+def test_a_question_to_the_device_would_be_noticed(question):
+    x = torch.ones(3)
+    with as_on_another_device(), pytest.raises((AssertionError, RuntimeError), match=r"waits for|meta"):
+        question(x)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("mode", ["epoch", "online"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_never_waits_for_the_device(mode, precision):
-    model, world = tiny_model("cuda"), World(0, 1, torch.device("cuda"))
-    clustering = MoGoClustering(ClusteringConfig(mode=mode), seed=7, ranks=world)
-    clustering.centroids = Centroids(*torch.randn(2, 5, 8, device="cuda").unbind())
-    clustering._idle = tuple(torch.zeros(5, dtype=torch.int64, device="cuda") for _ in range(2))
-    optimizer = torch.optim.AdamW(model.online.parameters(), fused=True)
-    step = TrainingStep(model, optimizer, clustering, LossConfig(), world=world, precision=precision)
+    step = training_step("cuda", mode, precision)
     views = torch.randn(2, 2, 3, 64, 64, device="cuda").unbind()
     step([views])
     torch.cuda.set_sync_debug_mode("error")
