@@ -92,42 +92,23 @@ class Trainer:
             logger=self.config.logger,
             settings=asdict(self.config),
         )
-        for reason in refused:
-            self.log.say(f"passed over: {reason}")
-        if self.epoch >= self.config.epochs:
-            self.log.say(
-                f"the run has already reached epoch {self.epoch} of {self.config.epochs}: its checkpoint is "
-                f"{self.checkpoints.newest}; a greater --epochs trains on"
-            )
-            self.log.close()
-            return True
-        self.log.say(
-            f"{self.batches.images} images, {self.batches.steps_per_epoch} steps an epoch, "
-            f"{self.world.size} x {self.world.device}, from epoch {self.epoch + 1}, step {self.step + 1}"
-        )
-        decoded = "once and kept" if self.keeping.keeps else "anew for every view"
-        self.log.say(f"images are decoded {decoded}: {self.keeping.reason}")
-        source = "what training computed" if self.bank_pass.reuses else "a pass over the images of their own"
-        self.log.say(f"token banks come from {source}: {self.bank_pass.reason}")
-        if skipped := self.views.dataset.skipped:
-            self.log.record("skipped", self.global_step, count=len(skipped), files=list(skipped))
-        with stop_on_signal(insist=self.world.size == 1) as self.stop:
-            try:
-                while self.epoch < self.config.epochs:
-                    if self.step == 0 and self.learner.clustering.due(self.epoch):
-                        self._cluster()
-                    self._train_epoch()
-            except Stopped:
-                self.log.say(f"stopped by {self.stop.name}; the same command with --resume continues")
-                return False
-            finally:
-                self.log.close()
-        if self.losses.skipped:
-            self.log.say(f"{self.losses.skipped} of {self.global_step} steps were skipped: not finite")
-        if skipped:
-            log = self.checkpoints.folder / "log.jsonl"
-            self.log.say(f"{len(skipped)} of the images could not be used: {log} names them")
-        self.log.say(f"written to {self.checkpoints.newest}")
+        with closing(self.log):
+            for reason in refused:
+                self.log.say(f"passed over: {reason}")
+            if self.epoch >= self.config.epochs:
+                self.log.say(
+                    f"the run has already reached epoch {self.epoch} of {self.config.epochs}: its checkpoint "
+                    f"is {self.checkpoints.newest}; a greater --epochs trains on"
+                )
+                return True
+            self._say_what_begins()
+            with stop_on_signal(insist=self.world.size == 1) as self.stop:
+                try:
+                    self._train()
+                except Stopped:
+                    self.log.say(f"stopped by {self.stop.name}; the same command with --resume continues")
+                    return False
+            self._say_what_was_done()
         return True
 
     def _start(self, resume: bool) -> list[str]:
@@ -155,6 +136,32 @@ class Trainer:
                 f"{path} belongs to a run on {before['count']} images; now there are {self.images['count']}, "
                 "or others in their place: restore the data set, or choose another --output"
             )
+
+    def _say_what_begins(self) -> None:
+        self.log.say(
+            f"{self.batches.images} images, {self.batches.steps_per_epoch} steps an epoch, "
+            f"{self.world.size} x {self.world.device}, from epoch {self.epoch + 1}, step {self.step + 1}"
+        )
+        decoded = "once and kept" if self.keeping.keeps else "anew for every view"
+        self.log.say(f"images are decoded {decoded}: {self.keeping.reason}")
+        source = "what training computed" if self.bank_pass.reuses else "a pass over the images of their own"
+        self.log.say(f"token banks come from {source}: {self.bank_pass.reason}")
+        if skipped := self.views.dataset.skipped:
+            self.log.record("skipped", self.global_step, count=len(skipped), files=list(skipped))
+
+    def _say_what_was_done(self) -> None:
+        if self.losses.skipped:
+            self.log.say(f"{self.losses.skipped} of {self.global_step} steps were skipped: not finite")
+        if skipped := self.views.dataset.skipped:
+            log = self.checkpoints.folder / "log.jsonl"
+            self.log.say(f"{len(skipped)} of the images could not be used: {log} names them")
+        self.log.say(f"written to {self.checkpoints.newest}")
+
+    def _train(self) -> None:
+        while self.epoch < self.config.epochs:
+            if self.step == 0 and self.learner.clustering.due(self.epoch):
+                self._cluster()
+            self._train_epoch()
 
     def _cluster(self) -> None:
         """The bank pass over the views last trained on, then k-means (HCL, section 4)."""
