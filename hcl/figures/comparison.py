@@ -1,7 +1,7 @@
 """Times beside those of the published way, as bars: ``python -m hcl.figures.comparison``."""
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,10 +86,14 @@ def draw_comparison(timings: list[Timing], path: Path, *, note: str) -> None:
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m hcl.figures.comparison", description=__doc__)
+    parser.add_argument("table", type=Path, nargs="?", default="benchmarks/results/cpu_comparison.csv")
+    parser.add_argument("picture", type=Path, nargs="?", default="docs/images/speed.svg")
+    parser.add_argument("--note", default="CPU: AMD EPYC, both cores, otherwise idle", help="below the axis")
+    given = parser.parse_args()
+    draw_comparison(read_timings(given.table), given.picture, note=given.note)
+
+
 if __name__ == "__main__":
-    table, picture = sys.argv[1:] or ("benchmarks/results/cpu_comparison.csv", "docs/images/speed.svg")
-    draw_comparison(
-        read_timings(Path(table)),
-        Path(picture),
-        note="CPU: AMD EPYC, one thread beside other work; CRF and training: both cores, otherwise idle",
-    )
+    _main()
