@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import torch
@@ -14,6 +15,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+
+# Of one rank waiting for another, which may wait for a lock, or for its share of a slow CRF. A rank that ends
+# need not be waited for that long: torchrun ends the others then. NCCL's own patience is ten minutes.
+PATIENCE = timedelta(hours=2)
 
 
 class LostRankError(ConnectionError):
@@ -64,7 +69,7 @@ class World:
         counts = self.gather(torch.tensor([len(rows)], device=rows.device)).tolist()
         padded = rows.new_zeros((max(counts), *rows.shape[1:]))
         padded[: len(rows)] = rows
-        parts = self.gather(padded).split(max(counts))
+        parts = self.gather(padded).unflatten(0, (self.size, max(counts)))
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def any(self, flag: bool) -> bool:
@@ -112,7 +117,7 @@ def connect(device: DeviceName = "auto") -> Iterator[World]:
         return
     if dist.is_torchelastic_launched():
         _end_with_parent()
-    _join("nccl" if chosen.type == "cuda" else "gloo")
+    _join(chosen)
     world = World(dist.get_rank(), dist.get_world_size(), chosen)
     try:
         yield world
@@ -122,11 +127,11 @@ def connect(device: DeviceName = "auto") -> Iterator[World]:
                 f"rank {world.rank} lost its connection to the other ranks; see what ended the first of them"
             ) from error
         raise
-    finally:
-        dist.destroy_process_group()
+    # Not after an error: NCCL would wait for ranks that wait in a collective for this one.
+    dist.destroy_process_group()
 
 
-def _join(backend: str) -> None:
+def _join(device: torch.device) -> None:
     """Make the process group, apart from those of earlier attempts.
 
     Processes that torchrun restarts find their predecessors' store, and would take dead addresses from it.
@@ -134,7 +139,10 @@ def _join(backend: str) -> None:
     store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     apart = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]
-    dist.init_process_group(backend, store=apart, rank=rank, world_size=size)
+    backend, bound = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+    dist.init_process_group(
+        backend, store=apart, rank=rank, world_size=size, timeout=PATIENCE, device_id=bound
+    )
 
 
 def _end_with_parent() -> None:
