@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from hcl.distributed import PATIENCE, World, connect
+from hcl.distributed import PATIENCE, World, choose_device, connect
 
 
 @pytest.fixture
@@ -21,6 +21,7 @@ def joined(monkeypatch):
 
 def test_ranks_on_gpus_join_nccl_each_with_its_own_device(joined, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(torch.cuda, "set_device", joined.append)
     with connect("cuda") as world:
         assert world == World(1, 2, torch.device("cuda", 1))
@@ -50,3 +51,10 @@ def test_rows_are_gathered_where_no_rank_has_any(monkeypatch):
 
     monkeypatch.setattr(dist, "all_gather", all_gather)
     assert World(0, 2, torch.device("cpu")).gather_rows(torch.empty(0, 3)).shape == (0, 3)
+
+
+def test_float32_on_a_gpu_is_not_rounded_in_convolutions(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert choose_device("auto") == torch.device("cuda", 0)
+    assert not torch.backends.cudnn.allow_tf32
