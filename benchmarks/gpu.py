@@ -55,14 +55,16 @@ def parts(rows: Path) -> list[Part]:
     """What there is to do, the most valuable first; rows of benchmarks go to a folder."""
     # Elsewhere in tests/ nothing needs a GPU, but packages that a machine may lack.
     tests = ["-m", "pytest", "-m", "gpu", "--continue-on-collection-errors"]
+    rest = ["tests/engine", "tests/models", "tests/pipelines"]
     step = ["-m", "benchmarks.train_step", "--device", "cuda", "--batch_size", "64"]
     return [
         _python("tests_kernels", *tests, "tests/kernels", seconds=180),
+        _python("tests_rest", *tests, *rest, "-k", "not max-autotune", seconds=180),
         _python("train_step", *step, "--no_compile", seconds=150, report=True),
         *(_benchmark(name, "triton", rows, seconds=60) for name in KERNELS),
-        _python("tests_rest", *tests, "tests/engine", "tests/models", "tests/pipelines", seconds=300),
         _python("pipeline", "-m", "benchmarks.pipeline", seconds=120, report=True),
         _python("scale", "-m", "benchmarks.scale", "--device", "cuda", seconds=120, report=True),
+        _python("tests_autotuned", *tests, *rest, "-k", "max-autotune", seconds=600),
         _python("train_step_compiled", *step, seconds=900, report=True),
         *(_benchmark(name, "not triton", rows, seconds=900) for name in KERNELS),
     ]

@@ -112,6 +112,8 @@ def parts_of(bench: Bench, model: HCL, step: TrainingStep, precision: Precision)
     online, momentum = backbone()
 
     def heads() -> Any:
+        # As in a step: the gradients of the call before may lie where CUDA graphs write from here on.
+        model.online.zero_grad(set_to_none=True)
         with mixed(device, precision):
             targets = level_targets(model, momentum, KEEP_MASS)
             q, predicted = model.online(online)
