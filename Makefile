@@ -2,10 +2,11 @@
 PYTHON ?= python3
 CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p')
 EXTRA ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
+FOLDER ?= runs/gpu
 STAMP := .venv/installed-$(EXTRA)
 BIN := .venv/bin
 
-.PHONY: setup demo test check docs kernels faults clean
+.PHONY: setup demo test check docs kernels gpu faults clean
 
 setup: $(STAMP)
 
@@ -31,6 +32,9 @@ docs: setup
 
 kernels: setup
 	$(BIN)/python -m benchmarks.compile_report
+
+gpu: setup
+	$(BIN)/python -m benchmarks.gpu $(FOLDER)
 
 faults: setup
 	$(BIN)/python -m tests.faults.campaign

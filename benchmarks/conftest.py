@@ -1,11 +1,12 @@
-"""What the benchmarks share: `pytest benchmarks/bench_*.py --benchmark-only`.
+"""What the benchmarks share: `pytest benchmarks/bench_*.py --benchmark-only`, `--rows` says where rows go.
 
 Without a GPU the same files run at toy sizes, Triton in its interpreter: an exercise, of which no rows are
 kept.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,24 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-from benchmarks.harness import Run, measure, write_rows
+from benchmarks.harness import RESULTS, Run, measure, write_rows
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take `--rows FOLDER`."""
+    parser.addoption("--rows", type=Path, default=RESULTS, help="folder of the rows measured on a GPU")
+
+
+@pytest.fixture(autouse=True)
+def emptied_memory() -> Iterator[None]:
+    """What one benchmark took, even one that ran out of memory, the next may take."""
+    yield
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @pytest.fixture
-def record(benchmark: Any) -> Callable[..., None]:
+def record(benchmark: Any, pytestconfig: pytest.Config) -> Callable[..., None]:
     """`record(name, impl, shape, setup, bytes_moved, flops)` measures, and on a GPU writes the row."""
 
     def recorded(
@@ -28,7 +42,7 @@ def record(benchmark: Any) -> Callable[..., None]:
         benchmark.extra_info.update(impl=impl, shape=shape, roofline_share=row.roofline_share)
         benchmark.pedantic(_waited_for(setup()), rounds=3, warmup_rounds=1)
         if torch.cuda.is_available():
-            write_rows([row])
+            write_rows([row], pytestconfig.getoption("--rows"))
 
     return recorded
 

@@ -9,9 +9,9 @@ Nothing here is meant to be fast.
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
-import faiss
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -119,7 +119,7 @@ def project(head: SegHead, z: Tensor) -> Tensor:
 
 def nearest_on_host(tokens: Tensor, centroids: Tensor) -> Tensor:
     """Index of each token's nearest centroid, searched with faiss on the host and sent back."""
-    index = faiss.IndexFlatL2(centroids.shape[1])
+    index = _faiss().IndexFlatL2(centroids.shape[1])
     index.add(centroids.cpu().numpy())
     return torch.from_numpy(index.search(tokens.cpu().numpy(), 1)[1][:, 0]).to(tokens.device)
 
@@ -185,7 +185,7 @@ def reduced_tokens(tokens: np.ndarray, dimensions: int) -> np.ndarray:
     """Float32 rows (n, D) standardised as a whole and brought to (n, dimensions) by faiss's PCA."""
     deviation = tokens.std(axis=0)
     standardised = (tokens - tokens.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
-    pca = faiss.PCAMatrix(standardised.shape[1], dimensions)
+    pca = _faiss().PCAMatrix(standardised.shape[1], dimensions)
     pca.train(standardised)
     return pca.apply_py(standardised)
 
@@ -209,7 +209,7 @@ def token_clusters(
         restarts: how often it begins anew; the best run counts.
         rows_per_cluster: K times so many rows are drawn and clustered; None: all rows are.
     """
-    found = faiss.Kmeans(
+    found = _faiss().Kmeans(
         points.shape[1],
         clusters,
         niter=iterations,
@@ -244,3 +244,8 @@ def cluster_scores(predictions: np.ndarray, labels: np.ndarray, clusters: int, c
     fp = np.array([np.sum(predicted & ~labelled) for predicted, labelled in pairs])
     fn = np.array([np.sum(~predicted & labelled) for predicted, labelled in pairs])
     return ClusterScores(tp, fp, fn, float(np.mean(tp / np.maximum(tp + fp + fn, 1))))
+
+
+def _faiss() -> Any:
+    """Imported when it is first needed: what this project does is measured without it, too."""
+    return import_module("faiss")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import torch
@@ -14,6 +15,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+
+# Of one rank waiting for another, which may wait for a lock, or for its share of a slow CRF. A rank that ends
+# need not be waited for that long: torchrun ends the others then. NCCL's own patience is ten minutes.
+PATIENCE = timedelta(hours=2)
 
 
 class LostRankError(ConnectionError):
@@ -64,7 +69,7 @@ class World:
         counts = self.gather(torch.tensor([len(rows)], device=rows.device)).tolist()
         padded = rows.new_zeros((max(counts), *rows.shape[1:]))
         padded[: len(rows)] = rows
-        parts = self.gather(padded).split(max(counts))
+        parts = self.gather(padded).unflatten(0, (self.size, max(counts)))
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def any(self, flag: bool) -> bool:
@@ -82,7 +87,7 @@ class World:
 
 
 def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
-    """The device for ``auto``, ``cpu`` or ``cuda``.
+    """The device for ``auto``, ``cpu`` or ``cuda``; convolutions of float32 are of float32 there, too.
 
     Raises:
         ValueError: ``cuda`` was asked for and there is none.
@@ -91,7 +96,11 @@ def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda was asked for, but torch sees no CUDA GPU; use --device auto or cpu")
-    return torch.device(name, local_rank) if name == "cuda" else torch.device(name)
+    if name == "cpu":
+        return torch.device(name)
+    # torch leaves matrix products as they are, but of convolutions it rounds the operands to 11 bits (TF32).
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device(name, local_rank)
 
 
 @contextmanager
@@ -112,7 +121,7 @@ def connect(device: DeviceName = "auto") -> Iterator[World]:
         return
     if dist.is_torchelastic_launched():
         _end_with_parent()
-    _join("nccl" if chosen.type == "cuda" else "gloo")
+    _join(chosen)
     world = World(dist.get_rank(), dist.get_world_size(), chosen)
     try:
         yield world
@@ -122,11 +131,11 @@ def connect(device: DeviceName = "auto") -> Iterator[World]:
                 f"rank {world.rank} lost its connection to the other ranks; see what ended the first of them"
             ) from error
         raise
-    finally:
-        dist.destroy_process_group()
+    # Not after an error: NCCL would wait for ranks that wait in a collective for this one.
+    dist.destroy_process_group()
 
 
-def _join(backend: str) -> None:
+def _join(device: torch.device) -> None:
     """Make the process group, apart from those of earlier attempts.
 
     Processes that torchrun restarts find their predecessors' store, and would take dead addresses from it.
@@ -134,7 +143,10 @@ def _join(backend: str) -> None:
     store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     apart = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]
-    dist.init_process_group(backend, store=apart, rank=rank, world_size=size)
+    backend, bound = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+    dist.init_process_group(
+        backend, store=apart, rank=rank, world_size=size, timeout=PATIENCE, device_id=bound
+    )
 
 
 def _end_with_parent() -> None:

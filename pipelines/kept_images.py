@@ -15,7 +15,7 @@ from tqdm import tqdm
 from hcl.data.images import opened
 from hcl.data.samples import Dataset
 from pipelines import dali
-from pipelines.decoding import BATCH, quiet
+from pipelines.decoding import BATCH, decoder, quiet
 from pipelines.files import path_bytes
 from pipelines.schedule import PATH, Columns, ScheduledPipeline
 
@@ -52,12 +52,8 @@ class KeptImages:
         def load(indices: np.ndarray) -> Columns:
             return ([path_bytes(dataset.samples[index].image) for index in indices],)
 
-        decoder = "cpu" if self._device.type == "cpu" else "mixed"
-
         def graph(path: Any) -> tuple[Any, ...]:
-            return (
-                dali.fn.decoders.image(dali.fn.io.file.read(path), device=decoder, adjust_orientation=False),
-            )
+            return (dali.fn.decoders.image(dali.fn.io.file.read(path), **decoder(self._device)),)
 
         pipeline = ScheduledPipeline(
             graph, [PATH], dataset, device=self._device, threads=self._threads, ragged=True

@@ -15,6 +15,7 @@ import torch
 
 from hcl.data.samples import IGNORE, Dataset, read_label
 from pipelines import dali
+from pipelines.decoding import decoder
 from pipelines.draws import ProbeConfig, ProbeDraws, draw_probe
 from pipelines.files import path_bytes
 from pipelines.normalise import normalise
@@ -192,8 +193,7 @@ class _Square:
 
     def image(self, path: Any) -> Any:
         """(size, size, 3) float32 in [0, 255] of the file at `path`."""
-        decoder = "cpu" if self.device.type == "cpu" else "mixed"
-        image = dali.fn.decoders.image(dali.fn.io.file.read(path), device=decoder, adjust_orientation=False)
+        image = dali.fn.decoders.image(dali.fn.io.file.read(path), **decoder(self.device))
         return self._fit(image, interp_type=dali.types.INTERP_LINEAR, dtype=dali.types.FLOAT)
 
     def label(self, mask: Any) -> Any:

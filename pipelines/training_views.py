@@ -15,6 +15,7 @@ import torch
 
 from hcl.data.samples import Dataset
 from pipelines import dali
+from pipelines.decoding import decoder
 from pipelines.draws import ViewsConfig, draw_views
 from pipelines.files import path_bytes
 from pipelines.kept_images import KeptImages
@@ -103,8 +104,7 @@ class TrainingViews:
         return self._pipelines[views]
 
     def _graph(self, source: Any, crop: Any, *jitters: Any) -> tuple[Any, ...]:
-        decoder = "cpu" if self._device.type == "cpu" else "mixed"
-        image = _crop(source, crop) if self._kept else _decode_crop(source, crop, decoder)
+        image = _crop(source, crop) if self._kept else _decode_crop(source, crop, self._device)
         doubled = dali.fn.resize(image, size=[2 * self.config.size] * 2, dtype=dali.types.FLOAT)
         return tuple(self._view(doubled, jitter) for jitter in jitters)
 
@@ -115,13 +115,11 @@ class TrainingViews:
         return normalise(dali.fn.resize(_blur(image, jitter[4]), size=[self.config.size] * 2))
 
 
-def _decode_crop(path: Any, crop: Any, decoder: str) -> Any:
+def _decode_crop(path: Any, crop: Any, device: torch.device) -> Any:
     """Decode only the drawn square of the file at `path`."""
     encoded = dali.fn.io.file.read(path)
     anchor, sides = _square(dali.fn.peek_image_shape(encoded, adjust_orientation=False), crop)
-    return dali.fn.decoders.image_slice(
-        encoded, anchor, sides, axes=[0, 1], device=decoder, adjust_orientation=False
-    )
+    return dali.fn.decoders.image_slice(encoded, anchor, sides, axes=[0, 1], **decoder(device))
 
 
 def _crop(image: Any, crop: Any) -> Any:

@@ -59,7 +59,11 @@ def cooccurrence_sums(cluster_maps: Tensor, ids: int, distances: Sequence[int] =
         neighbours = counts.sum(dim=2)
         share = counts / neighbours.clamp(min=1).double()[:, :, None]
         pairs = present[:, :, None] * ids + present[:, None, :]
-        shares.index_add_(0, pairs.flatten(), share.flatten())
+        # Each is reproducible on one kind of device and not on the other; ranks must agree on the graph.
+        if shares.is_cuda:
+            shares.index_put_((pairs.flatten(),), share.flatten(), accumulate=True)
+        else:
+            shares.index_add_(0, pairs.flatten(), share.flatten())
         images.index_add_(0, present.flatten(), (neighbours > 0).long().flatten())
     return CooccurrenceSums(shares.view(ids, ids), images)
 

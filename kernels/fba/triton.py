@@ -75,24 +75,25 @@ def fba_forward(
     losses = torch.empty(programs, 2, dtype=torch.float32, device=q.device)
     assignment = torch.empty(len(q), dtype=torch.int64, device=q.device)
     lse = torch.empty(len(q), dtype=torch.float32, device=q.device)
-    fba_fwd_kernel[(programs,)](
-        q.contiguous(),
-        k.contiguous(),
-        tokens,
-        count_fg,
-        centroids,
-        squares,
-        scales,
-        losses,
-        assignment,
-        lse,
-        len(q),
-        clusters_fg,
-        len(centroids),
-        **_constants(tile, q.shape[1], dtype),
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-    )
+    with torch.cuda.device_of(q):
+        fba_fwd_kernel[(programs,)](
+            q.contiguous(),
+            k.contiguous(),
+            tokens,
+            count_fg,
+            centroids,
+            squares,
+            scales,
+            losses,
+            assignment,
+            lse,
+            len(q),
+            clusters_fg,
+            len(centroids),
+            **_constants(tile, q.shape[1], dtype),
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
     return losses.sum(dim=0), assignment, lse
 
 
@@ -128,23 +129,24 @@ def fba_backward(
     dtype = _dot_dtype(q, centroids)
     tile = backward_tiles(width, dtype)
     grad_q = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    fba_bwd_kernel[(len(tokens) // tile.tokens, triton.cdiv(width, tile.gradient_columns))](
-        grad_losses.contiguous(),
-        q.contiguous(),
-        tokens,
-        count_fg,
-        centroids,
-        scales,
-        assignment,
-        lse,
-        grad_q,
-        len(q),
-        clusters_fg,
-        len(centroids),
-        **_constants(tile, width, dtype),
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-    )
+    with torch.cuda.device_of(q):
+        fba_bwd_kernel[(len(tokens) // tile.tokens, triton.cdiv(width, tile.gradient_columns))](
+            grad_losses.contiguous(),
+            q.contiguous(),
+            tokens,
+            count_fg,
+            centroids,
+            scales,
+            assignment,
+            lse,
+            grad_q,
+            len(q),
+            clusters_fg,
+            len(centroids),
+            **_constants(tile, width, dtype),
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
     return grad_q
 
 

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from kernels.precision import compute_dtype, without_autocast
 
-# Rows are taken so many that neither scores (rows, K) nor rows (rows, D) exceed this; it fits a CPU's cache.
+# Rows are taken so many that neither scores (rows, K) nor rows (rows, D) exceed this: it fits a CPU's cache,
+# and a gigabyte is what keeps a GPU busy.
 CHUNK_ELEMENTS = 2**19
+GPU_CHUNK_ELEMENTS = 2**28
 
 
 class LloydStep(NamedTuple):
@@ -63,4 +65,5 @@ def lloyd_step(x: Tensor, centroids: Tensor) -> LloydStep:
 
 def chunk_rows(x: Tensor, clusters: int) -> int:
     """How many rows of x to take at a time beside so many clusters."""
-    return max(CHUNK_ELEMENTS // max(x.shape[1], clusters), 1)
+    elements = GPU_CHUNK_ELEMENTS if x.is_cuda else CHUNK_ELEMENTS
+    return max(elements // max(x.shape[1], clusters), 1)

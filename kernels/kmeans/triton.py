@@ -119,17 +119,18 @@ def nearest_centroid(x: Tensor, centroids: Tensor) -> Tensor:
     width = x.shape[1]
     tile = tiles(width, dtype)
     assignment = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    nearest_centroid_kernel[(triton.cdiv(len(x), tile.rows),)](
-        x,
-        centroids,
-        centroids.float().square().sum(dim=1),
-        assignment,
-        len(x),
-        len(centroids),
-        **_search_constants(width, dtype),
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-    )
+    with torch.cuda.device_of(x):
+        nearest_centroid_kernel[(triton.cdiv(len(x), tile.rows),)](
+            x,
+            centroids,
+            centroids.float().square().sum(dim=1),
+            assignment,
+            len(x),
+            len(centroids),
+            **_search_constants(width, dtype),
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
     return assignment
 
 
@@ -158,9 +159,10 @@ def segment_sums(x: Tensor, order: Tensor, begin: Tensor, end: Tensor) -> tuple[
     chunks = triton.cdiv(width, SUM_COLUMNS)
     sums = torch.empty(segments, width, dtype=torch.float64, device=x.device)
     squares = torch.empty(segments, chunks, dtype=torch.float64, device=x.device)
-    segment_sums_kernel[(segments, chunks)](
-        x, order, begin, end, sums, squares, D=width, BLOCK_N=SUM_ROWS, BLOCK_D=SUM_COLUMNS
-    )
+    with torch.cuda.device_of(x):
+        segment_sums_kernel[(segments, chunks)](
+            x, order, begin, end, sums, squares, D=width, BLOCK_N=SUM_ROWS, BLOCK_D=SUM_COLUMNS
+        )
     return sums, squares.sum(dim=1)
 
 

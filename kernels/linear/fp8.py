@@ -5,9 +5,7 @@ Scales by row are refused on some of them, and e4m3 rounds relatively, so that t
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.functional import ScalingType
 
 FORMAT = torch.float8_e4m3fn
 LARGEST = torch.finfo(FORMAT).max
@@ -46,14 +44,13 @@ def fp8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = N
             f"FP8 takes channels in multiples of 16, got x {tuple(x.shape)} and weight {tuple(weight.shape)}"
         )
     rows, rows_scale = quantised(x.flatten(0, -2))
-    product = F.scaled_mm(
+    # torch.nn.functional.scaled_mm is public, but before torch 2.13 neither for CPUs nor for torch.compile.
+    product = torch._scaled_mm(
         rows,
         weight.t(),
         rows_scale,
-        ScalingType.TensorWise,
         scale,
-        ScalingType.TensorWise,
         bias=None if bias is None else bias.to(torch.bfloat16),
-        output_dtype=torch.bfloat16,
+        out_dtype=torch.bfloat16,
     )
     return product.unflatten(0, x.shape[:-1])

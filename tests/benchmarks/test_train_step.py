@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 import torch
@@ -27,6 +28,14 @@ def test_the_report_sets_both_formats_against_the_published_step(capsys):
         assert variants[name]["images_per_second"] > 0
     # The commuted fuser spares products.
     assert 0 < report["flops"]["own"] < report["flops"]["published"]
+
+
+def test_without_faiss_the_published_step_is_left_out(monkeypatch):
+    monkeypatch.setattr(train_step, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    report = train_step.main(SMALL)
+    assert report["variants"].keys() == {"fp32", "bf16"}
+    assert not [name for name in report if name.startswith("speedup")]
 
 
 def test_the_variants_compute_the_same_step():

@@ -58,3 +58,11 @@ def test_shapes_and_dtypes_that_cannot_be_multiplied_are_refused():
         fp8_linear(x[:, :40], *quantised(weight[:, :40]), bias)
     with pytest.raises(ValueError, match=r"weight \(32, 48\)"):
         fp8_linear(x[:, :32], *quantised(weight), bias)
+
+
+def test_it_compiles_whole():
+    x, weight, bias = case()
+    weight8, scale = quantised(weight)
+    compiled = torch.compile(fp8_linear, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x, weight8, scale, bias), fp8_linear(x, weight8, scale, bias))

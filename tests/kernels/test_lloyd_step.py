@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -33,6 +35,11 @@ def test_chunks_do_not_matter(monkeypatch):
     chunked = lloyd_step(x, centroids)
     assert torch.equal(chunked.assignment, whole.assignment)
     torch.testing.assert_close(chunked, whole)
+
+
+def test_a_gpu_takes_a_gigabyte_at_a_time():
+    rows_on_gpu = SimpleNamespace(shape=(10**6, 256), is_cuda=True)
+    assert 4 * 4096 * reference.chunk_rows(rows_on_gpu, 4096) == 2**30
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])

@@ -146,3 +146,29 @@ def test_blur_touches_the_image_only(labelled):
 )
 def test_the_affine_map_zooms_turns_mirrors_and_crops(draw, target, source):
     np.testing.assert_allclose(source_of_target(draw, 100) @ [*target, 1], source, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["resize", "shorter-crop"])
+def test_images_and_masks_on_a_gpu_are_those_of_the_cpu(labelled, mode):
+    pytest.importorskip("nvidia.dali")
+    dataset = labelled(blocks(70, 90), blocks(50, 61, seed=1))
+    on_cpu, on_gpu = (
+        next(iter(EvaluationImages(dataset, size=48, mode=mode, device=device))) for device in ("cpu", "cuda")
+    )
+    assert on_gpu.images.is_cuda
+    assert on_gpu.labels.is_cuda
+    assert torch.equal(on_gpu.labels.cpu(), on_cpu.labels)
+    torch.testing.assert_close(on_gpu.images.cpu(), on_cpu.images, atol=0.02, rtol=0)
+
+
+@pytest.mark.gpu
+def test_probe_views_on_a_gpu_are_those_of_the_cpu(labelled):
+    pytest.importorskip("nvidia.dali")
+    dataset, batches = labelled(*(blocks(64, 64, seed) for seed in range(4))), [np.arange(4)]
+    on_cpu, on_gpu = (
+        next(ProbeViews(dataset, ProbeConfig(), size=48, seed=7, device=device).batches(0, batches))
+        for device in ("cpu", "cuda")
+    )
+    assert (on_gpu.labels.cpu() == on_cpu.labels).float().mean() > 0.99
+    assert (on_gpu.images.cpu() - on_cpu.images).abs().mean() < 0.01

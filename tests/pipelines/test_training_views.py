@@ -208,8 +208,20 @@ def test_views_of_jpegs_have_the_same_bits_whether_decoded_whole_or_in_part(jpeg
 @pytest.mark.gpu
 @pytest.mark.parametrize("keep_images", [False, True])
 def test_views_on_a_gpu_are_those_of_the_cpu(images, keep_images):
+    pytest.importorskip("nvidia.dali")
     config = ViewsConfig(size=32)
     (on_cpu,) = views_of(images, config)
     (on_gpu,) = views_of(images, config, device="cuda", keep_images=keep_images)
     assert on_gpu.is_cuda
     np.testing.assert_allclose(on_gpu.cpu().numpy(), on_cpu.numpy(), atol=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("keep_images", [False, True])
+def test_jpegs_on_a_gpu_have_the_colours_of_the_cpu(jpegs, keep_images):
+    pytest.importorskip("nvidia.dali")
+    (on_cpu,) = views_of(jpegs, PLAIN)
+    (on_gpu,) = views_of(jpegs, PLAIN, device="cuda", keep_images=keep_images)
+    off = (on_gpu.cpu() - on_cpu).abs() * 255 * torch.tensor(STD)[:, None, None]
+    assert off.mean() < 0.5
+    assert off.max() < 4

@@ -1,0 +1,60 @@
+import pytest
+import torch
+import torch.distributed as dist
+
+from hcl.distributed import PATIENCE, World, choose_device, connect
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """One of two ranks whose collectives are not there; what was asked of torch.distributed, in order."""
+    asked = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(dist, "rendezvous", lambda url: iter([(dist.HashStore(), 1, 2)]))
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **how: asked.append((backend, how)))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: asked.append("destroyed"))
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    return asked
+
+
+def test_ranks_on_gpus_join_nccl_each_with_its_own_device(joined, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.cuda, "set_device", joined.append)
+    with connect("cuda") as world:
+        assert world == World(1, 2, torch.device("cuda", 1))
+    chosen, (backend, how), ended = joined
+    assert (chosen, backend, ended) == (torch.device("cuda", 1), "nccl", "destroyed")
+    assert how["device_id"] == torch.device("cuda", 1)
+    assert how["timeout"] == PATIENCE
+
+
+def test_ranks_on_cpus_join_gloo_without_a_device(joined):
+    with connect("cpu"):
+        pass
+    (backend, how), ended = joined
+    assert (backend, how["device_id"], ended) == ("gloo", None, "destroyed")
+
+
+def test_a_rank_that_fails_does_not_wait_for_the_others_at_the_end(joined):
+    with pytest.raises(ValueError, match="bad image"), connect("cpu"):
+        raise ValueError("bad image")
+    assert "destroyed" not in joined
+
+
+def test_rows_are_gathered_where_no_rank_has_any(monkeypatch):
+    def all_gather(parts, tensor):
+        for part in parts:
+            part.copy_(tensor)
+
+    monkeypatch.setattr(dist, "all_gather", all_gather)
+    assert World(0, 2, torch.device("cpu")).gather_rows(torch.empty(0, 3)).shape == (0, 3)
+
+
+def test_float32_on_a_gpu_is_not_rounded_in_convolutions(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert choose_device("auto") == torch.device("cuda", 0)
+    assert not torch.backends.cudnn.allow_tf32
