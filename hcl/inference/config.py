@@ -21,7 +21,8 @@ class InferenceConfig:
         branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
             trained, "online".
         size: photographs are looked at with about size x size pixels, in their own shape.
-        batch_size: photographs at a time; three times as many are in memory at most.
+        batch_size: photographs at a time; three times as many are in memory at most, with a CRF another
+            two batches and one for every worker of it.
         threads: that read and write files.
         device: where to compute; auto takes a CUDA GPU if there is one.
         precision: of the backbone and the head; bf16 pays on GPUs, and on CPUs with bf16 instructions; fp8 is

@@ -16,9 +16,11 @@ def run(capsys, *arguments):
 def test_every_round_is_timed_in_one_process_and_in_several(capsys):
     report = run(capsys, "--images", "5", "--batch_size", "2")
     assert (report["images"], report["calls"]) == (5, 3)
-    alone, together = report["seconds_one_process"], report["seconds_workers"]
-    assert len(alone) == len(together) == 3
-    assert report["speedup"] == pytest.approx(np.median(alone) / np.median(together))
+    alone = report["seconds_one_process"]
+    for way in ("", "_in_flight"):
+        together = report[f"seconds_workers{way}"]
+        assert len(alone) == len(together) == 3
+        assert report[f"speedup{way}"] == pytest.approx(np.median(alone) / np.median(together))
 
 
 def test_images_come_from_files(capsys, tmp_path):
