@@ -5,7 +5,6 @@ calls in flight as evaluation has them, in turns; prints JSON: seconds of every 
 medians. Workers that are waited for wait for each other, so that the size of a call matters.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from benchmarks.crf_scenes import generate_scenes, read_scenes
 from benchmarks.machine import give, machine
+from benchmarks.options import Parser
 from hcl.evaluation.crf import CRFConfig, refine, refined
 
 Calls = Sequence[tuple[Tensor, Tensor]]
@@ -62,7 +62,7 @@ def compare(calls: Calls, workers: int, rounds: int) -> dict[str, object]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.crf_workers", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.crf_workers", description=__doc__)
     parser.add_argument("--probabilities", type=Path, nargs="+", metavar="FILE.npz", help="scenes to label")
     parser.add_argument("--images", type=int, help="only so many; 16 where they are generated")
     parser.add_argument("--batch_size", type=int, help="images a call; all unless told")

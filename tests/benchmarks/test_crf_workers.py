@@ -29,6 +29,12 @@ def test_images_come_from_files(capsys, tmp_path):
     assert run(capsys, "--probabilities", str(file))["images"] == 3
 
 
+def test_a_shortened_option_is_refused_with_the_whole_name(capsys):
+    with pytest.raises(SystemExit):
+        main(["--round", "1"])
+    assert "there is no setting --round; did you mean --rounds?" in capsys.readouterr().err
+
+
 def test_one_worker_is_nothing_to_compare(capsys):
     with pytest.raises(SystemExit):
         main(["--workers", "1"])
