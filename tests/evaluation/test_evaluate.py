@@ -58,6 +58,25 @@ def test_the_same_settings_give_the_same_numbers(command, tmp_path):
     assert metrics(tmp_path / "out")["results"] == first
 
 
+def test_a_quick_look_is_never_taken_for_the_whole(command, tmp_path, capsys):
+    arguments = [
+        "overcluster",
+        *command,
+        *OVERCLUSTER,
+        "--clusters",
+        "6",
+        "--token_cache",
+        str(tmp_path / "kept"),
+    ]
+    for limit in ([], ["--data.limit", "2"]):
+        assert evaluate.main([*arguments, *limit]) == 0
+    report = metrics(tmp_path / "out")
+    assert report["data"]["images"] == report["settings"]["data"]["limit"] == 2
+    assert report["data"]["name"] == "2 of the 3 images of scenes-val"
+    assert "overcluster of 2 of the 3 images of scenes-val" in capsys.readouterr().out
+    assert len([path for path in (tmp_path / "kept").iterdir() if path.is_dir()]) == 2
+
+
 @pytest.mark.parametrize("tokens", ["pmvit", "backbone"])
 def test_tokens_without_a_head_can_be_scored(command, tmp_path, tokens):
     arguments = [*command, *OVERCLUSTER, "--clusters", "6", "--tokens", tokens]
