@@ -13,12 +13,13 @@ from torch import nn
 
 from hcl.commands import evaluate
 from hcl.data.scenes import CLASS_NAMES
+from hcl.evaluation import protocol
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from hcl.evaluation.tokens import untrained_head
 from hcl.models.backbones import TINY_WEIGHTS, BackboneConfig, build_backbone
 from hcl.models.pretrained import PretrainedSegHead
 from hcl.models.seg_head import SegHeadConfig
-from hcl.models.weights import load_linear_classifier
+from hcl.models.weights import load_linear_classifier, read_head_checkpoint
 from tests.evaluation.conftest import QUICK, SMALL_HEAD
 
 OVERCLUSTER = QUICK["overcluster"]
@@ -94,6 +95,22 @@ def test_a_checkpoint_is_scored(command, tmp_path, backbone):
     assert tokens["source"] == f"momentum head of {tmp_path / 'head.pt'} on tiny"
 
 
+@pytest.mark.parametrize("baseline", [[], ["baseline"]])
+def test_a_checkpoint_is_read_once(command, tmp_path, backbone, monkeypatch, baseline):
+    head = untrained_head(backbone, SMALL_HEAD, seed=1)
+    torch.save({"momentum_seg_head": head.state_dict()}, tmp_path / "head.pt")
+    read: list[str] = []
+
+    def counting(path):
+        read.append(path)
+        return read_head_checkpoint(path)
+
+    monkeypatch.setattr(protocol, "read_head_checkpoint", counting)
+    arguments = [*command, *OVERCLUSTER, "--clusters", "6", "--checkpoint", str(tmp_path / "head.pt")]
+    assert evaluate.main([*baseline, "overcluster", *arguments]) == 0
+    assert read == [str(tmp_path / "head.pt")]
+
+
 def test_a_head_in_the_hubs_form_is_scored_as_the_checkpoint_that_it_came_from(command, tmp_path, backbone):
     head = untrained_head(backbone, SMALL_HEAD, seed=1)
     torch.save({"momentum_seg_head": head.state_dict()}, tmp_path / "head.pt")
@@ -129,8 +146,8 @@ def test_the_backbone_is_the_one_that_the_checkpoint_records(command, tmp_path, 
     assert all("tiny" in tokens["source"] for tokens in all_tokens.values())
     capsys.readouterr()
     other = [*unnamed, "--backbone.name", "dino_vits16"]
-    for protocol in ("overcluster", "cluster", "linear-probe", "retrieval", "fully-unsupervised"):
-        assert evaluate.main([protocol, *other]) == 2
+    for name in ("overcluster", "cluster", "linear-probe", "retrieval", "fully-unsupervised"):
+        assert evaluate.main([name, *other]) == 2
         assert "was trained on the backbone tiny, not on dino_vits16: leave out" in capsys.readouterr().err
 
 
