@@ -15,8 +15,9 @@ class InferenceConfig:
     """Settings that the commands on photographs share.
 
     Args:
-        checkpoint: of a trained head, this program's or a published one. It says which backbone, which shape
-            of the head and which share of the attention belong to it.
+        checkpoint: of a trained head: this program's, a published one, or a folder of Hugging Face's form. It
+            says which backbone, which shape of the head and which share of the attention belong to it, but
+            the latter two say less: see the page on checkpoints.
         backbone: what is to be otherwise than the checkpoint says.
         branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
             trained, "online".

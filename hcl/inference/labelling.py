@@ -108,8 +108,8 @@ def clusters(segmenter: Segmenter, count: int) -> Labels:
     """
     if segmenter.banks is None:
         raise ValueError(
-            "this checkpoint holds no clusters (centroids_foreground, centroids_background): give a "
-            "--classifier, or a checkpoint that has them"
+            "this checkpoint holds no clusters (centroids_foreground, centroids_background), nor does a head "
+            "in the form of Hugging Face's Hub: give a --classifier, or a checkpoint that has them"
         )
     centroids = F.normalize(torch.cat(segmenter.banks), dim=1)
     if not 2 <= count <= min(MOST, len(centroids)):

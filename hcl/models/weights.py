@@ -123,9 +123,12 @@ def read_head_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, CheckpointError: as `read_checkpoint`.
     """
-    path = Path(path)
-    pretrained = path.is_dir() or path.suffix == ".safetensors"
-    return _read_pretrained(path) if pretrained else read_checkpoint(path)
+    return _read_pretrained(Path(path)) if is_pretrained(path) else read_checkpoint(path)
+
+
+def is_pretrained(path: str | Path) -> bool:
+    """Whether a path is taken for the Hub's form: a head, perhaps its backbone's name, and nothing else."""
+    return Path(path).is_dir() or Path(path).suffix == ".safetensors"
 
 
 def seg_head_of(

@@ -152,6 +152,15 @@ def test_a_checkpoint_without_clusters_needs_a_classifier(segment, published, fo
     assert "holds no clusters" in capsys.readouterr().err
 
 
+def test_a_head_in_the_hubs_form_labels_by_a_classifier(segment, pretrained, folder, tmp_path, capsys):
+    assert segment(folder, "--checkpoint", str(pretrained)) == 2
+    assert "give a --classifier" in capsys.readouterr().err
+    save_classifier(untrained_classifier(24, 6, seed=1), tmp_path / "classifier.pth.tar")
+    labels = ["--classifier", str(tmp_path / "classifier.pth.tar"), "--class_names", "scenes"]
+    assert segment(folder, "--checkpoint", str(pretrained), *labels, "--output", str(tmp_path / "out")) == 0
+    assert (tmp_path / "out" / "legend.png").exists()
+
+
 def test_names_without_a_classifier_are_refused(segment, folder, capsys):
     assert segment(folder, "--class_names", "voc") == 2
     assert "class_names='voc' is for the classes of a --classifier" in capsys.readouterr().err
