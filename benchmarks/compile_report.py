@@ -6,7 +6,6 @@ overflows, where a kernel spills on an NVIDIA GPU, or where it stores nothing. T
 minutes of every processor; the tests run `--largest`, one case of every kernel on all targets.
 """
 
-import argparse
 import importlib
 import multiprocessing
 import os
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from benchmarks.options import Parser
 from kernels.configurations import CompileCase
 
 MODULES = tuple(f"kernels.{name}.triton" for name in ("aggregate", "crf", "fba", "foreground", "kmeans"))
@@ -151,7 +151,7 @@ def as_table(rows: Sequence[Row]) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compile_report", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.compile_report", description=__doc__)
     parser.add_argument("--kernel", default="", help="only cases whose name matches this regular expression")
     parser.add_argument(
         "--target", choices=TARGETS, action="append", help="only this target; may be repeated"

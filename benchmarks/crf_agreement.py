@@ -9,7 +9,6 @@ On a GPU the exact CRF is the Triton kernel. Elsewhere the same tiles are visite
 at full size too: half a minute to two minutes of one core for an image of 448 x 448.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -25,6 +24,7 @@ from tqdm import tqdm
 
 from benchmarks.crf_scenes import Scene, generate_scenes, read_scenes
 from benchmarks.harness import device_name
+from benchmarks.options import Parser
 from hcl.evaluation.metrics import SegmentationScores
 from kernels.crf import dense_crf
 from kernels.crf.energy import Pairwise
@@ -127,7 +127,7 @@ def compare(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.crf_agreement", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.crf_agreement", description=__doc__)
     parser.add_argument("--probabilities", type=Path, nargs="+", metavar="FILE.npz", help="scenes to compare")
     parser.add_argument("--images", type=int, default=None, help="only so many; 2 where they are generated")
     parser.add_argument("--tolerance", type=float, nargs="+", default=[1e-3, 1e-2])

@@ -1,13 +1,13 @@
 """What worker processes gain the dense CRF by pydensecrf: `python -m benchmarks.crf_workers`.
 
-Labels the same images in one process and in several, in turns, and prints JSON: seconds of every round and
-the ratio of their medians. Workers wait for each other at the end of a call, so that its size matters.
+Labels the same images in one process, in several that are waited for after every call, and in several with
+calls in flight as evaluation has them, in turns; prints JSON: seconds of every round and the ratios of their
+medians. Workers that are waited for wait for each other, so that the size of a call matters.
 """
 
-import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -17,35 +17,52 @@ from torch import Tensor
 
 from benchmarks.crf_scenes import generate_scenes, read_scenes
 from benchmarks.machine import give, machine
-from kernels.crf import dense_crf
+from benchmarks.options import Parser
+from hcl.evaluation.crf import CRFConfig, refine, refined
+
+Calls = Sequence[tuple[Tensor, Tensor]]
 
 
-def seconds(calls: Sequence[tuple[Tensor, Tensor]], workers: int) -> float:
-    """Wall time of calls with probabilities (B, C, H, W) and images (B, 3, H, W), one after another."""
+def waited_for(calls: Calls, config: CRFConfig) -> Iterator[Tensor]:
+    """The marginals of calls with logits (B, C, H, W) and pictures (B, 3, H, W), one after another."""
+    return (refine(logits, pictures, config) for logits, pictures in calls)
+
+
+def in_flight(calls: Calls, config: CRFConfig) -> Iterator[Tensor]:
+    """The same, some of them begun while one is waited for."""
+    return (marginals for _, marginals in refined(((None, *call) for call in calls), config))
+
+
+def seconds(way: Callable[[Calls, CRFConfig], Iterator[Tensor]], calls: Calls, workers: int) -> float:
+    """Wall time until all marginals have come."""
     start = time.perf_counter()
-    for probabilities, images in calls:
-        dense_crf(probabilities, images, impl="pydensecrf", workers=workers)
+    for _ in way(calls, CRFConfig(impl="pydensecrf", workers=workers)):
+        pass
     return time.perf_counter() - start
 
 
-def compare(calls: Sequence[tuple[Tensor, Tensor]], workers: int, rounds: int) -> dict[str, object]:
-    """Seconds of one process and of several, round by round in turns, and the ratio of their medians."""
-    seconds([(belief[:workers], image[:workers]) for belief, image in calls[:1]], workers)  # so they start
-    timed = [[seconds(calls, count) for count in (1, workers)] for _ in range(rounds)]
-    alone, together = (list(column) for column in zip(*timed, strict=True))
+def compare(calls: Calls, workers: int, rounds: int) -> dict[str, object]:
+    """Seconds of one process and of several, round by round in turns, and the ratios of their medians."""
+    logits, pictures = calls[0]
+    seconds(in_flight, [(logits[:1], pictures[:1])] * workers, workers)  # so they start
+    ways = ((waited_for, 1), (waited_for, workers), (in_flight, workers))
+    timed = [[seconds(way, calls, count) for way, count in ways] for _ in range(rounds)]
+    alone, waiting, flying = (list(column) for column in zip(*timed, strict=True))
     return {
-        "images": sum(len(images) for _, images in calls),
+        "images": sum(len(pictures) for _, pictures in calls),
         "calls": len(calls),
         "seconds_one_process": alone,
-        "seconds_workers": together,
+        "seconds_workers": waiting,
+        "seconds_workers_in_flight": flying,
         "workers": workers,
-        "speedup": median(alone) / median(together),
+        "speedup": median(alone) / median(waiting),
+        "speedup_in_flight": median(alone) / median(flying),
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.crf_workers", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.crf_workers", description=__doc__)
     parser.add_argument("--probabilities", type=Path, nargs="+", metavar="FILE.npz", help="scenes to label")
     parser.add_argument("--images", type=int, help="only so many; 16 where they are generated")
     parser.add_argument("--batch_size", type=int, help="images a call; all unless told")
@@ -61,10 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         scenes = list(generate_scenes(options.images or 16, options.classes, options.side))
     size = options.batch_size or len(scenes)
-    probabilities = torch.stack([scene.probabilities for scene in scenes]).split(size)
+    logits = torch.stack([scene.probabilities for scene in scenes]).log_().split(size)
     images = torch.stack([scene.image for scene in scenes]).split(size)
     torch.set_num_threads(1)
-    calls = list(zip(probabilities, images, strict=True))
+    calls = list(zip(logits, images, strict=True))
     give(machine("torch", "pydensecrf2") | compare(calls, options.workers, options.rounds))
     return 0
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import give, machine
-from benchmarks.options import add_integers
+from benchmarks.options import Parser, add_integers
 from benchmarks.precision_curves import add_images_and_backbone, opened
 from hcl.data.dataset import open_dataset
 from hcl.evaluation.tokens import untrained_head
@@ -86,7 +86,7 @@ def compare(batches: Sequence[Tensor], options: argparse.Namespace) -> dict[str,
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.number_formats", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.number_formats", description=__doc__)
     add_images_and_backbone(parser)
     add_integers(
         parser,

@@ -1,6 +1,20 @@
-"""Options that several benchmarks take."""
+"""The benchmarks' command lines, and options that several of them take."""
 
 import argparse
+from typing import Any, NoReturn
+
+from hcl.complaints import sentence
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of whole option names, as those of the project's commands."""
+
+    def __init__(self, **named: Any) -> None:
+        super().__init__(allow_abbrev=False, **named)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, with the name that may have been meant, and end with exit status 2."""
+        super().error(sentence(message, self))
 
 
 def add_integers(parser: argparse.ArgumentParser, *options: tuple[str, int, str]) -> None:

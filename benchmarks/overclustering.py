@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks import published
 from benchmarks.machine import give, machine
-from benchmarks.options import add_integers
+from benchmarks.options import Parser, add_integers
 from hcl.evaluation.metrics import ClusteringScores
 from hcl.evaluation.pca import fit_pca
 from hcl.evaluation.resolution import nearest
@@ -238,7 +238,7 @@ def extrapolated(ours: dict[str, Any], share: dict[str, Any], options: argparse.
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.overclustering", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.overclustering", description=__doc__)
     parser.add_argument("--tokens", type=Path, help="a .safetensors file; else generated")
     add_integers(
         parser,

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import train_step
 from benchmarks.machine import give, machine
-from benchmarks.options import add_integers
+from benchmarks.options import Parser, add_integers
 from benchmarks.published_views import PublishedViews
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.samples import Dataset
@@ -114,7 +114,7 @@ def step_rate(options: argparse.Namespace) -> float:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.pipeline", description=__doc__)
     parser.add_argument("--root", type=Path, help="a folder of photographs; else scenes are generated")
     parser.add_argument("--backbone", default="dino_vits16", help="of the step")
     add_integers(

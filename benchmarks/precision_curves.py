@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks import published
 from benchmarks.machine import give, machine
-from benchmarks.options import add_integers
+from benchmarks.options import Parser, add_integers
 from benchmarks.train_step import adamw
 from hcl.clustering.bank import BankRows
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
@@ -249,7 +249,7 @@ def add_images_and_backbone(parser: argparse.ArgumentParser) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.precision_curves",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

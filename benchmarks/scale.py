@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import pipeline, train_step
 from benchmarks.machine import give, machine
-from benchmarks.options import add_integers
+from benchmarks.options import Parser, add_integers
 from benchmarks.scale_model import MODES, Costs, Prediction, Shape, bank_rows, first_stop, predict
 from hcl.clustering.mogo import ClusteringConfig
 from hcl.clustering.targets import level_targets
@@ -186,7 +186,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--backbone", choices=sorted(BACKBONES), default="dino_vits16")
     parser.add_argument("--weights", help="of the backbone, for the two runs of the program")

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import published
 from benchmarks.machine import give, machine
-from benchmarks.options import add_integers
+from benchmarks.options import Parser, add_integers
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
 from hcl.clustering.targets import level_targets
 from hcl.distributed import World
@@ -284,7 +284,7 @@ def speedups(medians: dict[str, float]) -> dict[str, float]:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.train_step", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--backbone", choices=sorted(BACKBONES), default="dino_vits16")
     add_integers(

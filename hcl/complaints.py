@@ -143,11 +143,17 @@ def _parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    """``; did you mean ...?`` where a known name is like it, or ends as it does."""
+    """``; did you mean ...?`` where a known name is like it, or ends or begins as it does."""
     bare = name.removeprefix("--").replace("-", "_")
     known = list(dict.fromkeys(known))
     ends = [other for other in known if other.endswith(f".{bare}")]
-    near = ends or get_close_matches(name.replace("-", "_").replace("__", "--", 1), known, 1, 0.7)
+    begins = [other for other in known if other.startswith(name)]
+    near = (
+        ends
+        or begins[: len(begins) == 1]
+        or get_close_matches(name.replace("-", "_").replace("__", "--", 1), known, 1, 0.7)
+        or begins
+    )
     return f"; did you mean {near[0]}?" if near else ""
 
 

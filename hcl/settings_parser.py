@@ -32,7 +32,8 @@ class SettingsParser(ArgumentParser):
     """A command line of settings from configuration dataclasses."""
 
     def __init__(self, *positional: Any, **named: Any) -> None:
-        super().__init__(*positional, formatter_class=SettingsHelp, **named)
+        # An abbreviation may mean something else once another setting begins alike.
+        super().__init__(*positional, formatter_class=SettingsHelp, allow_abbrev=False, **named)
 
     def add_settings(
         self,

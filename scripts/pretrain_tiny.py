@@ -30,7 +30,9 @@ def save_weights(vit: VisionTransformer, path: Path, facts: dict[str, Any]) -> N
 def main(arguments: list[str] | None = None) -> int:
     """Pretrain as the arguments say and write the file."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = ArgumentParser(description="Pretrain the tiny backbone on generated scenes, without labels.")
+    parser = ArgumentParser(
+        allow_abbrev=False, description="Pretrain the tiny backbone on generated scenes, without labels."
+    )
     parser.add_class_arguments(PretrainConfig)
     config = PretrainConfig(**vars(parser.parse_args(arguments)))
     torch.set_num_threads(config.threads)

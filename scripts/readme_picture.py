@@ -19,7 +19,9 @@ SIDE, GAP, COLOURS = 224, 8, 256
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw the picture; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="scripts/readme_picture.py", description=__doc__)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="scripts/readme_picture.py", description=__doc__
+    )
     parser.add_argument("--checkpoint", default="runs/demo/checkpoint.pt", help="of a head trained on scenes")
     parser.add_argument("--weights", help="of the backbone, where they are not as the checkpoint says")
     parser.add_argument("--scenes", default="data/scenes", help="root of the generated scenes")

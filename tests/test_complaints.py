@@ -29,6 +29,7 @@ def complaint(command, arguments, capsys) -> str:
         ([*DATA, "--epohcs", "3"], "there is no setting --epohcs; did you mean --epochs?"),
         ([*DATA, "--batch-size=3"], "there is no setting --batch-size; did you mean --batch_size?"),
         ([*DATA, "--lr", "0.1"], "there is no setting --lr; did you mean --optimiser.lr?"),
+        ([*DATA, "--ep", "3"], "there is no setting --ep; did you mean --epochs?"),
         ([*DATA, "--xyzzy", "0.1"], "there is no setting --xyzzy ("),
         ([*DATA, "resume"], "'resume' has no place here: settings are given as --NAME VALUE"),
         ([*DATA, "--epochs", "three"], "--epochs is three; it must be a whole number"),
@@ -97,6 +98,10 @@ def test_a_configuration_that_is_none_is_told(content, message, capsys, tmp_path
             "no setting --checkpont; did you mean --checkpoint?",
         ),
         (
+            ["segment", "photographs", "--checkpoint", "x", "--cluster", "12"],
+            "no setting --cluster; did you mean --clusters?",
+        ),
+        (
             ["overcluster", *DATA, "--clusters", "many"],
             "--clusters is many; it must be a whole number or a list in brackets, such as [2,5]",
         ),
@@ -110,6 +115,7 @@ def test_evaluation_says_what_to_do(arguments, message, capsys):
     ("arguments", "message"),
     [
         ([], "--checkpoint is missing"),
+        (["--check", "c.pt"], "there is no setting --check; did you mean --checkpoint?"),
         (["--checkpoint", "c.pt", "--config", "voc_vits16"], "there is no setting --config ("),
         (
             ["--checkpoint", "c.pt", "--forms", "onnx"],

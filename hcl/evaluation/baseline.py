@@ -1,6 +1,7 @@
 """A protocol on everything that a head starts from, beside the head itself: every number has its "before"."""
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,7 @@ def variants(config: ProtocolConfig) -> dict[str, ProtocolConfig]:
         "untrained head": replace(without, tokens="head"),
     }
     if config.checkpoint is not None:
-        chosen["trained head"] = config
-    return {
-        name: replace(variant, output=str(Path(config.output) / name.replace(" ", "-")))
-        for name, variant in chosen.items()
-    }
+        chosen["trained head"] = copy(config)  # which keeps what was read of the checkpoint
+    for name, variant in chosen.items():
+        variant.output = str(Path(config.output) / name.replace(" ", "-"))
+    return chosen

@@ -1,11 +1,18 @@
 """Dense CRF on predicted probabilities, with the published settings (HCL, section 7)."""
 
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Literal
+from itertools import islice
+from typing import Literal, TypeVar
 
 from torch import Tensor
 
-from kernels.crf import dense_crf
+from hcl.bounds import require_at_least
+from kernels.crf import Pending, dense_crf, submit_dense_crf
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -21,6 +28,7 @@ class CRFConfig:
         bilateral_compat: its weight.
         impl: auto is triton on a CUDA GPU and pydensecrf in worker processes elsewhere; torch is exact, for
             small images.
+        workers: processes of pydensecrf, by default one for every processor; they change no result.
     """
 
     iterations: int = 10
@@ -30,6 +38,10 @@ class CRFConfig:
     bilateral_srgb: float = 3.0
     bilateral_compat: float = 4.0
     impl: Literal["auto", "torch", "triton", "pydensecrf"] = "auto"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "workers")
 
     def __str__(self) -> str:
         return (
@@ -42,3 +54,37 @@ class CRFConfig:
 def refine(logits: Tensor, pictures: Tensor, config: CRFConfig) -> Tensor:
     """Logits (B, classes, H, W) and their pictures (B, 3, H, W) uint8 RGB to marginals (B, classes, H, W)."""
     return dense_crf(logits.softmax(dim=1), pictures, **asdict(config))
+
+
+def refined(batches: Iterable[tuple[T, Tensor, Tensor]], config: CRFConfig) -> Iterator[tuple[T, Tensor]]:
+    """`refine` of batch after batch, while the next ones are made.
+
+    Behind the batch that is waited for lie others, until they hold an image for every worker: so workers wait
+    neither for each other at the end of a batch nor for the next one, and memory is bounded.
+
+    Args:
+        batches: what the caller wants back beside the marginals, logits and pictures; drawn from as far ahead
+            as is worth it.
+        config: of the CRF.
+
+    Yields:
+        What came with the batch, and its marginals, in order.
+    """
+    ahead = config.workers or os.cpu_count() or 1
+    waiting: deque[tuple[T, int, Pending]] = deque()
+    try:
+        for own, logits, pictures in batches:
+            pending = submit_dense_crf(logits.softmax(dim=1), pictures, **asdict(config))
+            waiting.append((own, len(pictures), pending))
+            while sum(images for _, images, _ in islice(waiting, 1, None)) >= ahead:
+                yield _collected(waiting)
+        while waiting:
+            yield _collected(waiting)
+    finally:
+        for _, _, pending in waiting:
+            pending.cancel()
+
+
+def _collected(waiting: deque[tuple[T, int, Pending]]) -> tuple[T, Tensor]:
+    own, _, pending = waiting.popleft()
+    return own, pending.result()

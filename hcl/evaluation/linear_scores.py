@@ -1,6 +1,6 @@
 """The scores of a linear classifier on stored tokens, without and with a dense CRF (HCL, section 7)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,20 +9,24 @@ from torch import Tensor, nn
 
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.evaluation.crf import CRFConfig, refine
+from hcl.evaluation.crf import CRFConfig, refined
 from hcl.evaluation.framed_images import framed_images
 from hcl.evaluation.linear_classifier import logits_of
 from hcl.evaluation.metrics import SegmentationScores, summary
 from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.token_store import TokenStore
+from pipelines.labelled_images import LabelledBatch
 from pipelines.normalise import colours
 
 
 class Predicted(NamedTuple):
-    """Logits (B, classes, S, S) of some images, their labels (B, S, S) uint8, their indices in the set."""
+    """Scores (B, classes, S, S) of some images, their labels (B, S, S) uint8, their indices in the set.
 
-    logits: Tensor
+    Scores are logits, or the marginals that a CRF makes of them.
+    """
+
+    scores: Tensor
     labels: Tensor
     indices: np.ndarray
 
@@ -43,13 +47,12 @@ def score(
     names = ["linear classifier", *(["linear classifier, CRF"] if crf else [])]
     metrics = [_metric(dataset, world) for _ in names]
     mine = np.arange(len(store))[world.slice(len(store))]
-    batches = predictions(classifier, store, mine, config.batch_size, world)
+    scored = _scored(predictions(classifier, store, mine, config.batch_size, world), metrics[0])
+    if crf:
+        images = framed_images(dataset, config, mine, world)
+        scored = _scored(_refined(scored, images, crf), metrics[1])
     with progress(world, "score", "image", total=len(mine)) as bar:
-        for predicted, pictures in _with_pictures(batches, dataset, mine, config, crf, world):
-            metrics[0].update(predicted.logits.argmax(dim=1), predicted.labels)
-            if crf:
-                refined = refine(predicted.logits, pictures, crf)
-                metrics[1].update(refined.argmax(dim=1), predicted.labels)
+        for predicted in scored:
             bar.update(len(predicted.indices))
     return [
         {"name": name, **summary([metric.compute()], dataset.class_names)}
@@ -70,7 +73,8 @@ def predictions(
         world: whose device computes.
 
     Yields:
-        Logits (B, classes, S, S) float32 at the size S of the labels, labels (B, S, S) uint8, indices (B,).
+        Logits (B, classes, S, S) float32 for scores, at the size S of the labels; labels (B, S, S) uint8;
+        indices (B,).
     """
     size = store.labels.shape[-1]
     for start in range(0, len(indices), batch_size):
@@ -80,20 +84,22 @@ def predictions(
         yield Predicted(logits, store.labels[rows].to(world.device), rows)
 
 
-def _with_pictures(
-    batches: Iterator[Predicted],
-    dataset: Dataset,
-    mine: np.ndarray,
-    config: ProtocolConfig,
-    crf: CRFConfig | None,
-    world: World,
-) -> Iterator[tuple[Predicted, Tensor]]:
-    """Add to every batch its pictures (B, 3, S, S) uint8, where a CRF is to look at them."""
-    if crf is None:
-        yield from ((batch, torch.empty(0)) for batch in batches)
-        return
-    for batch, labelled in zip(batches, framed_images(dataset, config, mine, world), strict=True):
-        yield batch, colours(labelled.images)
+def _scored(batches: Iterator[Predicted], metric: SegmentationScores) -> Iterator[Predicted]:
+    for predicted in batches:
+        metric.update(predicted.scores.argmax(dim=1), predicted.labels)
+        yield predicted
+
+
+def _refined(
+    batches: Iterator[Predicted], images: Iterable[LabelledBatch], crf: CRFConfig
+) -> Iterator[Predicted]:
+    """The same batches with the CRF's marginals for scores; ``images`` are theirs, batch by batch."""
+    with_pictures = (
+        ((predicted.labels, predicted.indices), predicted.scores, colours(labelled.images))
+        for predicted, labelled in zip(batches, images, strict=True)
+    )
+    for (labels, indices), marginals in refined(with_pictures, crf):
+        yield Predicted(marginals, labels, indices)
 
 
 def _metric(dataset: Dataset, world: World) -> SegmentationScores:

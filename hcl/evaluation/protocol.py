@@ -2,28 +2,34 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from hcl.bounds import require_at_least
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.samples import Dataset
 from hcl.distributed import DeviceName, World
-from hcl.evaluation.tokens import TokenExtractor, TokenKind, open_head
+from hcl.evaluation.tokens import TokenExtractor, TokenKind, untrained_head
 from hcl.models.backbones import BackboneConfig, build_backbone
-from hcl.models.recorded_backbone import RecordedBackbone, backbone_of
-from hcl.models.seg_head import SegHeadConfig
-from hcl.models.weights import Branch
+from hcl.models.recorded_backbone import RecordedBackbone, chosen_backbone
+from hcl.models.seg_head import SegHead, SegHeadConfig
+from hcl.models.weights import Branch, read_head_checkpoint, seg_head_of
 from hcl.precision import Precision
+from pipelines.labelled_images import Mode
 from pipelines.usable import usable
-
-ImageMode = Literal["resize", "shorter-crop"]
 
 
 class Frame(NamedTuple):
     """How images and labels are brought to size x size pixels."""
 
     size: int
-    mode: ImageMode
+    mode: Mode
+
+
+class GivenHead(NamedTuple):
+    """A checkpoint's head on the CPU, and the backbone that it stands on."""
+
+    head: SegHead
+    backbone: BackboneConfig
 
 
 FRAMES = {
@@ -75,7 +81,7 @@ class ProtocolConfig:
     branch: Branch = "momentum"
     head: SegHeadConfig = field(default_factory=SegHeadConfig)
     size: int | None = None
-    mode: ImageMode | None = None
+    mode: Mode | None = None
     batch_size: int = 16
     threads: int = 2
     device: DeviceName = "auto"
@@ -105,13 +111,23 @@ class ProtocolConfig:
         return Frame(self.size or published.size, self.mode or published.mode)
 
     @cached_property
-    def chosen_backbone(self) -> BackboneConfig:
-        """The backbone that the checkpoint and the settings come to.
+    def given_head(self) -> GivenHead | None:
+        """What is needed of the checkpoint, which is read once; None without one.
 
         Raises:
-            FileNotFoundError, ValueError: as `hcl.models.recorded_backbone.backbone_of`.
+            FileNotFoundError, CheckpointError: as `hcl.models.weights.load_seg_head`.
+            FileNotFoundError, ValueError: as `hcl.models.recorded_backbone.chosen_backbone`.
         """
-        return backbone_of(self.checkpoint, self.backbone)
+        if self.checkpoint is None:
+            return None
+        read = read_head_checkpoint(self.checkpoint)
+        backbone = chosen_backbone(read, self.checkpoint, self.backbone)
+        return GivenHead(seg_head_of(read, self.checkpoint, self.branch, heads=self.head.heads), backbone)
+
+    @property
+    def chosen_backbone(self) -> BackboneConfig:
+        """The backbone that the checkpoint and the settings come to; raises as `given_head`."""
+        return self.given_head.backbone if self.given_head else self.backbone.without_checkpoint()
 
     @property
     def token_source(self) -> str:
@@ -152,9 +168,8 @@ def open_extractor(config: ProtocolConfig, world: World) -> TokenExtractor:
     backbone = build_backbone(config.chosen_backbone)
     head = None
     if config.tokens == "head":
-        head = open_head(
-            backbone, config.head, checkpoint=config.checkpoint, branch=config.branch, seed=config.seed
-        )
+        given = config.given_head
+        head = given.head if given else untrained_head(backbone, config.head, config.seed)
     extractor = TokenExtractor(backbone, config.tokens, head, device=world.device, precision=config.precision)
     extractor.grid(config.frame.size)
     return extractor

@@ -9,7 +9,6 @@ from hcl.models import fp8
 from hcl.models.component_model import require_fit
 from hcl.models.pm_vit import LevelTokens, PMViT
 from hcl.models.seg_head import SegHead, SegHeadConfig
-from hcl.models.weights import Branch, load_seg_head
 from hcl.precision import Precision, mixed
 
 TokenKind = Literal["head", "pmvit", "backbone"]
@@ -109,12 +108,3 @@ def untrained_head(backbone: PMViT, config: SegHeadConfig, seed: int) -> SegHead
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return SegHead((backbone.levels + 1) * backbone.embed_dim, config)
-
-
-def open_head(
-    backbone: PMViT, config: SegHeadConfig, *, checkpoint: str | None, branch: Branch, seed: int
-) -> SegHead:
-    """The checkpoint's head, or without a checkpoint an untrained one."""
-    if checkpoint is None:
-        return untrained_head(backbone, config, seed)
-    return load_seg_head(checkpoint, branch, heads=config.heads)

@@ -80,6 +80,7 @@ def run(config: ExploreConfig, world: World) -> None:
     listening = _listen(config.port)
     segmenter = open_segmenter(config, world)
     dataset = usable(open_dataset(config.data).spread_out(config.images), config.data.on_error)
+    print(f"computing the tokens of {len(dataset)} images of {dataset.name}", flush=True)
     library = fill(dataset, segmenter, config.batch_size, world)
     hierarchy = Hierarchy.of(library.tokens, config.leaves, seed=config.seed)
     explorer = Explorer(segmenter, library, hierarchy, neighbours=config.neighbours)

@@ -5,9 +5,9 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
+from hcl.inference.ward import groups_of, ward_tree
 from kernels.kmeans import kmeans, nearest_centroid
 
 SAMPLE = 65_536
@@ -38,7 +38,7 @@ class Hierarchy:
 
     def __init__(self, centroids: Tensor) -> None:
         self.leaves = centroids
-        self._tree = linkage(centroids.double().numpy(), method="ward")
+        self._tree = ward_tree(centroids)
 
     @classmethod
     def of(cls, tokens: Tensor, leaves: int, *, seed: int) -> Self:
@@ -70,7 +70,7 @@ class Hierarchy:
         """
         if not 2 <= clusters <= len(self.leaves):
             raise ValueError(f"{clusters} clusters: choose 2 to {len(self.leaves)}")
-        branches = torch.from_numpy(fcluster(self._tree, clusters, criterion="maxclust").astype(np.int64))
+        branches = groups_of(self._tree, clusters)
         same = branches[:, None] == branches
         of_leaf = same.int().argmax(dim=1)
         names = of_leaf.unique()

@@ -11,6 +11,8 @@ STRENGTH = 0.5
 SMALL = 0.01
 """A segment below this share of the picture carries no name."""
 UNNAMED = "background"
+LEGEND_ROWS = 32
+"""Labels in a column of a legend."""
 NAMING_SIDE = 256
 """Longer side of the map in which the places of names are looked for."""
 
@@ -41,15 +43,17 @@ def overlay(
 
 
 def legend(names: Sequence[str], colours: np.ndarray) -> Image.Image:
-    """A row for each label: its colour, of (labels, 3) uint8, and its name."""
+    """Columns with a row for each label: its colour, of (labels, 3) uint8, and its name."""
     row, font = 32, ImageFont.load_default(18)
-    width = max(round(font.getlength(name)) for name in names)
-    image = Image.new("RGB", (row + 24 + width, row * len(names) + 8), "white")
+    width = row + 24 + max(round(font.getlength(name)) for name in names)
+    columns = -(-len(names) // LEGEND_ROWS)
+    image = Image.new("RGB", (columns * width, row * min(len(names), LEGEND_ROWS) + 8), "white")
     draw = ImageDraw.Draw(image)
     for number, (name, colour) in enumerate(zip(names, colours, strict=True)):
-        top = 4 + number * row
-        draw.rectangle((8, top + 4, 8 + row - 8, top + row - 4), fill=tuple(colour.tolist()), outline="black")
-        draw.text((row + 12, top + row // 2), name, fill="black", font=font, anchor="lm")
+        left, top = width * (number // LEGEND_ROWS), 4 + row * (number % LEGEND_ROWS)
+        box = (left + 8, top + 4, left + row, top + row - 4)
+        draw.rectangle(box, fill=tuple(colour.tolist()), outline="black")
+        draw.text((left + row + 12, top + row // 2), name, fill="black", font=font, anchor="lm")
     return image
 
 

@@ -14,7 +14,7 @@ from hcl.models.backbones import build_backbone
 from hcl.models.pm_vit import PMViT
 from hcl.models.recorded_backbone import RecordedBackbone, chosen_backbone
 from hcl.models.seg_head import SegHead
-from hcl.models.weights import Branch, CheckpointError, read_checkpoint, seg_head_of
+from hcl.models.weights import Branch, CheckpointError, is_pretrained, read_head_checkpoint, seg_head_of
 
 BANKS = ("centroids_foreground", "centroids_background")
 
@@ -48,10 +48,11 @@ def open_trained(
     patch_sizes: list[int] | None = None,
     branch: Branch = "momentum",
 ) -> TrainedModel:
-    """Read a checkpoint of this program or a published one, and the backbone that it stands on.
+    """Read a checkpoint of this program, a published one or the Hub's form, and the backbone it stands on.
 
     Args:
-        path: of the checkpoint.
+        path: of the checkpoint; or of the folder in the Hub's form or its ``.safetensors``, which hold a head
+            and no clusters.
         backbone: its name; by default the one that the checkpoint names. Published files name none.
         weights: file with the backbone's weights; by default where the checkpoint found them, or downloaded.
         patch_sizes: of the levels; by default the checkpoint's, or the usual ones of the backbone.
@@ -63,8 +64,9 @@ def open_trained(
         ValueError: the backbone is unknown, neither given nor named by the checkpoint, or given as another
             than the checkpoint's.
     """
-    checkpoint = read_checkpoint(path)
-    recorded = config_from(checkpoint["config"], Path(path)) if "config" in checkpoint else None
+    checkpoint = read_head_checkpoint(path)
+    whole = "config" in checkpoint and not is_pretrained(path)
+    recorded = config_from(checkpoint["config"], Path(path)) if whole else None
     head = seg_head_of(checkpoint, path, branch)
     asked = RecordedBackbone(backbone, None if weights is None else str(weights), patch_sizes)
     return TrainedModel(

@@ -15,13 +15,15 @@ class InferenceConfig:
     """Settings that the commands on photographs share.
 
     Args:
-        checkpoint: of a trained head, this program's or a published one. It says which backbone, which shape
-            of the head and which share of the attention belong to it.
+        checkpoint: of a trained head: this program's, a published one, or a folder of Hugging Face's form. It
+            says which backbone, which shape of the head and which share of the attention belong to it, but
+            the latter two say less: see the page on checkpoints.
         backbone: what is to be otherwise than the checkpoint says.
         branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
             trained, "online".
         size: photographs are looked at with about size x size pixels, in their own shape.
-        batch_size: photographs at a time; three times as many are in memory at most.
+        batch_size: photographs at a time; three times as many are in memory at most, with a CRF another
+            two batches and one for every worker of it.
         threads: that read and write files.
         device: where to compute; auto takes a CUDA GPU if there is one.
         precision: of the backbone and the head; bf16 pays on GPUs, and on CPUs with bf16 instructions; fp8 is

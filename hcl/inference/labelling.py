@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
 from hcl.data import coco, scenes, voc
 from hcl.evaluation.linear_classifier import refuse_other_channels
 from hcl.figures.colours import as_bytes, class_colours, cluster_colours
 from hcl.inference.segmenter import Parts, Segmenter
+from hcl.inference.ward import groups_of, ward_tree
 from hcl.models.weights import load_linear_classifier
 
 MOST = 256
@@ -108,8 +108,8 @@ def clusters(segmenter: Segmenter, count: int) -> Labels:
     """
     if segmenter.banks is None:
         raise ValueError(
-            "this checkpoint holds no clusters (centroids_foreground, centroids_background): give a "
-            "--classifier, or a checkpoint that has them"
+            "this checkpoint holds no clusters (centroids_foreground, centroids_background), nor does a head "
+            "in the form of Hugging Face's Hub: give a --classifier, or a checkpoint that has them"
         )
     centroids = F.normalize(torch.cat(segmenter.banks), dim=1)
     if not 2 <= count <= min(MOST, len(centroids)):
@@ -117,7 +117,7 @@ def clusters(segmenter: Segmenter, count: int) -> Labels:
             f"clusters is {count}; it must lie between 2 and {min(MOST, len(centroids))} "
             f"({len(centroids)} in the checkpoint, at most {MOST} in a map)"
         )
-    group = torch.from_numpy(merged(centroids.cpu().numpy(), count)).to(segmenter.device)
+    group = groups_of(ward_tree(centroids), count).to(segmenter.device)
     temperature = segmenter.model.temperature
 
     def scores(parts: Parts) -> Tensor:
@@ -127,12 +127,3 @@ def clusters(segmenter: Segmenter, count: int) -> Labels:
 
     names = tuple(f"cluster {number}" for number in range(count))
     return Labels(scores, names, as_bytes(cluster_colours(np.arange(count))), spoken=False)
-
-
-def merged(centroids: np.ndarray, count: int) -> np.ndarray:
-    """The group, 0 to ``count`` - 1, of each centroid (K, C), by Ward's agglomeration: (K,) int64.
-
-    Ward's criterion makes groups of like size, where average linkage leaves one that holds nearly all. Where
-    centroids coincide there may be fewer groups.
-    """
-    return fcluster(linkage(centroids, "ward"), count, "maxclust").astype(np.int64) - 1

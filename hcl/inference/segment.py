@@ -6,7 +6,7 @@ by likeness (`hcl.inference.labelling.clusters`), so that a colour means the sam
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from hcl.data.checks import OnError, check_images, listed
 from hcl.data.folder import open_folder
 from hcl.data.samples import Dataset, Sample
 from hcl.distributed import World
-from hcl.evaluation.crf import CRFConfig, refine
+from hcl.evaluation.crf import CRFConfig, refined
 from hcl.evaluation.fingerprint import digest_of_weights
 from hcl.evaluation.progress import progress
 from hcl.figures.segments import label_map, overlay
@@ -31,11 +31,14 @@ from hcl.files import written_whole
 from hcl.inference.config import InferenceConfig, open_segmenter
 from hcl.inference.enlarging import labels_at
 from hcl.inference.labelling import Labels, classes, clusters
-from hcl.inference.reading import read_ahead
+from hcl.inference.reading import Read, read_ahead
 from hcl.inference.segment_folder import Outputs, describe, outputs_of, refuse_other_settings
 from hcl.inference.segmenter import Segmenter, pixels_at, together
 
 log = logging.getLogger(__name__)
+
+Scored = tuple[list[Read], Sequence[Tensor] | Tensor]
+"""Some photographs, and the scores of each."""
 
 
 @dataclass(kw_only=True)
@@ -135,10 +138,12 @@ def _segment(
     writing: list[Future[None]] = []
     paths = [sample.image for sample, _ in pending]
     with ThreadPoolExecutor(config.threads) as pool:
-        for batch in read_ahead(
+        photographs = read_ahead(
             paths, config.batch_size, pool, skipped if config.on_error == "skip" else None
-        ):
-            maps = _label_maps(segmenter, labels, [read.image for read in batch], config)
+        )
+        scored = _scored(photographs, segmenter, labels)
+        for batch, scores in _refined(scored, config) if config.crf else scored:
+            maps = [labels_at(own, _size(read)) for read, own in zip(batch, scores, strict=True)]
             _finish(writing)
             writing = [
                 pool.submit(_write, read.image, found.cpu().numpy(), labels, pending[read.place][1])
@@ -172,29 +177,29 @@ def open_photographs(config: SegmentConfig) -> Dataset:
     return dataset
 
 
-def _label_maps(
-    segmenter: Segmenter, labels: Labels, images: Sequence[Image.Image], config: SegmentConfig
-) -> Iterator[Tensor]:
-    """The labels (H, W) uint8 of each photograph at its own size."""
-    parts = segmenter.batch(images)
-    scores = [labels.scores(found) for found in parts]
-    if config.crf:
-        scores = _refined(scores, images, config)
-    for found, own in zip(parts, scores, strict=True):
-        yield labels_at(own, found.size)
+def _scored(photographs: Iterable[list[Read]], segmenter: Segmenter, labels: Labels) -> Iterator[Scored]:
+    """The labels' scores (labels, h, w) for every photograph, on the grid of its tokens."""
+    for batch in photographs:
+        yield batch, [labels.scores(found) for found in segmenter.batch([read.image for read in batch])]
 
 
-def _refined(scores: Sequence[Tensor], images: Sequence[Image.Image], config: SegmentConfig) -> list[Tensor]:
-    """Scores (labels, h, w) to the CRF's marginals, at a size of which the longer side is ``crf_size``."""
-    sizes = [_within(image.height, image.width, config.crf_size) for image in images]
-    refined: dict[int, Tensor] = {}
-    for size, indices in together(sizes).items():
-        enlarged = [F.interpolate(scores[index][None], size, mode="bilinear") for index in indices]
-        pictures = [pixels_at(images[index], size) for index in indices]
-        logits = torch.cat(enlarged)
-        marginals = refine(logits, torch.stack(pictures).to(logits.device), config.crf_settings)
-        refined.update(zip(indices, marginals, strict=True))
-    return [refined[index] for index in range(len(images))]
+def _refined(batches: Iterator[Scored], config: SegmentConfig) -> Iterator[Scored]:
+    """Scores to the CRF's marginals, at a size of which the longer side is ``crf_size``."""
+    return refined(_of_one_size(batches, config.crf_size), config.crf_settings)
+
+
+def _of_one_size(batches: Iterator[Scored], side: int) -> Iterator[tuple[list[Read], Tensor, Tensor]]:
+    """Photographs of one size with their logits and pictures, at which the CRF can look together."""
+    for batch, scores in batches:
+        for size, places in together([_within(*_size(read), side) for read in batch]).items():
+            enlarged = [F.interpolate(scores[place][None], size, mode="bilinear") for place in places]
+            pictures = torch.stack([pixels_at(batch[place].image, size) for place in places])
+            logits = torch.cat(enlarged)
+            yield [batch[place] for place in places], logits, pictures.to(logits.device)
+
+
+def _size(read: Read) -> tuple[int, int]:
+    return read.image.height, read.image.width
 
 
 def _within(height: int, width: int, side: int) -> tuple[int, int]:

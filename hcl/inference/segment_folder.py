@@ -15,8 +15,15 @@ from hcl.inference.labelling import Labels
 RECORD = "segments.json"
 
 FREE = frozenset(
-    {"photographs", "output", "batch_size", "threads", "device", "on_error", "resume"}
-    | {"checkpoint", "classifier", "backbone.name", "backbone.weights", "backbone.patch_sizes"}
+    {"photographs", "output", "batch_size", "threads", "crf_settings.workers", "device", "on_error", "resume"}
+    | {
+        "crf_settings.workers",
+        "checkpoint",
+        "classifier",
+        "backbone.name",
+        "backbone.weights",
+        "backbone.patch_sizes",
+    }
 )
 """Settings that may be otherwise when a segmentation goes on: what files hold is compared by digests."""
 
@@ -41,16 +48,15 @@ def outputs_of(dataset: Dataset, folder: Path) -> list[Outputs]:
 
 
 def describe(folder: Path, labels: Labels, settings: dict[str, Any]) -> None:
-    """Write segments.json, and the legend where labels have names that mean something."""
+    """Write segments.json, and the legend as a picture."""
     entries = [
         {"id": number, "name": name, "colour": as_hex(colour)}
         for number, (name, colour) in enumerate(zip(labels.names, labels.colours, strict=True))
     ]
     with written_whole(folder / RECORD) as file:
         file.write(json.dumps({"labels": entries, "settings": settings}, indent=2).encode())
-    if labels.spoken:
-        with written_whole(folder / "legend.png") as file:
-            legend(labels.names, labels.colours).save(file, format="PNG")
+    with written_whole(folder / "legend.png") as file:
+        legend(labels.names, labels.colours).save(file, format="PNG")
 
 
 def refuse_other_settings(folder: Path, settings: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hcl.models.backbones import BACKBONES, BackboneConfig
-from hcl.models.weights import CheckpointError, read_head_checkpoint
+from hcl.models.weights import CheckpointError
 
 
 @dataclass
@@ -28,21 +28,9 @@ class RecordedBackbone:
         if self.name is not None:
             BackboneConfig(self.name)  # which refuses names that are not known
 
-
-def backbone_of(checkpoint: str | Path | None, asked: RecordedBackbone) -> BackboneConfig:
-    """The backbone of a checkpoint's head, as `chosen_backbone`; without one that which is asked for.
-
-    Args:
-        checkpoint: whatever `hcl.models.weights.load_seg_head` reads.
-        asked: what is said besides.
-
-    Raises:
-        FileNotFoundError, CheckpointError: as `read_head_checkpoint`.
-        FileNotFoundError, ValueError: as `chosen_backbone`.
-    """
-    if checkpoint is None:
-        return BackboneConfig(asked.name or BackboneConfig.name, asked.weights, asked.patch_sizes)
-    return chosen_backbone(read_head_checkpoint(checkpoint), checkpoint, asked)
+    def without_checkpoint(self) -> BackboneConfig:
+        """The backbone where there is no checkpoint to record one."""
+        return BackboneConfig(self.name or BackboneConfig.name, self.weights, self.patch_sizes)
 
 
 def chosen_backbone(checkpoint: dict[str, Any], path: str | Path, asked: RecordedBackbone) -> BackboneConfig:

@@ -61,8 +61,11 @@ def read_checkpoint(path: str | Path, kind: str = "checkpoint file") -> dict[str
             "because anything else could execute code"
         ) from error
     except Exception as error:  # what a reader raises at bytes that nobody wrote has no one kind
+        # Where bytes make no sense as a pickle, what the reader says of them makes none to a person.
+        within = isinstance(error, LookupError | TypeError | AttributeError)
+        told = "" if within else f" ({_first_sentence(error)})"
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint: it is none, or damaged ({_first_sentence(error)})"
+            f"{path} cannot be read as a checkpoint: it is none, or damaged{told}"
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
@@ -123,9 +126,12 @@ def read_head_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, CheckpointError: as `read_checkpoint`.
     """
-    path = Path(path)
-    pretrained = path.is_dir() or path.suffix == ".safetensors"
-    return _read_pretrained(path) if pretrained else read_checkpoint(path)
+    return _read_pretrained(Path(path)) if is_pretrained(path) else read_checkpoint(path)
+
+
+def is_pretrained(path: str | Path) -> bool:
+    """Whether a path is taken for the Hub's form: a head, perhaps its backbone's name, and nothing else."""
+    return Path(path).is_dir() or Path(path).suffix == ".safetensors"
 
 
 def seg_head_of(

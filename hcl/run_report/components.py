@@ -2,11 +2,13 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hcl.distributed import World
 from hcl.evaluation.clusters import KMeansConfig, cluster, principal_components
+from hcl.figures.colours import as_bytes, as_hex, cluster_colours
 from hcl.figures.pictures import Cell, crop, data_uri
 from hcl.run_report.looked_at import LookedAt
 
@@ -39,12 +41,14 @@ class Component(NamedTuple):
 
     Attributes:
         number: of its cluster.
+        colour: of it in the pictures of components.
         images: in how many it occurs.
         foreground: share of its tokens that lie in the foreground maps.
         examples: the token nearest to the centroid in each of some images, the nearest first.
     """
 
     number: int
+    colour: str
     images: int
     foreground: float
     examples: list[Example]
@@ -86,6 +90,7 @@ def gallery(
     return [
         Component(
             number,
+            as_hex(as_bytes(cluster_colours(np.array(number)))),
             int(images[number]),
             float(shares[number]),
             _examples(looked_at, components, number, examples),

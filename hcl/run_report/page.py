@@ -25,6 +25,7 @@ def render(run: RunRecord, evaluations: list[Evaluation], pictures: Pictures | N
     losses, clusterings = of_losses(run.records), of_clusterings(run.records)
     return environment.get_template("report.html").render(
         run=run,
+        title=_title(run),
         at_a_glance=_at_a_glance(losses, evaluations),
         losses=losses,
         loss_chart=loss_chart(losses) if losses else None,
@@ -40,6 +41,15 @@ def write_page(html: str, path: Path) -> None:
     """Write the page, whole or not at all."""
     with written_whole(path) as file:
         file.write(html.encode(errors="replace"))
+
+
+def _title(run: RunRecord) -> str:
+    """The run by its folder, and what it learns on what: so tabs of a browser can be told apart."""
+    name = run.folder.resolve().name
+    backbone, data = (run.settings.get(group, {}) for group in ("backbone", "data"))
+    if "name" not in backbone or "kind" not in data:
+        return name
+    return f"{name}: {backbone['name']} on {data['kind']} {data.get('split', '')}".rstrip()
 
 
 def _at_a_glance(losses: list[Any], evaluations: list[Evaluation]) -> dict[str, str]:

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from kernels.crf import pydensecrf, reference
 from kernels.crf.energy import Pairwise
+from kernels.crf.pending import Pending, Ready
 from kernels.dispatch import choose
 
-__all__ = ["dense_crf"]
+__all__ = ["Pending", "dense_crf", "submit_dense_crf"]
 
 MAX_TORCH_PIXELS = 10_000
 MAX_SIDE = 2**16
@@ -64,21 +65,61 @@ def dense_crf(
         ModuleNotFoundError: the implementation's package is not installed.
         RuntimeError: a worker process died.
     """
+    # One image, waited for, gains nothing by another process.
+    alone = images.shape[:1] == (1,) and (workers is None or workers > 1)
+    return submit_dense_crf(
+        probabilities,
+        images,
+        iterations=iterations,
+        gaussian_sxy=gaussian_sxy,
+        gaussian_compat=gaussian_compat,
+        bilateral_sxy=bilateral_sxy,
+        bilateral_srgb=bilateral_srgb,
+        bilateral_compat=bilateral_compat,
+        tolerance=tolerance,
+        workers=1 if alone else workers,
+        impl=impl,
+    ).result()
+
+
+def submit_dense_crf(
+    probabilities: Tensor,
+    images: Tensor,
+    *,
+    iterations: int = 10,
+    gaussian_sxy: float = 1.0,
+    gaussian_compat: float = 3.0,
+    bilateral_sxy: float = 67.0,
+    bilateral_srgb: float = 3.0,
+    bilateral_compat: float = 4.0,
+    tolerance: float = 1e-3,
+    workers: int | None = None,
+    impl: str = "auto",
+) -> Pending:
+    """Begin a `dense_crf`, of which the marginals are asked for later; arguments and errors are its own.
+
+    With "pydensecrf" and more than one worker this returns at once, so that the caller may make the next
+    batch ready. Every batch that is submitted takes the room of its marginals, in a file for temporary data:
+    submit some, and then another for each that was collected. Elsewhere all is computed here.
+
+    Returns:
+        What gives the marginals, (B, C, H, W) float32, and says by an error if a worker died.
+    """
     pairwise = Pairwise(gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat)
     _check_inputs(probabilities, images)
     _check_parameters(iterations, pairwise, tolerance, workers)
     chosen = choose(impl, probabilities, available=True, elsewhere="pydensecrf")
     probabilities = probabilities.detach()
     if len(images) == 0:
-        return probabilities.new_empty(probabilities.shape, dtype=torch.float32)
+        return Ready(probabilities.new_empty(probabilities.shape, dtype=torch.float32))
     if chosen == "torch":
         _check_size(images)
-        return reference.dense_crf(probabilities, images, iterations, pairwise)
+        return Ready(reference.dense_crf(probabilities, images, iterations, pairwise))
     if chosen == "pydensecrf":
-        return pydensecrf.dense_crf(probabilities, images, iterations, pairwise, workers)
+        return pydensecrf.submit(probabilities, images, iterations, pairwise, workers)
     from kernels.crf import triton
 
-    return triton.dense_crf(probabilities, images, iterations, pairwise, tolerance)
+    return Ready(triton.dense_crf(probabilities, images, iterations, pairwise, tolerance))
 
 
 def _check_inputs(probabilities: Tensor, images: Tensor) -> None:

@@ -12,8 +12,10 @@ import signal
 import sys
 import tempfile
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -22,6 +24,7 @@ import torch
 from torch import Tensor
 
 from kernels.crf.energy import Pairwise, unary_energy
+from kernels.crf.pending import Pending, Ready
 
 Shape = tuple[int, ...]
 
@@ -29,10 +32,10 @@ Shape = tuple[int, ...]
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
-def dense_crf(
+def submit(
     probabilities: Tensor, images: Tensor, iterations: int, pairwise: Pairwise, workers: int | None
-) -> Tensor:
-    """Marginals by the library, of all images side by side; with one worker, in this process."""
+) -> Pending:
+    """Marginals by the library, of all images side by side; with one worker in this process, at once."""
     if find_spec("pydensecrf") is None:
         raise ModuleNotFoundError(
             "impl='pydensecrf' needs that library: pip install '.[evaluation]' in the project's folder "
@@ -42,13 +45,12 @@ def dense_crf(
     # Blue first, as the published program has it: the lattice does not treat its axes alike.
     pictures = images.cpu().permute(0, 2, 3, 1).flip(3).contiguous().numpy()
     workers = workers or os.cpu_count() or 1
-    if workers == 1 or len(beliefs) < 2:
-        marginals = np.empty(beliefs.shape, dtype=np.float32)
-        for marginal, belief, picture in zip(marginals, beliefs, pictures, strict=True):
-            marginal[:] = _marginals(belief, picture, iterations, pairwise)
-    else:
-        marginals = _in_workers(workers, beliefs, pictures, iterations, pairwise)
-    return torch.from_numpy(marginals).to(probabilities.device)
+    if workers > 1:
+        return InWorkers(workers, beliefs, pictures, iterations, pairwise, probabilities.device)
+    marginals = np.empty(beliefs.shape, dtype=np.float32)
+    for marginal, belief, picture in zip(marginals, beliefs, pictures, strict=True):
+        marginal[:] = _marginals(belief, picture, iterations, pairwise)
+    return Ready(torch.from_numpy(marginals).to(probabilities.device))
 
 
 def _marginals(beliefs: np.ndarray, picture: np.ndarray, iterations: int, pairwise: Pairwise) -> np.ndarray:
@@ -69,36 +71,59 @@ def _marginals(beliefs: np.ndarray, picture: np.ndarray, iterations: int, pairwi
     return np.array(crf.inference(iterations), dtype=np.float32).reshape(beliefs.shape)
 
 
-def _in_workers(
-    workers: int,
-    beliefs: np.ndarray,
-    pictures: np.ndarray,
-    iterations: int,
-    pairwise: Pairwise,
-) -> np.ndarray:
+class InWorkers:
     """Marginals by worker processes, which put them where the beliefs were in a file that all of them map.
 
     Sent through pipes they would cost a fifth of the work. A file in shared memory would not do: containers
     often have little of it. The file has no name any more when the marginals are returned; they keep it.
     """
-    with tempfile.NamedTemporaryFile(prefix="dense-crf-") as file:
-        os.posix_fallocate(file.fileno(), 0, beliefs.nbytes)
-        exchange = np.memmap(file.name, np.float32, "r+", shape=beliefs.shape)
-        tasks = []
+
+    def __init__(
+        self,
+        workers: int,
+        beliefs: np.ndarray,
+        pictures: np.ndarray,
+        iterations: int,
+        pairwise: Pairwise,
+        device: torch.device,
+    ) -> None:
+        self.workers, self.device = workers, device
+        self.file = tempfile.NamedTemporaryFile(prefix="dense-crf-")  # noqa: SIM115
+        os.posix_fallocate(self.file.fileno(), 0, beliefs.nbytes)
+        self.exchange = np.memmap(self.file.name, np.float32, "r+", shape=beliefs.shape)
+        self.tasks: list[Future[None]] = []
+        for index, (belief, picture) in enumerate(zip(beliefs, pictures, strict=True)):
+            self.exchange[index] = belief
+            place = (self.file.name, beliefs.shape, index)
+            with self._deaths_told():
+                self.tasks.append(_pool(workers).submit(_replace, *place, picture, iterations, pairwise))
+
+    def result(self) -> Tensor:
+        """The marginals, once all workers are done with them."""
         try:
-            for index, (belief, picture) in enumerate(zip(beliefs, pictures, strict=True)):
-                exchange[index] = belief
-                place = (file.name, beliefs.shape, index)
-                tasks.append(_pool(workers).submit(_replace, *place, picture, iterations, pairwise))
-            for task in tasks:
-                task.result()
+            with self._deaths_told():
+                for task in self.tasks:
+                    task.result()
+        finally:
+            self.cancel()
+        return torch.from_numpy(self.exchange).to(self.device)
+
+    def cancel(self) -> None:
+        """Leave the images undone that no worker has begun."""
+        for task in self.tasks:
+            task.cancel()
+        self.file.close()
+
+    @contextmanager
+    def _deaths_told(self) -> Iterator[None]:
+        try:
+            yield
         except BrokenProcessPool as error:
             _pool.cache_clear()
             raise RuntimeError(
-                f"one of {workers} pydensecrf workers died: for want of memory (try fewer), or since the "
-                "script has no `if __name__ == '__main__':`"
+                f"one of {self.workers} pydensecrf workers died: for want of memory (try fewer), or since "
+                "the script has no `if __name__ == '__main__':`"
             ) from error
-    return exchange
 
 
 def _replace(

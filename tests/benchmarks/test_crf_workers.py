@@ -16,15 +16,23 @@ def run(capsys, *arguments):
 def test_every_round_is_timed_in_one_process_and_in_several(capsys):
     report = run(capsys, "--images", "5", "--batch_size", "2")
     assert (report["images"], report["calls"]) == (5, 3)
-    alone, together = report["seconds_one_process"], report["seconds_workers"]
-    assert len(alone) == len(together) == 3
-    assert report["speedup"] == pytest.approx(np.median(alone) / np.median(together))
+    alone = report["seconds_one_process"]
+    for way in ("", "_in_flight"):
+        together = report[f"seconds_workers{way}"]
+        assert len(alone) == len(together) == 3
+        assert report[f"speedup{way}"] == pytest.approx(np.median(alone) / np.median(together))
 
 
 def test_images_come_from_files(capsys, tmp_path):
     file = tmp_path / "scenes.npz"
     np.savez(file, probabilities=np.full((3, 2, 8, 8), 0.5), images=np.zeros((3, 3, 8, 8), np.uint8))
     assert run(capsys, "--probabilities", str(file))["images"] == 3
+
+
+def test_a_shortened_option_is_refused_with_the_whole_name(capsys):
+    with pytest.raises(SystemExit):
+        main(["--round", "1"])
+    assert "there is no setting --round; did you mean --rounds?" in capsys.readouterr().err
 
 
 def test_one_worker_is_nothing_to_compare(capsys):

@@ -28,11 +28,21 @@ def test_kinds_open_their_layouts(tmp_path, write_image, write_split):
         ({"kind": "folder", "split": "val"}, "'val'"),
         ({"kind": "voc"}, "'voc' needs a split"),
         ({"kind": "voc", "split": "val", "classes": "stuff"}, "'stuff'"),
+        ({"kind": "voc", "split": "val", "limit": 0}, "data.limit is 0; it must be at least 1"),
     ],
 )
 def test_settings_that_contradict_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         DataConfig(root="/data", **settings)
+
+
+def test_a_limit_spreads_over_the_split_and_is_in_the_name(tmp_path, write_split):
+    write_split(tmp_path / "ImageSets/Segmentation/val.txt", *"abcde")
+    quick = open_dataset(DataConfig("voc", str(tmp_path), "val", limit=3))
+    assert [sample.image.stem for sample in quick.samples] == ["a", "c", "e"]
+    assert quick.name == "3 of the 5 images of voc-val"
+    whole = open_dataset(DataConfig("voc", str(tmp_path), "val", limit=5))
+    assert (whole.name, len(whole)) == ("voc-val", 5)
 
 
 def test_a_missing_root_is_named(tmp_path):

@@ -3,12 +3,21 @@
 import pytest
 import torch
 
-from hcl.evaluation.tokens import TokenExtractor, open_head, untrained_head
+from hcl.data.dataset import DataConfig
+from hcl.evaluation.protocol import ProtocolConfig
+from hcl.evaluation.tokens import TokenExtractor, untrained_head
+from hcl.models.recorded_backbone import RecordedBackbone
 from hcl.models.seg_head import SegHead, SegHeadConfig
 from hcl.models.weights import CheckpointError
 
 CPU = torch.device("cpu")
 SMALL_HEAD = SegHeadConfig(width=24, hidden=8, projection_dim=4, heads=12)
+
+
+def config(**settings):
+    return ProtocolConfig(
+        data=DataConfig("scenes", "scenes", "val"), backbone=RecordedBackbone("tiny"), **settings
+    )
 
 
 def test_head_tokens_are_component_tokens(backbone, extractor, images):
@@ -49,16 +58,16 @@ def test_the_branch_chooses_the_head_of_a_checkpoint(backbone, tmp_path, branch)
     heads = {f"{name}_seg_head": untrained_head(backbone, SMALL_HEAD, seed).state_dict()
              for name, seed in (("momentum", 1), ("online", 2))}  # fmt: skip
     torch.save(heads, tmp_path / "head.pth.tar")
-    head = open_head(backbone, SMALL_HEAD, checkpoint=str(tmp_path / "head.pth.tar"), branch=branch, seed=0)
+    head = config(checkpoint=str(tmp_path / "head.pth.tar"), branch=branch).given_head.head
     assert torch.equal(head.norm_2.weight, heads[f"{branch}_seg_head"]["norm_2.weight"])
     fuser = heads[f"{branch}_seg_head"]["multi_scale_fuser.weight"]
     assert torch.equal(head.multi_scale_fuser.weight, fuser)
 
 
-def test_a_checkpoint_without_a_head_is_refused(backbone, tmp_path):
+def test_a_checkpoint_without_a_head_is_refused(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="momentum_seg_head"):
-        open_head(backbone, SMALL_HEAD, checkpoint=str(tmp_path / "other.pt"), branch="momentum", seed=0)
+        _ = config(checkpoint=str(tmp_path / "other.pt")).given_head
 
 
 def test_a_head_for_another_backbone_is_refused(backbone):

@@ -13,12 +13,13 @@ from torch import nn
 
 from hcl.commands import evaluate
 from hcl.data.scenes import CLASS_NAMES
+from hcl.evaluation import protocol
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from hcl.evaluation.tokens import untrained_head
 from hcl.models.backbones import TINY_WEIGHTS, BackboneConfig, build_backbone
 from hcl.models.pretrained import PretrainedSegHead
 from hcl.models.seg_head import SegHeadConfig
-from hcl.models.weights import load_linear_classifier
+from hcl.models.weights import load_linear_classifier, read_head_checkpoint
 from tests.evaluation.conftest import QUICK, SMALL_HEAD
 
 OVERCLUSTER = QUICK["overcluster"]
@@ -58,6 +59,25 @@ def test_the_same_settings_give_the_same_numbers(command, tmp_path):
     assert metrics(tmp_path / "out")["results"] == first
 
 
+def test_a_quick_look_is_never_taken_for_the_whole(command, tmp_path, capsys):
+    arguments = [
+        "overcluster",
+        *command,
+        *OVERCLUSTER,
+        "--clusters",
+        "6",
+        "--token_cache",
+        str(tmp_path / "kept"),
+    ]
+    for limit in ([], ["--data.limit", "2"]):
+        assert evaluate.main([*arguments, *limit]) == 0
+    report = metrics(tmp_path / "out")
+    assert report["data"]["images"] == report["settings"]["data"]["limit"] == 2
+    assert report["data"]["name"] == "2 of the 3 images of scenes-val"
+    assert "overcluster of 2 of the 3 images of scenes-val" in capsys.readouterr().out
+    assert len([path for path in (tmp_path / "kept").iterdir() if path.is_dir()]) == 2
+
+
 @pytest.mark.parametrize("tokens", ["pmvit", "backbone"])
 def test_tokens_without_a_head_can_be_scored(command, tmp_path, tokens):
     arguments = [*command, *OVERCLUSTER, "--clusters", "6", "--tokens", tokens]
@@ -73,6 +93,22 @@ def test_a_checkpoint_is_scored(command, tmp_path, backbone):
     tokens = metrics(tmp_path / "out")["tokens"]
     assert tokens["channels"] == 36
     assert tokens["source"] == f"momentum head of {tmp_path / 'head.pt'} on tiny"
+
+
+@pytest.mark.parametrize("baseline", [[], ["baseline"]])
+def test_a_checkpoint_is_read_once(command, tmp_path, backbone, monkeypatch, baseline):
+    head = untrained_head(backbone, SMALL_HEAD, seed=1)
+    torch.save({"momentum_seg_head": head.state_dict()}, tmp_path / "head.pt")
+    read: list[str] = []
+
+    def counting(path):
+        read.append(path)
+        return read_head_checkpoint(path)
+
+    monkeypatch.setattr(protocol, "read_head_checkpoint", counting)
+    arguments = [*command, *OVERCLUSTER, "--clusters", "6", "--checkpoint", str(tmp_path / "head.pt")]
+    assert evaluate.main([*baseline, "overcluster", *arguments]) == 0
+    assert read == [str(tmp_path / "head.pt")]
 
 
 def test_a_head_in_the_hubs_form_is_scored_as_the_checkpoint_that_it_came_from(command, tmp_path, backbone):
@@ -110,8 +146,8 @@ def test_the_backbone_is_the_one_that_the_checkpoint_records(command, tmp_path, 
     assert all("tiny" in tokens["source"] for tokens in all_tokens.values())
     capsys.readouterr()
     other = [*unnamed, "--backbone.name", "dino_vits16"]
-    for protocol in ("overcluster", "cluster", "linear-probe", "retrieval", "fully-unsupervised"):
-        assert evaluate.main([protocol, *other]) == 2
+    for name in ("overcluster", "cluster", "linear-probe", "retrieval", "fully-unsupervised"):
+        assert evaluate.main([name, *other]) == 2
         assert "was trained on the backbone tiny, not on dino_vits16: leave out" in capsys.readouterr().err
 
 

@@ -1,6 +1,7 @@
 """A classifier's scores: those of its predictions, with the CRF where it is asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from hcl.models.weights import load_linear_classifier
 from pipelines.labelled_images import EvaluationImages
 from pipelines.normalise import colours
 
+Batches = Iterable[tuple[Any, torch.Tensor, torch.Tensor]]
 ALONE = World(0, 1, torch.device("cpu"))
 
 
@@ -55,11 +57,12 @@ def test_predictions_come_for_the_images_asked_for(store):
 def test_the_crf_sees_each_image_with_its_own_logits(config, store, monkeypatch):
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def spy(logits: torch.Tensor, pictures: torch.Tensor, crf: CRFConfig) -> torch.Tensor:
-        seen.append((logits, pictures))
-        return -logits
+    def spy(batches: Batches, crf: CRFConfig) -> Iterator[tuple[Any, torch.Tensor]]:
+        for own, logits, pictures in batches:
+            seen.append((logits, pictures))
+            yield own, -logits
 
-    monkeypatch.setattr(linear_scores, "refine", spy)
+    monkeypatch.setattr(linear_scores, "refined", spy)
     dataset, classifier = open_dataset(config.data), untrained_classifier(5, 6, seed=1)
     plain, refined = score(classifier, store, dataset, config, CRFConfig(), ALONE)
     (images,) = EvaluationImages(dataset, size=64)

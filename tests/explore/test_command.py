@@ -24,6 +24,7 @@ def test_the_page_is_served_until_ctrl_c(checkpoint, scenes):
         text=True,
     ) as process:
         try:
+            assert process.stdout.readline() == "computing the tokens of 2 images of scenes-val\n"
             line = process.stdout.readline()
             address = re.match(r"http://127\.0\.0\.1:\d+", line)[0]
             page = httpx2.get(f"{address}/api/page").json()

@@ -112,7 +112,9 @@ def show(rows: dict[str, dict], console: Console) -> None:
 
 def main() -> int:
     """Run the campaign; status 1 where something did not survive."""
-    parser = argparse.ArgumentParser(prog="tests.faults.campaign", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="tests.faults.campaign", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--kills", type=int, default=200, help="random kills; the rest keeps its proportion")
     parser.add_argument("--steps", type=int, default=2000, help="of the long run; 0 leaves it out")
     parser.add_argument("--only", default="", help="faults whose name contains this")

@@ -48,3 +48,10 @@ def test_a_legend_shows_every_colour():
     shown = np.asarray(legend(["a", "b", "a long name"], COLOURS))
     for colour in COLOURS:
         assert (shown == colour).all(axis=2).sum() > 100
+
+
+def test_a_legend_of_many_labels_has_columns():
+    colours = np.stack([np.arange(100)] * 3, axis=1).astype(np.uint8) + 50
+    shown = legend([f"cluster {number}" for number in range(100)], colours)
+    assert shown.height < 33 * 32
+    assert all((np.asarray(shown) == colour).all(axis=2).sum() > 100 for colour in colours)

@@ -66,5 +66,18 @@ def published(tmp_path_factory, checkpoint) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pretrained(tmp_path_factory, segmenter) -> Path:
+    """The checkpoint's head as ``hcl.export`` writes it for the Hub."""
+    pytest.importorskip("huggingface_hub")
+    from hcl.models.pretrained import PretrainedSegHead
+
+    path = tmp_path_factory.mktemp("hub")
+    model = segmenter.model
+    levels = list(model.backbone.patch_sizes)
+    PretrainedSegHead.of(model.head, "tiny", levels, "momentum").save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def segmenter(checkpoint) -> Segmenter:
     return Segmenter.open(checkpoint, size=SIZE, device="cpu")

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from hcl.data.scenes import CLASS_NAMES
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from hcl.inference.enlarging import labels_at
-from hcl.inference.labelling import classes, clusters, merged
+from hcl.inference.labelling import classes, clusters
+from hcl.inference.ward import groups_of, ward_tree
 from tests.inference.conftest import CLUSTERS
 
 
@@ -27,17 +28,16 @@ def test_bands_are_enlarged_as_the_whole(monkeypatch, size):
 
 
 def test_like_centroids_are_merged():
-    spread = np.random.default_rng(0).normal(size=(30, 4))
-    centroids = np.eye(4)[np.arange(30) % 4] + 0.05 * spread
-    groups = merged(centroids, 4)
-    assert sorted(set(groups)) == [0, 1, 2, 3]
-    assert all(len(set(groups[first::4])) == 1 for first in range(4))
+    spread = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    groups = groups_of(ward_tree(torch.eye(4)[torch.arange(30) % 4] + 0.05 * spread), 4)
+    assert groups.unique().tolist() == [0, 1, 2, 3]
+    assert all(len(groups[first::4].unique()) == 1 for first in range(4))
 
 
 def test_as_many_labels_as_clusters_are_the_nearest_centroids_of_both_banks(segmenter, photographs):
     parts = segmenter(photographs[0])
     labels = clusters(segmenter, sum(CLUSTERS))
-    group = torch.from_numpy(merged(torch.cat(segmenter.banks).numpy(), sum(CLUSTERS)))
+    group = groups_of(ward_tree(torch.cat(segmenter.banks)), sum(CLUSTERS))
     nearest = (parts.projections @ torch.cat(segmenter.banks).T).argmax(dim=-1)
     assert torch.equal(labels.scores(parts).argmax(dim=0), group[nearest])
 

@@ -52,7 +52,7 @@ def test_every_photograph_gets_a_map_and_an_overlay_of_its_size(segment, folder,
                 record["labels"][value]["colour"]
             }
         assert Image.open(tmp_path / "out" / "overlays" / f"{name}.jpg").size == size
-    assert not (tmp_path / "out" / "legend.png").exists()
+    assert Image.open(tmp_path / "out" / "legend.png").size[1] > 5 * 20
     assert "segmented 3 of 3 photographs" in capsys.readouterr().out
 
 
@@ -152,6 +152,15 @@ def test_a_checkpoint_without_clusters_needs_a_classifier(segment, published, fo
     published_head = ["--checkpoint", str(published), "--backbone.name", "tiny"]
     assert segment(folder, *published_head) == 2
     assert "holds no clusters" in capsys.readouterr().err
+
+
+def test_a_head_in_the_hubs_form_labels_by_a_classifier(segment, pretrained, folder, tmp_path, capsys):
+    assert segment(folder, "--checkpoint", str(pretrained)) == 2
+    assert "give a --classifier" in capsys.readouterr().err
+    save_classifier(untrained_classifier(24, 6, seed=1), tmp_path / "classifier.pth.tar")
+    labels = ["--classifier", str(tmp_path / "classifier.pth.tar"), "--class_names", "scenes"]
+    assert segment(folder, "--checkpoint", str(pretrained), *labels, "--output", str(tmp_path / "out")) == 0
+    assert (tmp_path / "out" / "legend.png").exists()
 
 
 def test_names_without_a_classifier_are_refused(segment, folder, capsys):

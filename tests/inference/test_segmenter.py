@@ -92,6 +92,14 @@ def test_a_published_head_has_no_clusters(published, checkpoint, photographs):
     assert parts.tokens.shape == (4, 4, 24)
 
 
+def test_a_head_in_the_hubs_form_gives_the_tokens_of_its_checkpoint(pretrained, segmenter, photographs):
+    parts = Segmenter.open(pretrained, size=SIZE, device="cpu")(photographs[0])
+    expected = segmenter(photographs[0])
+    assert torch.equal(parts.tokens, expected.tokens)
+    assert torch.equal(parts.foreground, expected.foreground)
+    assert parts.clusters is None
+
+
 def test_a_published_head_needs_the_name_of_its_backbone(published):
     with pytest.raises(ValueError, match=r"hcl_pascal_p16\.pth\.tar does not say which backbone"):
         Segmenter.open(published)

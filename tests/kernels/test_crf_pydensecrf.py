@@ -2,13 +2,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
 import pytest
 import torch
 
-from kernels.crf import dense_crf, pydensecrf
+from kernels.crf import dense_crf, pydensecrf, submit_dense_crf
 
 pytest.importorskip("pydensecrf")
 
@@ -69,11 +70,34 @@ def test_workers_give_the_bits_of_one_process_in_order():
 def test_a_dead_worker_is_named_and_replaced():
     probabilities, images = inputs(4)
     expected = dense_crf(probabilities, images, workers=2)
+    pending = [submit_dense_crf(*inputs(40), workers=2) for _ in range(2)]
     for process in pydensecrf._pool(2)._processes.values():
         os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="one of 2 pydensecrf workers died"):
-        dense_crf(probabilities, images, workers=2)
+    for own in pending:
+        with pytest.raises(RuntimeError, match="one of 2 pydensecrf workers died"):
+            own.result()
     assert torch.equal(dense_crf(probabilities, images, workers=2), expected)
+
+
+def test_batches_in_flight_give_the_bits_of_one_process_in_order():
+    probabilities, images = (whole.split([3, 1, 2]) for whole in inputs(6))
+    pending = [submit_dense_crf(*batch, workers=2) for batch in zip(probabilities, images, strict=True)]
+    expected = [dense_crf(*batch, workers=1) for batch in zip(probabilities, images, strict=True)]
+    assert all(torch.equal(own.result(), other) for own, other in zip(pending, expected, strict=True))
+
+
+def test_one_image_that_is_waited_for_needs_no_worker(monkeypatch):
+    monkeypatch.setattr(pydensecrf, "InWorkers", None)
+    assert dense_crf(*inputs(1), workers=2).shape == (1, 3, 20, 23)
+
+
+def test_what_was_cancelled_is_left_undone_and_leaves_no_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pending = submit_dense_crf(*inputs(40), workers=2)
+    pending.cancel()
+    assert sum(task.cancelled() for task in pending.tasks) >= 30
+    assert not any(tmp_path.iterdir())
+    assert torch.isfinite(dense_crf(*inputs(2), workers=2)).all()
 
 
 def test_a_missing_library_is_named(monkeypatch):

@@ -1,10 +1,9 @@
 """A head's backbone is its checkpoint's: taken from it in every form, and never contradicted in silence."""
 
 import pytest
-import torch
 
 from hcl.models.backbones import BackboneConfig
-from hcl.models.recorded_backbone import RecordedBackbone, backbone_of, chosen_backbone, recorded_backbone
+from hcl.models.recorded_backbone import RecordedBackbone, chosen_backbone, recorded_backbone
 from hcl.models.weights import CheckpointError
 
 RECORDED = {"name": "dinov2_vits14", "weights": None, "patch_sizes": [14, 28]}
@@ -21,13 +20,12 @@ def test_an_arch_alone_is_a_name_where_it_is_one_of_this_project():
     assert recorded_backbone({}, "hcl.pth.tar") is None
 
 
-def test_what_is_recorded_is_taken_but_for_weights_and_levels_that_are_given(tmp_path):
-    torch.save(OWN, tmp_path / "own.pt")
-    path, same = tmp_path / "own.pt", BackboneConfig("dinov2_vits14", None, [14, 28])
-    assert backbone_of(path, RecordedBackbone()) == same
-    assert backbone_of(path, RecordedBackbone("dinov2_vits14")) == same
+def test_what_is_recorded_is_taken_but_for_weights_and_levels_that_are_given():
+    same = BackboneConfig("dinov2_vits14", None, [14, 28])
+    assert chosen_backbone(OWN, "own.pt", RecordedBackbone()) == same
+    assert chosen_backbone(OWN, "own.pt", RecordedBackbone("dinov2_vits14")) == same
     moved = RecordedBackbone(weights="moved.pth", patch_sizes=[14, 42])
-    assert backbone_of(path, moved) == BackboneConfig("dinov2_vits14", "moved.pth", [14, 42])
+    assert chosen_backbone(OWN, "own.pt", moved) == BackboneConfig("dinov2_vits14", "moved.pth", [14, 42])
 
 
 @pytest.mark.parametrize("checkpoint", [OWN, {"arch": "dinov2_vits14"}])
@@ -43,8 +41,8 @@ def test_a_checkpoint_that_records_nothing_needs_a_name():
 
 
 def test_without_a_checkpoint_the_usual_backbone_is_taken():
-    assert backbone_of(None, RecordedBackbone()) == BackboneConfig()
-    assert backbone_of(None, RecordedBackbone("tiny", "own.pth")) == BackboneConfig("tiny", "own.pth")
+    assert RecordedBackbone().without_checkpoint() == BackboneConfig()
+    assert RecordedBackbone("tiny", "own.pth").without_checkpoint() == BackboneConfig("tiny", "own.pth")
 
 
 @pytest.mark.parametrize(

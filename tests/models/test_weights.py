@@ -59,6 +59,12 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, content):
         read_checkpoint(path)
 
 
+def test_what_a_reader_of_pickles_stumbles_over_is_not_told(tmp_path):
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(CheckpointError, match=r"text\.pt cannot be read .*: it is none, or damaged$"):
+        read_checkpoint(tmp_path / "text.pt")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
         read_checkpoint(tmp_path / "absent.pth")

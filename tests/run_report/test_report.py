@@ -11,6 +11,7 @@ from PIL import Image
 
 from hcl.commands import evaluate
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
+from hcl.figures.colours import as_bytes, as_hex, cluster_colours
 
 HOSTILE = "<b>bold&"
 
@@ -51,6 +52,18 @@ def test_the_page_lies_in_the_runs_folder_unless_told_otherwise(tmp_path, finish
     assert f"written to {run / 'report.html'}" in capsys.readouterr().out
     assert (run / "report.html").is_file()
     assert list(elsewhere.iterdir()) == []
+
+
+def test_the_title_tells_runs_apart(tmp_path, finished):
+    assert "<title>finished: tiny on scenes train " in written(tmp_path, finished)
+
+
+def test_components_show_their_colours(tmp_path, finished, pictures):
+    html = written(tmp_path, finished, *pictures, "--components=2")
+    shown = re.findall(r'style="background: (#[0-9a-f]{6})"></span>Component (\d+)', html)
+    colours = as_bytes(cluster_colours(np.arange(2)))
+    assert shown
+    assert all(colour == as_hex(colours[int(number)]) for colour, number in shown)
 
 
 def test_every_picture_is_described(tmp_path, finished, pictures):

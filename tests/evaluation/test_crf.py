@@ -1,0 +1,74 @@
+"""Batches through the CRF, some of them on their way while others are made."""
+
+import pytest
+import torch
+
+from hcl.evaluation import crf
+from hcl.evaluation.crf import CRFConfig, refine, refined
+
+
+def exact(ahead):
+    return CRFConfig(impl="torch", iterations=2, workers=ahead)
+
+
+def batches(sizes):
+    generator = torch.Generator().manual_seed(0)
+    for number, size in enumerate(sizes):
+        logits = torch.randn(size, 3, 5, 7, generator=generator)
+        yield number, logits, torch.randint(0, 256, logits.shape, generator=generator).to(torch.uint8)
+
+
+def test_every_batch_comes_back_in_order_as_it_would_alone():
+    sizes = (2, 1, 1, 3, 1)
+    found = list(refined(batches(sizes), exact(2)))
+    assert [own for own, _ in found] == [0, 1, 2, 3, 4]
+    for (_, marginals), (_, logits, pictures) in zip(found, batches(sizes), strict=True):
+        assert torch.equal(marginals, refine(logits, pictures, exact(2)))
+
+
+def test_only_so_many_images_wait():
+    drawn: list[int] = []
+
+    def watched():
+        for own, *rest in batches([2] * 6):
+            drawn.append(own)
+            yield own, *rest
+
+    assert [len(drawn) for _ in refined(watched(), exact(3))] == [3, 4, 5, 6, 6, 6]
+
+
+@pytest.mark.parametrize("where", ["source", "consumer"])
+def test_an_error_cancels_what_waits(monkeypatch, where):
+    submitted: list[Pending] = []
+
+    def submit(probabilities, images, **settings):
+        submitted.append(Pending(probabilities))
+        return submitted[-1]
+
+    monkeypatch.setattr(crf, "submit_dense_crf", submit)
+
+    def source():
+        yield from batches([2] * 3)
+        if where == "source":
+            raise KeyboardInterrupt
+        yield from batches([2] * 3)
+
+    stream = refined(source(), exact(4))
+    next(stream)
+    if where == "source":
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)
+    else:
+        stream.close()
+    assert [pending.cancelled for pending in submitted] == [False, True, True]
+
+
+class Pending:
+    def __init__(self, probabilities):
+        self.probabilities, self.cancelled = probabilities, False
+
+    def result(self):
+        return self.probabilities
+
+    def cancel(self):
+        self.cancelled = True
