@@ -26,7 +26,7 @@ def tiny_model(device: str) -> HCL:
 
 
 def breaks(function: Callable, *arguments: object) -> int:
-    """Graph breaks of a function that gives its tensors alone: torch 2.11 cannot build named tuples in a frame."""
+    """Graph breaks of a function that returns tensors alone: torch 2.11 builds no named tuples in a frame."""
     torch._dynamo.reset()
     tensors = torch._dynamo.explain(lambda *given: tree_leaves(function(*given)))
     return tensors(*arguments).graph_break_count
