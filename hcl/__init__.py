@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hcl.inference import Parts, Segmenter
 
-__all__ = ["Parts", "Segmenter"]
+__all__ = ["Parts", "Segmenter", "__version__"]
+
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

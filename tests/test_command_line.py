@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
+import hcl
 from hcl.command_line import preset_first
+from hcl.commands import evaluate, train
+from hcl.export import __main__ as export
 from hcl.presets import find_preset
 from hcl.settings_parser import SettingsParser
 
@@ -43,6 +46,13 @@ def test_a_file_comes_before_the_preset_of_its_name(tmp_path, monkeypatch):
 def test_an_unknown_preset_is_named_with_those_that_exist():
     with pytest.raises(FileNotFoundError, match=r"no configuration voc: .*YAML file.*quickstart.*voc_vits8"):
         preset_first(["--config=voc"])
+
+
+@pytest.mark.parametrize("command", [train, evaluate, export])
+def test_every_command_tells_its_version(command, capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        command.build_parser().parse_args(["--version"])
+    assert capsys.readouterr().out.split()[-1] == hcl.__version__
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from hcl import __version__
 from hcl.command_line import preset_first, program_name, reported
 from hcl.distributed import World, connect
 from hcl.evaluation import (
@@ -125,7 +126,10 @@ COMMANDS = {
 def build_parser() -> SettingsParser:
     """The command line: one subcommand a protocol or command, with the fields of its configuration."""
     parser = SettingsParser(
-        prog=PROGRAM, usage=USAGE, description="Score tokens on labelled images, and show what they are."
+        prog=PROGRAM,
+        usage=USAGE,
+        version=__version__,
+        description="Score tokens on labelled images, and show what they are.",
     )
     commands = parser.add_subcommands(dest="command")
     for name, command in (PROTOCOLS | COMMANDS).items():

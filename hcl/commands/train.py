@@ -4,6 +4,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from hcl import __version__
 from hcl.command_line import preset_first, program_name, reported
 from hcl.distributed import connect
 from hcl.engine.config import TrainConfig
@@ -17,7 +18,9 @@ PROGRAM = program_name("train.py", installed="hcl-train")
 
 def build_parser() -> SettingsParser:
     """The command line: the fields of `TrainConfig`, a preset to start from, and ``--resume``."""
-    parser = SettingsParser(prog=PROGRAM, description="Train HCL from a folder of images.")
+    parser = SettingsParser(
+        prog=PROGRAM, version=__version__, description="Train HCL from a folder of images."
+    )
     parser.add_argument("--config", action="config", help="name of a preset, or a YAML file")
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in --output where there is one"

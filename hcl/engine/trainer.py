@@ -24,6 +24,7 @@ from hcl.engine.loss_record import FailedStep, LossRecord
 from hcl.engine.memory import keeping
 from hcl.engine.run_log import RunLog
 from hcl.engine.step import Views
+from hcl.provenance import provenance
 from pipelines.training_views import TrainingViews
 from pipelines.usable import usable
 
@@ -138,6 +139,7 @@ class Trainer:
             )
 
     def _say_what_begins(self) -> None:
+        self.log.record("run", self.global_step, **provenance(self.world))
         self.log.say(
             f"{self.batches.images} images, {self.batches.steps_per_epoch} steps an epoch, "
             f"{self.world.size} x {self.world.device}, from epoch {self.epoch + 1}, step {self.step + 1}"

@@ -1,24 +1,19 @@
 """What a protocol leaves: metrics.json with everything that led to the numbers, and tables to read."""
 
 import json
-import platform
-import shlex
-import sys
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from hcl.distributed import World
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.files import written_whole
+from hcl.provenance import provenance
 
 METRICS = "metrics.json"
-LIBRARIES = ("torch", "torchmetrics", "numpy", "scipy")
 COLUMNS = {
     "miou": "mIoU, all classes",
     "miou_present": "mIoU, present",
@@ -48,11 +43,8 @@ def complete(
         **results,
         "seed": config.seed,
         "settings": {**asdict(config), "backbone": asdict(config.chosen_backbone)},
-        "command": shlex.join(sys.argv),
-        "device": _describe(world.device),
-        "ranks": world.size,
         "seconds": round(seconds, 1),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        **provenance(world),
     }
 
 
@@ -125,7 +117,3 @@ def _per_cent(result: dict[str, Any], name: str) -> str:
         return ""
     mean = f"{100 * result['mean'][name]:.2f}"
     return f"{mean} ± {100 * result['std'][name]:.2f}" if len(result["seeds"]) > 1 else mean
-
-
-def _describe(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

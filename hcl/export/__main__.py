@@ -4,6 +4,7 @@ import sys
 
 from tqdm import tqdm
 
+from hcl import __version__
 from hcl.command_line import reported
 from hcl.export.config import ExportConfig
 from hcl.export.write import export
@@ -16,6 +17,7 @@ def build_parser() -> SettingsParser:
     """The command line: the fields of `ExportConfig`."""
     parser = SettingsParser(
         prog=PROGRAM,
+        version=__version__,
         description="Write a trained model as programs of torch.export and ONNX, and its head in the form of "
         "Hugging Face's Hub; each program is compared with the model.",
     )

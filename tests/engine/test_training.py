@@ -24,6 +24,8 @@ def test_a_run_leaves_a_log_and_a_head_that_loads(tiny_settings, capsys):
     assert [record["step"] for record in steps] == list(range(1, 10))
     assert [record["lr"] for record in steps[::3]] == pytest.approx([1e-3, 1e-3, 1e-4])
     assert len(records(tiny_settings, "clustering")) == 3
+    (start,) = records(tiny_settings, "run")
+    assert start["versions"]["torch"] == torch.__version__
     head = load_seg_head(checkpoint)
     assert head.config.heads == 2
     assert head.config.width == 24

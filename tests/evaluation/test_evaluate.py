@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 from torch import nn
 
+import hcl
 from hcl.commands import evaluate
 from hcl.data.scenes import CLASS_NAMES
 from hcl.evaluation import protocol
@@ -45,6 +46,7 @@ def test_overclustering_leaves_its_numbers_and_all_that_led_to_them(command, tmp
     assert report["settings"]["backbone"]["name"] == "tiny"
     assert report["device"] == "cpu"
     assert report["versions"]["torch"] == torch.__version__
+    assert report["versions"]["hcl"] == hcl.__version__
     printed = capsys.readouterr().out
     assert "16x16" in printed
     assert "untrained head" in printed

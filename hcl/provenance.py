@@ -1,0 +1,30 @@
+"""What computed some figures: enough to compute them again."""
+
+import platform
+import shlex
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+import hcl
+from hcl.distributed import World
+
+LIBRARIES = ("torchmetrics", "numpy", "scipy")
+
+
+def provenance(world: World) -> dict[str, Any]:
+    """The command, device, number of ranks, and versions of Python, this project and its libraries."""
+    return {
+        "command": shlex.join(sys.argv),
+        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu",
+        "ranks": world.size,
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    """torch tells of its build, too, which its package may not."""
+    own = {"python": platform.python_version(), "hcl": hcl.__version__, "torch": torch.__version__}
+    return own | {name: version(name) for name in LIBRARIES}
