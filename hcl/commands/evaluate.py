@@ -205,8 +205,10 @@ def score(task: Task, world: World) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run what the arguments say; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
 
+    arguments = sys.argv[1:] if arguments is None else arguments
+
     def run() -> int:
-        task = parse(sys.argv[1:] if arguments is None else arguments)
+        task = parse(arguments)
         with connect(task.config.device) as world:
             if task.name in COMMANDS:
                 task.run(task.config, world)
@@ -214,9 +216,11 @@ def main(arguments: list[str] | None = None) -> int:
                 score(task, world)
         return 0
 
-    return reported(
-        PROGRAM, run, after_interrupt="tokens computed so far are kept, unless --keep_tokens false"
+    scores = not COMMANDS.keys() & set(arguments[:1])
+    kept = (
+        {"after_interrupt": "tokens computed so far are kept, unless --keep_tokens false"} if scores else {}
     )
+    return reported(PROGRAM, run, **kept)
 
 
 if __name__ == "__main__":

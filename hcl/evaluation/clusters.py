@@ -81,7 +81,10 @@ def cluster(
         ValueError: there are fewer rows than clusters.
     """
     if clusters > len(rows):
-        raise ValueError(f"cannot form {clusters} clusters of {len(rows)} tokens")
+        raise ValueError(
+            f"cannot form {clusters} clusters of {len(rows)} tokens: lower the number of clusters, or "
+            "take more images"
+        )
     mine = rows[share]
     generator = torch.Generator().manual_seed(seed)
 
@@ -112,6 +115,5 @@ def require_enough(clusters: int, images: int, grid: tuple[int, int], name: str)
     available = images * grid[0] * grid[1]
     if clusters > available:
         raise ValueError(
-            f"{clusters} clusters, but the {images} images of {name} have only {available} tokens: "
-            "lower --clusters"
+            f"{clusters} clusters are more than {name} has tokens at this size, {available}: lower --clusters"
         )
