@@ -27,7 +27,7 @@ def aggregate_tokens(
         sequences: L tensors (B, 1 + h_l * w_l, D), [CLS] and row-major patches, before the backbone's
             final LayerNorm; the finest level first.
         grids: the L pairs (h_l, w_l).
-        norm_weight: (D,), of the final LayerNorm.
+        norm_weight: (D,), of the final LayerNorm, of the sequences' dtype.
         norm_bias: (D,).
         eps: of the final LayerNorm.
         impl: "auto", "torch" or "triton".
@@ -37,7 +37,8 @@ def aggregate_tokens(
         level 0's CLS repeated at every position.
 
     Raises:
-        ValueError: sequences and grids disagree, or the norm's parameters are not (D,).
+        ValueError: sequences and grids disagree, the norm's parameters are not (D,), or the sequences are not
+            floating point of one dtype.
     """
     width = _check_levels(sequences, grids)
     _check_shape("norm_weight", norm_weight, (width,))
@@ -66,7 +67,8 @@ def fuse_tokens(
         sequences: L tensors (B, 1 + h_l * w_l, D), [CLS] and row-major patches, after the backbone's final
             LayerNorm; the finest level first.
         grids: the L pairs (h_l, w_l).
-        weight: (E, (L + 1) * D), of the Linear over z as `aggregate_tokens` orders it.
+        weight: (E, (L + 1) * D), of the Linear over z as `aggregate_tokens` orders it. All parameters are of
+            the sequences' dtype, unless autocast converts them.
         bias: (E,).
         norm_weight: (E,), of the LayerNorm that follows.
         norm_bias: (E,).
@@ -77,7 +79,8 @@ def fuse_tokens(
         (B, h_0 * w_0, E).
 
     Raises:
-        ValueError: sequences and grids disagree, or a parameter has another shape than above.
+        ValueError: sequences and grids disagree, a parameter has another shape than above, or the sequences
+            are not floating point of one dtype.
     """
     width = _check_levels(sequences, grids)
     _check_shape("weight", weight, (weight.shape[0], (len(grids) + 1) * width))
@@ -106,6 +109,11 @@ def _check_levels(sequences: Sequence[Tensor], grids: Sequence[Grid]) -> int:
         if height < 1 or columns < 1 or height > grids[0][0] or columns > grids[0][1]:
             raise ValueError(f"grids must hold cells and come finest first, got {list(grids)}")
         _check_shape(f"sequences[{level}]", sequence, (batch, 1 + height * columns, width))
+        if not sequence.is_floating_point() or sequence.dtype != sequences[0].dtype:
+            raise ValueError(
+                f"sequences[{level}]: expected floating point of one dtype for all levels, "
+                f"got {sequence.dtype}"
+            )
     return width
 
 

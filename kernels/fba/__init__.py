@@ -33,7 +33,7 @@ def fba_contrastive(
         foreground: (M,) bool, which bank each token belongs to.
         centroids_fg: (K_fg, C) raw centroids of the foreground bank.
         centroids_bg: (K_bg, C) raw centroids of the background bank.
-        temperature: of the softmax, positive.
+        temperature: of the softmax, a positive number; not a tensor, to which no gradient would come.
         impl: "auto", "torch" or "triton".
 
     Returns:
@@ -42,8 +42,8 @@ def fba_contrastive(
         ranks). assignment: (M,) int64, the nearest centroid as an index into the token's own bank.
 
     Raises:
-        ValueError: the shapes disagree, `foreground` is not bool, a bank is empty or the temperature is not
-            positive.
+        ValueError: the shapes disagree, tokens or centroids are not floating point, `foreground` is not bool,
+            a bank is empty, or the temperature is not a positive number.
     """
     _check(q, k, foreground, centroids_fg, centroids_bg, temperature)
     in_float32 = compute_dtype(q, k, centroids_fg, centroids_bg) == torch.float32
@@ -67,5 +67,8 @@ def _check(
     for name, bank in (("centroids_fg", centroids_fg), ("centroids_bg", centroids_bg)):
         if bank.ndim != 2 or bank.shape[1] != q.shape[1] or bank.shape[0] < 1:
             raise ValueError(f"{name}: expected shape (K >= 1, {q.shape[1]}), got {tuple(bank.shape)}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    for name, rows in (("q", q), ("k", k), ("centroids_fg", centroids_fg), ("centroids_bg", centroids_bg)):
+        if not rows.is_floating_point():
+            raise ValueError(f"{name}: expected floating point, got {rows.dtype}")
+    if isinstance(temperature, Tensor) or not temperature > 0:
+        raise ValueError(f"temperature must be a positive number, got {temperature!r}")

@@ -28,7 +28,7 @@ def fba_contrastive(
     temperature: float,
 ) -> FBAOutput:
     """Cross-entropy of q . c_hat / tau against argmin_j ||k - c_j||^2, both within the token's own bank."""
-    dtype = compute_dtype(q, k, centroids_fg)
+    dtype = compute_dtype(q, k, centroids_fg, centroids_bg)
     q, k = q.to(dtype), k.to(dtype)
     centroids = torch.cat([centroids_fg, centroids_bg]).detach().to(dtype)
     in_fg = torch.arange(len(centroids), device=q.device) < len(centroids_fg)

@@ -38,9 +38,10 @@ def nearest_centroid(x: Tensor, centroids: Tensor) -> Tensor:
 def cluster_sums(x: Tensor, assignment: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
     """Sum and count the rows of every cluster, in float64 and int64; same input, same bits.
 
-    Negative assignments belong to no cluster: they fall into one more bin, which is dropped.
+    Negative assignments belong to no cluster: they fall into bin 0, which is dropped, so that one that is too
+    great is out of bounds.
     """
-    bins = torch.where(assignment < 0, clusters, assignment)
+    bins = assignment.clamp(min=-1) + 1
     sums = x.new_zeros(clusters + 1, x.shape[1], dtype=torch.float64)
     rows = chunk_rows(x, clusters)
     for chunk, index in zip(x.split(rows), bins.split(rows), strict=True):
@@ -50,7 +51,7 @@ def cluster_sums(x: Tensor, assignment: Tensor, clusters: int) -> tuple[Tensor, 
         else:
             sums.index_add_(0, index, chunk.double())
     counts = torch.zeros_like(sums[:, 0], dtype=torch.int64).scatter_add_(0, bins, torch.ones_like(bins))
-    return sums[:-1], counts[:-1]
+    return sums[1:], counts[1:]
 
 
 def lloyd_step(x: Tensor, centroids: Tensor) -> LloydStep:

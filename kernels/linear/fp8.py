@@ -18,7 +18,8 @@ def quantised(tensor: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Values of the tensor's shape in e4m3, and the scale (), float32: their product is about the tensor.
     """
-    scale = (tensor.abs().amax().float() / LARGEST).clamp(min=SMALLEST_SCALE)
+    largest = tensor.abs().amax().float() if tensor.numel() else torch.zeros((), device=tensor.device)
+    scale = (largest / LARGEST).clamp(min=SMALLEST_SCALE)
     return (tensor.float() / scale).clamp(-LARGEST, LARGEST).to(FORMAT), scale
 
 
@@ -43,7 +44,7 @@ def fp8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = N
         raise ValueError(
             f"FP8 takes channels in multiples of 16, got x {tuple(x.shape)} and weight {tuple(weight.shape)}"
         )
-    rows, rows_scale = quantised(x.flatten(0, -2))
+    rows, rows_scale = quantised(x.unsqueeze(0).flatten(0, -2))
     # torch.nn.functional.scaled_mm is public, but before torch 2.13 neither for CPUs nor for torch.compile.
     product = torch._scaled_mm(
         rows,
@@ -53,4 +54,4 @@ def fp8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = N
         bias=None if bias is None else bias.to(torch.bfloat16),
         out_dtype=torch.bfloat16,
     )
-    return product.unflatten(0, x.shape[:-1])
+    return product.view(*x.shape[:-1], len(weight))

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 AVAILABLE = torch.backends.mkldnn.is_available()
 
@@ -15,7 +16,15 @@ def runs_on(*tensors: Tensor) -> bool:
         AVAILABLE
         and not torch.is_autocast_enabled("cpu")
         and all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
+        and not _in_forward_mode(*tensors)
     )
+
+
+def _in_forward_mode(*tensors: Tensor) -> bool:
+    """Tell whether one carries a tangent, which an operation of one's own would drop without a word."""
+    if torch.compiler.is_compiling():
+        return False
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -35,9 +44,14 @@ def _empty_output(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], len(weight)))
 
 
+def _rows(x: Tensor) -> Tensor:
+    """(..., I) as (N, I), a vector as one row."""
+    return x.unsqueeze(0).flatten(0, -2)
+
+
 @torch.library.custom_op("kernels::linear_backward", mutates_args=())
 def _backward(gradient: Tensor, x: Tensor, weight: Tensor, need_x: bool) -> tuple[Tensor, Tensor, Tensor]:
-    rows, inputs = gradient.flatten(0, -2).contiguous(), x.flatten(0, -2)
+    rows, inputs = _rows(gradient).contiguous(), _rows(x)
     d_x = product(rows, weight.t()).view(x.shape) if need_x else x.new_empty(0)
     return d_x, product(rows.t(), inputs.t()), rows.sum(dim=0)
 

@@ -110,6 +110,13 @@ def test_grids_that_do_not_fit(grids, message):
         aggregate_tokens(sequences, grids, torch.ones(6), torch.zeros(6))
 
 
+@pytest.mark.parametrize(("first", "second"), [(torch.int64, torch.int64), (torch.float32, torch.bfloat16)])
+def test_levels_are_floating_point_of_one_dtype(first, second):
+    fine, coarse = levels([(2, 2), (1, 1)], 6)
+    with pytest.raises(ValueError, match=f"floating point of one dtype for all levels, got {second}"):
+        aggregate_tokens([fine.to(first), coarse.to(second)], [(2, 2), (1, 1)], torch.ones(6), torch.zeros(6))
+
+
 def test_parameters_that_do_not_fit():
     sequences, vector = levels([(1, 1)], 6), torch.ones(4)
     with pytest.raises(ValueError, match=r"norm_bias: expected shape \(6,\), got \(4,\)"):

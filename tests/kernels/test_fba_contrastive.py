@@ -78,6 +78,12 @@ def test_a_bank_without_tokens_costs_nothing(present):
     assert torch.equal(gradient, torch.zeros_like(q))
 
 
+def test_the_widest_of_all_dtypes_counts():
+    q, k, foreground, fg, bg = case()
+    out = fba_contrastive(q.float(), k.float(), foreground, fg.float(), bg, TAU)
+    assert out.loss_fg.dtype == out.loss_bg.dtype == torch.float64
+
+
 def test_no_tokens_at_all():
     q, k, foreground, *banks = case()
     q = q[:0].requires_grad_()
@@ -139,3 +145,7 @@ def test_unfit_arguments_are_named():
         fba_contrastive(q, k, foreground, fg[:, 1:], bg, TAU)
     with pytest.raises(ValueError, match="-1"):
         fba_contrastive(q, k, foreground, fg, bg, -1.0)
+    with pytest.raises(ValueError, match="positive number, got tensor"):
+        fba_contrastive(q, k, foreground, fg, bg, torch.tensor(TAU, requires_grad=True))
+    with pytest.raises(ValueError, match=r"k: expected floating point, got torch.int64"):
+        fba_contrastive(q, k.long(), foreground, fg, bg, TAU)

@@ -32,7 +32,7 @@ def test_zeros_stay_zeros():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(33, 48), (2, 5, 48), (1, 48)])
+@pytest.mark.parametrize("shape", [(33, 48), (2, 5, 48), (1, 48), (48,), (0, 48)])
 def test_the_product_is_that_of_the_rounded_values(dtype, shape):
     _, weight, bias = case()
     x = torch.randn(shape, generator=torch.Generator().manual_seed(6)).to(dtype)

@@ -47,6 +47,20 @@ def test_without_bias_and_without_a_gradient_of_the_input():
 
 
 @needs_onednn
+def test_one_row_without_a_batch():
+    tensors = case((4,), 5)
+    ours = with_gradients(lambda *t: linear(*t, impl="onednn"), *tensors)
+    torch.testing.assert_close(ours, with_gradients(F.linear, *tensors))
+
+
+@needs_onednn
+def test_forward_mode_is_torchs():
+    x, weight, bias = case((3, 4), 5)
+    _, tangent = torch.func.jvp(lambda w: linear(x, w, bias), (weight,), (weight,))
+    torch.testing.assert_close(tangent, F.linear(x, weight))
+
+
+@needs_onednn
 def test_strided_inputs():
     x, weight, bias = case((6, 8), 5)
     strided = (x.t().contiguous().t(), weight.t().contiguous().t(), bias[:1].expand(5))
@@ -81,7 +95,7 @@ def test_a_torch_without_onednn_multiplies_itself(monkeypatch):
     x, weight, bias = case((3, 4), 5)
     monkeypatch.setattr(onednn, "AVAILABLE", False)
     assert torch.equal(linear(x, weight, bias), F.linear(x, weight, bias))
-    with pytest.raises(ValueError, match="a torch built with oneDNN"):
+    with pytest.raises(ValueError, match="built with oneDNN"):
         linear(x, weight, bias, impl="onednn")
 
 
@@ -91,3 +105,7 @@ def test_bad_arguments_are_named():
         linear(x, weight, bias, impl="mkl")
     with pytest.raises(ValueError, match="expected x of 4 channels"):
         linear(x[:, :3], weight, bias)
+    with pytest.raises(ValueError, match=r"weight: expected shape \(O, I\), got \(1, 5, 4\)"):
+        linear(x, weight[None], bias)
+    with pytest.raises(ValueError, match=r"bias: expected shape \(5,\), got \(1,\)"):
+        linear(x, weight, bias[:1])

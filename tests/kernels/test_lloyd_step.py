@@ -76,6 +76,12 @@ def test_negative_assignment_belongs_to_no_cluster():
     assert sums.tolist() == [[1, 1], [0, 0], [1, 1]]
 
 
+@pytest.mark.parametrize("beyond", [3, 4])
+def test_an_assignment_beyond_the_clusters_is_an_error(beyond):
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        cluster_sums(torch.ones(2, 2), torch.tensor([0, beyond]), 3)
+
+
 @pytest.mark.gpu
 def test_same_input_same_bits_on_cuda():
     x, centroids = rows(5003, 17, dtype=torch.float32).cuda(), rows(7, 17, seed=1, dtype=torch.float32).cuda()
