@@ -16,14 +16,7 @@ RECORD = "segments.json"
 
 FREE = frozenset(
     {"photographs", "output", "batch_size", "threads", "crf_settings.workers", "device", "on_error", "resume"}
-    | {
-        "crf_settings.workers",
-        "checkpoint",
-        "classifier",
-        "backbone.name",
-        "backbone.weights",
-        "backbone.patch_sizes",
-    }
+    | {"checkpoint", "classifier", "backbone.name", "backbone.weights", "backbone.patch_sizes"}
 )
 """Settings that may be otherwise when a segmentation goes on: what files hold is compared by digests."""
 
