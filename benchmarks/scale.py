@@ -130,7 +130,7 @@ def check(shape: Shape, costs: Costs, images: int, options: argparse.Namespace) 
         Trainer(config, World(0, 1, torch.device(options.device))).run()
         records = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
         state = load_checkpoint(output / "checkpoint.pt")
-    second = [record for record in records if record["epoch"] == 1]
+    second = [record for record in records if record.get("epoch") == 1]
     training = sum(options.batch_size / r["images_per_second"] for r in second if r["kind"] == "step")
     bank = sum(record["seconds"] for record in second if record["kind"] == "clustering")
     prediction = predict(shape, costs, images, 1, "kept")

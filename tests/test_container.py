@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+import hcl
 from tests.test_wheel import FILES, SOURCES
 
 ROOT = Path(__file__).parents[1]
@@ -41,5 +42,5 @@ def test_the_image_installs_extras_that_exist():
 
 def test_the_citation_is_of_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == PROJECT["version"]
+    assert citation["version"] == hcl.__version__
     assert citation["preferred-citation"]["year"] == 2025
