@@ -107,7 +107,7 @@ class TrainingStep:
         self.halted = torch.zeros((), dtype=torch.bool, device=world.device)
         self.online: torch.nn.Module = model.online
         if world.size > 1:
-            self.online = DistributedDataParallel(model.online, broadcast_buffers=False)
+            self.online = DistributedDataParallel(model.online)
 
     def __call__(self, views: Sequence[Views]) -> Outcome:
         """Update the heads on one global batch.
