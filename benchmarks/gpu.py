@@ -5,7 +5,6 @@ matters most comes first, so that a short call is of use. FOLDER gets a log of e
 kernels' benchmarks measure (CSV), the reports of the others (JSON), and ``summary.json``.
 """
 
-import argparse
 import json
 import os
 import signal
@@ -20,6 +19,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from benchmarks.machine import machine
+from benchmarks.options import Parser
 
 ROOT = Path(__file__).parents[1]
 KERNELS = ("fba", "kmeans", "aggregate", "foreground", "crf")
@@ -123,7 +123,7 @@ def run_all(planned: Sequence[Part], folder: Path, seconds: float) -> list[Resul
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where every part passed, 1 where one did not, 2 without a GPU."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("folder", type=Path, help="where logs, rows, reports and the summary go")
     parser.add_argument("--minutes", type=float, default=9.0, help="for all parts (default 9)")
     options = parser.parse_args(arguments)

@@ -6,7 +6,6 @@ measured, but for the rate of the links between ranks and a device's memory, whi
 """
 
 import argparse
-import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from hcl.data.scenes import write_scenes
 from hcl.distributed import World
 from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.config import TrainConfig
+from hcl.engine.records import read_records
 from hcl.engine.trainer import Trainer
 from hcl.models.backbones import BACKBONES, BackboneConfig
 from hcl.precision import mixed
@@ -128,7 +128,7 @@ def check(shape: Shape, costs: Costs, images: int, options: argparse.Namespace) 
             ),
         )
         Trainer(config, World(0, 1, torch.device(options.device))).run()
-        records = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+        records = read_records(output / "log.jsonl")
         state = load_checkpoint(output / "checkpoint.pt")
     second = [record for record in records if record.get("epoch") == 1]
     training = sum(options.batch_size / r["images_per_second"] for r in second if r["kind"] == "step")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hcl.evaluation.counting import IMAGES_AT_A_TIME, check_ids, counts_per_image
+from kernels.scatter import add_at
 
 ANGLES = tuple(math.pi * share for share in (0, 1 / 4, 1 / 2, 3 / 4, 1, 4 / 3, 3 / 2, 7 / 4))
 """The published directions; the sixth is 4/3 pi where 5/4 pi would complete the circle."""
@@ -59,11 +60,8 @@ def cooccurrence_sums(cluster_maps: Tensor, ids: int, distances: Sequence[int] =
         neighbours = counts.sum(dim=2)
         share = counts / neighbours.clamp(min=1).double()[:, :, None]
         pairs = present[:, :, None] * ids + present[:, None, :]
-        # Each is reproducible on one kind of device and not on the other; ranks must agree on the graph.
-        if shares.is_cuda:
-            shares.index_put_((pairs.flatten(),), share.flatten(), accumulate=True)
-        else:
-            shares.index_add_(0, pairs.flatten(), share.flatten())
+        # With the same bits on every rank, for all must agree on the graph.
+        add_at(shares, pairs.flatten(), share.flatten())
         images.index_add_(0, present.flatten(), (neighbours > 0).long().flatten())
     return CooccurrenceSums(shares.view(ids, ids), images)
 

@@ -87,7 +87,9 @@ def draw_comparison(timings: list[Timing], path: Path, *, note: str) -> None:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m hcl.figures.comparison", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m hcl.figures.comparison", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("table", type=Path, nargs="?", default="benchmarks/results/cpu_comparison.csv")
     parser.add_argument("picture", type=Path, nargs="?", default="docs/images/speed.svg")
     parser.add_argument("--note", default="CPU: AMD EPYC, both cores, otherwise idle", help="below the axis")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels.precision import compute_dtype, without_autocast
+from kernels.scatter import add_at
 
 # Rows are taken so many that neither scores (rows, K) nor rows (rows, D) exceed this: it fits a CPU's cache,
 # and a gigabyte is what keeps a GPU busy.
@@ -45,11 +46,7 @@ def cluster_sums(x: Tensor, assignment: Tensor, clusters: int) -> tuple[Tensor, 
     sums = x.new_zeros(clusters + 1, x.shape[1], dtype=torch.float64)
     rows = chunk_rows(x, clusters)
     for chunk, index in zip(x.split(rows), bins.split(rows), strict=True):
-        # Each is reproducible on the one kind of device and not on the other.
-        if x.is_cuda:
-            sums.index_put_((index,), chunk.double(), accumulate=True)
-        else:
-            sums.index_add_(0, index, chunk.double())
+        add_at(sums, index, chunk.double())
     counts = torch.zeros_like(sums[:, 0], dtype=torch.int64).scatter_add_(0, bins, torch.ones_like(bins))
     return sums[1:], counts[1:]
 
