@@ -26,8 +26,8 @@ from benchmarks import published
 from benchmarks.machine import give, machine
 from benchmarks.options import Parser, add_integers
 from benchmarks.train_step import adamw
-from hcl.clustering.bank import BankRows
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
+from hcl.clustering.sampling import BankRows
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.scenes import write_scenes
 from hcl.distributed import World
@@ -114,8 +114,8 @@ class Bench:
         """Clusters of the same bank, from another start of k-means."""
         assert learner.clustering.banks is not None
         foreground, background = (
-            BankRows(rows, torch.zeros(len(rows), dtype=torch.int64, device=rows.device))
-            for rows in learner.clustering.banks
+            BankRows(bank.rows, torch.zeros(bank.total, dtype=torch.int64, device=bank.rows.device))
+            for bank in learner.clustering.banks
         )
         clustering = MoGoClustering(learner.config.clustering, seed=OTHER_SEED, ranks=self.world)
         clustering.refresh(0, [(foreground, background)])

@@ -72,6 +72,54 @@ class World:
         parts = self.gather(padded).unflatten(0, (self.size, max(counts)))
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
+    def gather_on_main(self, rows: Tensor) -> Tensor | None:
+        """The rows (n, ...) of all ranks in rank order in the main rank's host memory, and None elsewhere.
+
+        Not even the main rank's device holds more than one other rank's rows at a time.
+        """
+        if self.size == 1:
+            return rows.cpu()
+        counts = self.gather(torch.tensor([len(rows)], device=rows.device)).tolist()
+        if not self.is_main:
+            if len(rows):
+                dist.send(rows.contiguous(), dst=0)
+            return None
+        parts = [rows.cpu()]
+        for other, count in enumerate(counts[1:], start=1):
+            part = rows.new_empty(count, *rows.shape[1:])
+            if count:
+                dist.recv(part, src=other)
+            parts.append(part.cpu())
+        return torch.cat(parts)
+
+    def to_owners(self, rows: Tensor, places: Tensor, total: int) -> tuple[Tensor, Tensor]:
+        """Bring every row to the rank whose `slice` of ``total`` rows holds its place.
+
+        Args:
+            rows: (n, ...) of this rank, however many.
+            places: (n,) int64, from 0 to ``total`` - 1.
+            total: rows that all slices together hold.
+
+        Returns:
+            The rows that this rank owns, in no certain order, and the place of each within its slice.
+        """
+        if self.size == 1:
+            return rows, places
+        ends = torch.tensor([total * (rank + 1) // self.size for rank in range(self.size)])
+        owners = torch.searchsorted(ends.to(places.device), places, right=True)
+        order = owners.argsort()
+        outgoing = owners.bincount(minlength=self.size)
+        incoming = torch.empty_like(outgoing)
+        dist.all_to_all_single(incoming, outgoing)
+        sent, received = outgoing.tolist(), incoming.tolist()
+
+        def exchanged(tensor: Tensor) -> Tensor:
+            arrived = tensor.new_empty(sum(received), *tensor.shape[1:])
+            dist.all_to_all_single(arrived, tensor[order], received, sent)
+            return arrived
+
+        return exchanged(rows), exchanged(places) - self.slice(total).start
+
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` holds on at least one rank."""
         return bool(self.sum(torch.tensor(int(flag), device=self.device)))

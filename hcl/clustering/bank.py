@@ -1,67 +1,100 @@
-"""The token bank: a sample of the whole data set's momentum tokens, foreground and background apart."""
+"""One token bank: a sample of the whole data set's tokens of one side, its rows shared out over the ranks.
 
-from typing import NamedTuple
+Rows are numbered in the order of their images, whoever computed them, and every rank holds a contiguous
+share; so a bank is the same rows whatever the number of ranks, and none holds it whole.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hcl.clustering.targets import Targets
-from hcl.randomness import generator
+from hcl.clustering.ranks import Ranks
+from hcl.clustering.sampling import BankRows
 
 
-class BankRows(NamedTuple):
-    """Sampled tokens (n, C) float32, and the data-set index (n,) int64 of the image that each is of."""
+class PlacedRows(NamedTuple):
+    """Rows (n, C) that this rank computed, their places (n,) among all, and how many all ranks have."""
 
-    tokens: Tensor
-    images: Tensor
+    rows: Tensor
+    places: Tensor
+    total: int
 
 
-def sample_tokens(
-    targets: Targets, indices: np.ndarray, share: float, *, seed: int, draw: int
-) -> tuple[BankRows, BankRows]:
-    """Draw floor(share * n) tokens without replacement from each image's foreground, likewise background.
+class Bank(NamedTuple):
+    """This rank's share (n, C) of a bank, float32, and how many rows all ranks have."""
+
+    rows: Tensor
+    total: int
+
+    @classmethod
+    def of(cls, new: PlacedRows, ranks: Ranks) -> Self:
+        """A bank of nothing but new rows."""
+        received, places = ranks.to_owners(new.rows, new.places, new.total)
+        rows = torch.empty_like(received)
+        rows[places] = received
+        return cls(rows, new.total)
+
+    @classmethod
+    def share_of(cls, whole: Tensor, ranks: Ranks, device: torch.device) -> Self:
+        """This rank's share of all rows (n, C), as a copy on ``device``."""
+        return cls(whole[ranks.slice(len(whole))].to(device, copy=True), len(whole))
+
+    def renewed(self, new: PlacedRows, share: float, rng: np.random.Generator, ranks: Ranks) -> Self:
+        """The bank with floor(share * min(len)) of its rows replaced by the new rows of the same places.
+
+        Args:
+            new: rows of another pass, as many or not.
+            share: of the shorter one's rows to replace; 1 gives a bank of ``new``.
+            rng: draws which, the same on every rank.
+            ranks: all that share the bank.
+        """
+        if share == 1:
+            return self.of(new, ranks)
+        shorter = min(self.total, new.total)
+        drawn = torch.from_numpy(rng.choice(shorter, size=int(share * shorter), replace=False))
+        chosen = torch.zeros(new.total, dtype=torch.bool, device=new.places.device)
+        chosen[drawn.to(chosen.device)] = True
+        enters = chosen[new.places]
+        received, places = ranks.to_owners(new.rows[enters], new.places[enters], self.total)
+        rows = self.rows.clone()
+        rows[places] = received
+        return self._replace(rows=rows)
+
+    def at(self, places: Tensor, ranks: Ranks) -> Tensor:
+        """The rows (k, C) at places (k,), on every rank."""
+        share = ranks.slice(self.total)
+        mine = (places >= share.start) & (places < share.stop)
+        found = self.rows.new_zeros(len(places), self.rows.shape[1])
+        found[mine] = self.rows[places[mine] - share.start]
+        return ranks.sum(found)
+
+    def bad_rows(self, ranks: Ranks) -> int:
+        """How many rows on all ranks hold NaN or infinity."""
+        return int(ranks.sum((~self.rows.isfinite().all(dim=1)).sum()))
+
+
+def place(parts: Sequence[BankRows], ranks: Ranks) -> PlacedRows:
+    """Number the rows of all ranks by their images' order, and by their own order within an image.
 
     Args:
-        targets: of B images.
-        indices: (B,) data-set indices of the images, which key the draw.
-        share: of the tokens to keep, in [0, 1].
-        seed: of the run.
-        draw: which bank pass this is.
-
-    Returns:
-        Foreground rows and background rows, each in image and token order.
+        parts: this rank's, the images in any order; all rows of an image are on one rank.
+        ranks: all that take part.
     """
-    tokens_BNC, foreground_BN = targets
-    scores = np.stack(
-        [generator(seed, "bank", draw, int(index)).random(tokens_BNC.shape[1]) for index in indices]
-    )
-    scores_BN = torch.from_numpy(scores).to(tokens_BNC.device)
-    images_BN = torch.as_tensor(indices, device=tokens_BNC.device)[:, None].expand_as(foreground_BN)
-    chosen = [_lowest_share(scores_BN, member_BN, share) for member_BN in (foreground_BN, ~foreground_BN)]
-    foreground, background = (BankRows(tokens_BNC[rows].float(), images_BN[rows]) for rows in chosen)
-    return foreground, background
+    rows = torch.cat([part.tokens for part in parts])
+    images, order = torch.cat([part.images for part in parts]).sort(stable=True)
+    own, counts = images.unique_consecutive(return_counts=True)
+    everyone = ranks.gather_rows(torch.stack([own, counts], dim=1))
+    numbers, rows_of = everyone[everyone[:, 0].argsort()].unbind(dim=1)
+    first = _before(rows_of)[torch.searchsorted(numbers.contiguous(), own)]
+    within = torch.arange(len(rows), device=rows.device) - _before(counts).repeat_interleave(counts)
+    places = torch.empty_like(order)
+    places[order] = first.repeat_interleave(counts) + within
+    return PlacedRows(rows, places, int(rows_of.sum()))
 
 
-def _lowest_share(scores_BN: Tensor, member_BN: Tensor, share: float) -> Tensor:
-    """Mark each row's floor(share * members) members of lowest score."""
-    rank_BN = scores_BN.masked_fill(~member_BN, torch.inf).argsort(dim=1).argsort(dim=1)
-    quota_B = (member_BN.sum(dim=1).double() * share).floor()
-    return member_BN & (rank_BN < quota_B[:, None])
-
-
-def replace_rows(bank: Tensor, new: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """The bank with floor(share * min(len)) of its rows replaced by the new rows of the same indices.
-
-    Args:
-        bank: (n, C).
-        new: (m, C).
-        share: of the shorter one's rows to replace; 1 gives ``new`` itself.
-    """
-    if share == 1:
-        return new
-    shorter = min(len(bank), len(new))
-    rows = torch.from_numpy(rng.choice(shorter, size=int(share * shorter), replace=False)).to(bank.device)
-    replaced = bank.clone()
-    replaced[rows] = new[rows]
-    return replaced
+def _before(counts: Tensor) -> Tensor:
+    """How many come before each group of a given size."""
+    return counts.cumsum(dim=0) - counts

@@ -3,17 +3,20 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from hcl.bounds import require_at_least, require_share
-from hcl.clustering.bank import BankRows, replace_rows
+from hcl.clustering.bank import Bank, place
+from hcl.clustering.ranks import Ranks
+from hcl.clustering.sampling import BankRows
 from hcl.randomness import generator
 from kernels.kmeans import KMeans, kmeans, momentum_centroid_update
 
 SIDES = ("foreground", "background")
+T = TypeVar("T")
 
 
 @dataclass
@@ -58,22 +61,6 @@ class ClusteringConfig:
             )
 
 
-class Ranks(Protocol):
-    """The collectives that clustering needs, as `hcl.distributed.World` has them."""
-
-    def sum(self, tensor: Tensor) -> Tensor:
-        """Sum over ranks."""
-
-    def slice(self, length: int) -> slice:
-        """This rank's share of rows."""
-
-    def gather(self, rows: Tensor) -> Tensor:
-        """Equally many rows of every rank, in rank order."""
-
-    def gather_rows(self, rows: Tensor) -> Tensor:
-        """Rows of all ranks, however many, in rank order."""
-
-
 class Centroids(NamedTuple):
     """Raw centroids of the two banks, (K_fg, C) and (K_bg, C), float32."""
 
@@ -85,7 +72,7 @@ class MoGoClustering:
     """The two banks, their centroids, and how they move on from epoch to epoch and step to step.
 
     Attributes:
-        banks: foreground and background rows (n, C), the same on every rank; None before the first pass.
+        banks: this rank's shares of foreground and background rows; None before the first pass.
         centroids: of the last clustering; None before it.
     """
 
@@ -93,7 +80,7 @@ class MoGoClustering:
         self.config = config
         self.seed = seed
         self.ranks = ranks
-        self.banks: tuple[Tensor, Tensor] | None = None
+        self.banks: tuple[Bank, Bank] | None = None
         self.centroids: Centroids | None = None
         self._idle: tuple[Tensor, Tensor] | None = None
 
@@ -122,69 +109,58 @@ class MoGoClustering:
             FloatingPointError: a bank holds rows that are not finite.
         """
         foreground, background = zip(*samples, strict=True)
-        new = (self._of_all_ranks(foreground), self._of_all_ranks(background))
-        self.banks = new if self.banks is None else self._renewed(self.banks, new, epoch)
+        self.banks = (self._taken_in(0, foreground, epoch), self._taken_in(1, background, epoch))
         sizes = (self.config.foreground_clusters, self.config.background_clusters)
         figures: dict[str, float] = {}
         centroids = []
         for side, bank, clusters in zip(SIDES, self.banks, sizes, strict=True):
             result = self._cluster(bank, clusters, side, epoch, after_step)
             centroids.append(result.centroids.float())
-            figures[f"{side}_rows"] = len(bank)
+            figures[f"{side}_rows"] = bank.total
             figures[f"{side}_clusters"] = len(result.centroids)
-            figures[f"{side}_inertia"] = result.inertia / len(bank)
+            figures[f"{side}_inertia"] = result.inertia / bank.total
         self.centroids = Centroids(*centroids)
         if self.config.mode == "online":
             self.banks = None
             self._idle = (_never_idle(centroids[0]), _never_idle(centroids[1]))
         return figures
 
-    def _of_all_ranks(self, parts: Sequence[BankRows]) -> Tensor:
-        """The tokens of all ranks in the order of their images, whoever had them."""
-        tokens = self.ranks.gather_rows(torch.cat([part.tokens for part in parts]))
-        images = self.ranks.gather_rows(torch.cat([part.images for part in parts]))
-        return tokens[images.argsort(stable=True)]
-
-    def _renewed(
-        self, banks: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], epoch: int
-    ) -> tuple[Tensor, Tensor]:
-        foreground, background = (
-            replace_rows(
-                bank, rows, self.config.replace_share, generator(self.seed, f"replace {side}", epoch)
-            )
-            for side, bank, rows in zip(SIDES, banks, new, strict=True)
-        )
-        return foreground, background
+    def _taken_in(self, number: int, parts: Sequence[BankRows], epoch: int) -> Bank:
+        """One side's bank with the rows of a bank pass."""
+        new = place(parts, self.ranks)
+        if self.banks is None:
+            return Bank.of(new, self.ranks)
+        rng = generator(self.seed, f"replace {SIDES[number]}", epoch)
+        return self.banks[number].renewed(new, self.config.replace_share, rng, self.ranks)
 
     def _cluster(
-        self, bank: Tensor, wanted: int, side: str, epoch: int, after_step: Callable[[], object]
+        self, bank: Bank, wanted: int, side: str, epoch: int, after_step: Callable[[], object]
     ) -> KMeans:
-        clusters = min(wanted, len(bank)) if self.config.k == "auto" else wanted
-        if not 1 <= clusters <= len(bank):
+        clusters = min(wanted, bank.total) if self.config.k == "auto" else wanted
+        if not 1 <= clusters <= bank.total:
             raise ValueError(
-                f"the {side} bank has {len(bank)} tokens for {wanted} clusters: lower "
+                f"the {side} bank has {bank.total} tokens for {wanted} clusters: lower "
                 f"--clustering.{side}_clusters or take --clustering.k auto, raise --clustering.sample_share, "
                 "or train on more images"
             )
-        rows = generator(self.seed, f"k-means {side}", epoch).choice(len(bank), size=clusters, replace=False)
-        start = bank[torch.from_numpy(rows).to(bank.device)]
+        rng = generator(self.seed, f"k-means {side}", epoch)
+        first = torch.from_numpy(rng.choice(bank.total, size=clusters, replace=False))
 
         def reduce(totals: Tensor) -> Tensor:  # which is called once a step
             after_step()
             return self.ranks.sum(totals)
 
         result = kmeans(
-            bank[self.ranks.slice(len(bank))],
+            bank.rows,
             clusters,
             iterations=self.config.iterations,
-            init=start,
+            init=bank.at(first.to(bank.rows.device), self.ranks),
             reduce=reduce,
         )
         if not math.isfinite(result.inertia):
-            bad = int((~bank.isfinite().all(dim=1)).sum())
             raise FloatingPointError(
-                f"{bad} of the {len(bank)} {side} tokens before epoch {epoch + 1} are not finite: "
-                "try --precision fp32, and look at the images and backbone weights"
+                f"{bank.bad_rows(self.ranks)} of the {bank.total} {side} tokens before epoch {epoch + 1} "
+                "are not finite: try --precision fp32, and look at the images and backbone weights"
             )
         return result
 
@@ -227,24 +203,30 @@ class MoGoClustering:
         self._idle = (foreground_i, background_i)
 
     def state_dict(self) -> dict[str, Tensor | None]:
-        """What a later process needs to go on: ``bank_``, ``centroids_`` and ``idle_`` of each side."""
-        groups = {"bank": self.banks, "centroids": self.centroids, "idle": self._idle}
-        return {
-            f"{name}_{side}": pair and pair[number]
-            for name, pair in groups.items()
-            for number, side in enumerate(SIDES)
-        }
+        """What a later process needs beside `whole_banks`: ``centroids_`` and ``idle_`` of each side."""
+        return _by_side("centroids", self.centroids) | _by_side("idle", self._idle)
+
+    def whole_banks(self) -> dict[str, Tensor | None]:
+        """``bank_`` of each side, whole, where there is one; on the main rank alone, but all must call."""
+        banks = self.banks
+        return _by_side("bank", banks and [self.ranks.gather_on_main(bank.rows) for bank in banks])
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Take over what `state_dict` gave, onto ``device``."""
+        """Take over what `state_dict` and `whole_banks` gave, onto ``device``."""
 
-        def pair(name: str) -> tuple[Tensor, Tensor] | None:
+        def pair(name: str, take: Callable[[Tensor], T]) -> tuple[T, T] | None:
             foreground, background = (state[f"{name}_{side}"] for side in SIDES)
-            return None if foreground is None else (foreground.to(device), background.to(device))
+            return None if foreground is None else (take(foreground), take(background))
 
-        self.banks, self._idle = pair("bank"), pair("idle")
-        centroids = pair("centroids")
+        self.banks = pair("bank", lambda whole: Bank.share_of(whole, self.ranks, device))
+        self._idle = pair("idle", lambda idle: idle.to(device))
+        centroids = pair("centroids", lambda rows: rows.to(device))
         self.centroids = centroids and Centroids(*centroids)
+
+
+def _by_side(name: str, pair: Sequence[Tensor | None] | None) -> dict[str, Tensor | None]:
+    foreground, background = pair or (None, None)
+    return {f"{name}_{SIDES[0]}": foreground, f"{name}_{SIDES[1]}": background}
 
 
 def _never_idle(centroids: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hcl.clustering.bank import BankRows, sample_tokens
+from hcl.clustering.sampling import BankRows, sample_tokens
 from hcl.clustering.targets import level_targets
 from hcl.engine.batches import Batches
 from hcl.engine.config import TrainConfig

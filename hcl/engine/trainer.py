@@ -9,8 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hcl.clustering.bank import BankRows
 from hcl.clustering.mogo import SIDES
+from hcl.clustering.sampling import BankRows
 from hcl.data.dataset import open_dataset
 from hcl.distributed import World
 from hcl.engine import non_finite
@@ -309,8 +309,9 @@ class Trainer:
 
     def _save(self, *, best: bool = False) -> None:
         self._record_losses()
+        banks = self.learner.clustering.whole_banks()
         if self.world.is_main:
-            state = self.learner.state_dict() | self.losses.state_dict()
+            state = self.learner.state_dict() | banks | self.losses.state_dict()
             place = {"epoch": self.epoch, "step": self.step, "images": self.images}
             self.checkpoints.save({**place, "bank_reuses": self.bank_pass.reuses, **state}, best=best)
         self.world.barrier()

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -46,12 +47,18 @@ def test_the_report_holds_the_checks_and_every_row(capsys):
     assert len(scale.markdown(report["table"]).splitlines()) == 2 + len(report["table"])
 
 
-def test_the_work_of_an_epoch_is_shared_out_and_the_bank_is_not():
+def test_the_work_of_an_epoch_is_shared_out_and_so_is_the_bank():
     one, many = (predict(SHAPE, COSTS, 100_000, ranks, "kept") for ranks in (1, 8))
-    for name in ("training", "bank_pass", "kmeans", "kept"):
+    for name in ("training", "bank_pass", "kmeans", "kept", "bank"):
         assert getattr(one, name) == pytest.approx(8 * getattr(many, name))
-    assert one.bank == many.bank == 3 * bank_rows(SHAPE, 100_000) * 256 * 4
-    assert one.sending == 0 < many.sending
+    assert one.bank == 4 * bank_rows(SHAPE, 100_000) * 256 * 4
+    assert one.sent == one.sending == 0 < many.sending
+
+
+def test_of_a_bank_a_rank_sends_what_is_new_and_what_a_checkpoint_holds():
+    with_bank, without = (predict(SHAPE, COSTS, 100_000, 8, mode).sent for mode in ("kept", "online"))
+    share = bank_rows(SHAPE, 100_000) * 256 * 4 / 8
+    assert with_bank - without == pytest.approx(share * (0.5 * 7 / 8 + 1))
 
 
 def test_kept_levels_trade_memory_for_time_and_the_online_mode_needs_neither():
@@ -65,4 +72,5 @@ def test_kept_levels_trade_memory_for_time_and_the_online_mode_needs_neither():
 def test_what_stops_a_run_first():
     assert first_stop(COSTS, predict(SHAPE, COSTS, 10_582, 1, "kept")).startswith("time: training")
     assert first_stop(COSTS, predict(SHAPE, COSTS, 10**9, 1, "recomputed")).startswith("memory: bank")
-    assert first_stop(COSTS, predict(SHAPE, COSTS, 10**6, 1, "kept")).startswith("memory: kept")
+    in_float32 = replace(SHAPE, level_bytes=4)
+    assert first_stop(COSTS, predict(in_float32, COSTS, 10**6, 1, "kept")).startswith("memory: kept")

@@ -1,70 +1,98 @@
-import numpy as np
+import multiprocessing
+from datetime import timedelta
+from itertools import repeat
+from pathlib import Path
+
 import pytest
 import torch
+import torch.distributed as dist
 
-from hcl.clustering.bank import replace_rows, sample_tokens
-from hcl.clustering.targets import Targets
+from hcl.clustering.bank import Bank, PlacedRows, place
+from hcl.distributed import World
 from hcl.randomness import generator
+from tests.clustering.support import image_rows
+
+CPU = torch.device("cpu")
+ALONE = World(0, 1, CPU)
+RANKS = 3
+OLD, NEW = 0, 1
+"""Two passes over seven images, of which the second finds fewer rows."""
 
 
-def numbered_targets(images: int = 3, tokens: int = 50) -> Targets:
-    """Tokens whose single channel is their own number, with a foreground of varying size."""
-    numbers = torch.arange(images * tokens, dtype=torch.float32).view(images, tokens, 1)
-    foreground = torch.rand(images, tokens, generator=torch.Generator().manual_seed(0)) < 0.4
-    return Targets(numbers, foreground)
+def in_order(rows: torch.Tensor) -> PlacedRows:
+    return PlacedRows(rows, torch.arange(len(rows)), len(rows))
 
 
-def test_each_image_gives_the_floor_of_its_share_from_its_own_side():
-    targets = numbered_targets()
-    foreground, background = sample_tokens(targets, np.arange(3), 0.3, seed=7, draw=0)
-    for rows, member in ((foreground, targets.foreground), (background, ~targets.foreground)):
-        chosen = rows.tokens.flatten().long()
-        assert len(chosen.unique()) == len(chosen)
-        assert member.flatten()[chosen].all()
-        assert torch.equal(rows.images, chosen // 50)
-        taken = torch.bincount(rows.images, minlength=3)
-        assert taken.tolist() == [int(0.3 * int(n)) for n in member.sum(dim=1)]
+def of_image(image: int, which: int) -> torch.Tensor:
+    """No row in image 3, and more in the others the higher their number."""
+    count = 0 if image == 3 else 1 + image - which * (image > 4)
+    return torch.arange(count * 2.0).view(count, 2) + 100 * image + 1000 * which
 
 
-def test_the_sample_of_an_image_does_not_depend_on_its_batch():
-    targets = numbered_targets()
-    together, _ = sample_tokens(targets, np.array([4, 5, 6]), 0.3, seed=7, draw=2)
-    apart = [
-        sample_tokens(
-            Targets(targets.tokens[i : i + 1], targets.foreground[i : i + 1]), [4 + i], 0.3, seed=7, draw=2
-        )
-        for i in range(3)
-    ]
-    assert torch.equal(together.tokens, torch.cat([foreground.tokens for foreground, _ in apart]))
-    assert together.images.unique().tolist() == [4, 5, 6]
+def passed(images: list[int], which: int, world: World) -> PlacedRows:
+    return place([image_rows(of_image(image, which), image) for image in images], world)
 
 
-def test_another_draw_takes_other_tokens():
-    first, _ = sample_tokens(numbered_targets(), np.arange(3), 0.3, seed=7, draw=0)
-    second, _ = sample_tokens(numbered_targets(), np.arange(3), 0.3, seed=7, draw=1)
-    assert not torch.equal(first.tokens, second.tokens)
+def banks(images: list[int], world: World) -> list[Bank]:
+    """A bank, half of it renewed, and all of it renewed."""
+    old, new = passed(images, OLD, world), passed(images, NEW, world)
+    bank = Bank.of(old, world)
+    return [bank, *(bank.renewed(new, share, generator(7, "test"), world) for share in (0.5, 1))]
 
 
-def test_an_image_without_foreground_gives_none():
-    targets = numbered_targets(1)
-    foreground, background = sample_tokens(
-        Targets(targets.tokens, torch.zeros_like(targets.foreground)), np.arange(1), 0.3, seed=7, draw=0
-    )
-    assert foreground.tokens.shape == (0, 1)
-    assert background.tokens.shape == (15, 1)
+def test_rows_are_numbered_by_image_and_then_in_their_own_order():
+    placed = passed([4, 1, 3, 0], OLD, ALONE)
+    assert placed.places.tolist() == [3, 4, 5, 6, 7, 1, 2, 0]
+    assert placed.total == 8
+
+
+def test_a_bank_of_new_rows_has_them_in_place():
+    bank = Bank.of(passed([4, 1, 3, 0], OLD, ALONE), ALONE)
+    assert torch.equal(bank.rows, torch.cat([of_image(image, OLD) for image in (0, 1, 4)]))
 
 
 @pytest.mark.parametrize(("old", "new"), [(10, 10), (10, 7), (7, 10)])
 def test_half_of_the_shorter_bank_is_replaced_index_by_index(old, new):
-    bank, rows = torch.zeros(old, 2), torch.arange(1, new + 1.0)[:, None].expand(-1, 2)
-    replaced = replace_rows(bank, rows, 0.5, generator(7, "test"))
-    changed = replaced[:, 0].nonzero().flatten()
-    assert len(replaced) == old
+    bank = Bank.of(in_order(torch.zeros(old, 2)), ALONE)
+    rows = torch.arange(1, new + 1.0)[:, None].expand(-1, 2)
+    renewed = bank.renewed(in_order(rows), 0.5, generator(7, "test"), ALONE)
+    changed = renewed.rows[:, 0].nonzero().flatten()
+    assert len(renewed.rows) == renewed.total == old
     assert len(changed) == min(old, new) // 2
-    assert torch.equal(replaced[changed, 0], changed + 1.0)
-    assert not bank.any()
+    assert torch.equal(renewed.rows[changed, 0], changed + 1.0)
+    assert not bank.rows.any()
 
 
-def test_a_share_of_one_takes_the_new_bank_whole():
+def test_a_share_of_one_takes_the_new_rows_alone():
     new = torch.rand(5, 2)
-    assert torch.equal(replace_rows(torch.rand(9, 2), new, 1.0, generator(7, "test")), new)
+    bank = Bank.of(in_order(torch.rand(9, 2)), ALONE)
+    renewed = bank.renewed(in_order(new), 1.0, generator(7, "test"), ALONE)
+    assert torch.equal(renewed.rows, new)
+    assert renewed.total == 5
+
+
+def _rank(rank: int, folder: Path) -> None:
+    """What one of the ranks holds and finds; the first of them has an image without rows."""
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", store, timedelta(minutes=1), rank=rank, world_size=RANKS)
+    world = World(rank, RANKS, CPU)
+    held = banks([[3], [6, 0], [2, 5, 1, 4]][rank], world)
+    alone = banks(list(range(7)), ALONE)
+    for bank, whole in zip(held, alone, strict=True):
+        assert bank.total == whole.total
+        assert torch.equal(bank.rows, whole.rows[world.slice(whole.total)])
+        places = torch.tensor([9, 0, 9, whole.total - 1])
+        assert torch.equal(bank.at(places, world), whole.rows[places])
+        gathered = world.gather_on_main(bank.rows)
+        assert (gathered is None) == (rank > 0)
+        assert gathered is None or torch.equal(gathered, whole.rows)
+        assert torch.equal(Bank.share_of(whole.rows, world, CPU).rows, bank.rows)
+    held[0].rows[:1] = torch.nan
+    assert held[0].bad_rows(world) == RANKS
+    dist.destroy_process_group()
+
+
+def test_ranks_share_the_bank_of_one_process(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(RANKS) as pool:
+        pool.starmap(_rank, zip(range(RANKS), repeat(tmp_path), strict=False), chunksize=1)

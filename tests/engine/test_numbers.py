@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from hcl.clustering import targets
-from hcl.clustering.bank import BankRows
 from hcl.clustering.mogo import ClusteringConfig, MoGoClustering
 from hcl.commands import train
 from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.non_finite import replay
 from pipelines.training_views import TrainingViews
+from tests.clustering.support import image_rows
 from tests.engine.support import ALONE, arguments, saved_state
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +145,7 @@ def test_a_bank_that_is_not_finite_is_an_error_with_its_numbers():
     rows = torch.ones(6, 4)
     rows[2:4, 1] = torch.nan
     with pytest.raises(FloatingPointError, match=r"2 of the 6 background tokens before epoch 1"):
-        mogo.refresh(0, [(BankRows(torch.randn(5, 4), torch.zeros(5)), BankRows(rows, torch.zeros(6)))])
+        mogo.refresh(0, [(image_rows(torch.randn(5, 4)), image_rows(rows))])
 
 
 def test_clusters_shrink_to_a_small_bank_where_that_is_wanted(tiny_settings, capsys):
