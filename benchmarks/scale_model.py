@@ -11,9 +11,10 @@ MODES: tuple[Mode, ...] = ("kept", "recomputed", "online")
 FLOAT = 4
 # Weights, gradients and AdamW's two averages.
 TRAINED_COPIES = 4
-# In memory together are the bank, the rows of a pass and, of one side at a time, these rows in one piece, on
-# the way to their owners, and the renewed bank; 3.8 were measured on one rank.
-BANK_COPIES = 4
+# While a bank is renewed: itself, the new rows, and one side's renewed bank; measured on one rank.
+BANK_COPIES = 3.3
+# `clustering.bank_images` of the online mode, whose one bank need not look at more.
+ONLINE_BANK_IMAGES = 100_000
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,20 @@ def bank_rows(shape: Shape, images: int) -> float:
 
 
 def predict(shape: Shape, costs: Costs, images: int, ranks: int, mode: Mode) -> Prediction:
-    """What every rank needs for an epoch of ``images``, the passes before the first one aside."""
+    """What every rank needs for an epoch of ``images``; time and traffic of the first bank aside.
+
+    The online mode makes that bank alone, from `ONLINE_BANK_IMAGES` at most.
+    """
     mine = images / ranks
     batch = max(shape.batch_size, ranks)
-    rows = 0.0 if mode == "online" else bank_rows(shape, images)
+    banked = bank_rows(shape, min(images, ONLINE_BANK_IMAGES) if mode == "online" else images)
+    renewed = 0.0 if mode == "online" else banked
     level = shape.tokens * shape.width * shape.level_bytes + shape.attention_heads * shape.cells * FLOAT
-    gradient, bank = shape.head_parameters * FLOAT, rows / ranks * shape.channels * FLOAT
+    gradient, row = shape.head_parameters * FLOAT, shape.channels * FLOAT
     others = (ranks - 1) / ranks
     # New rows go to their owners, and all rows to the checkpoint.
-    sent = 2 * others * gradient * images / batch + bank * (shape.replaced * others + (ranks > 1))
+    of_bank = renewed / ranks * row * (shape.replaced * others + (ranks > 1))
+    sent = 2 * others * gradient * images / batch + of_bank
     making = {"kept": costs.head, "recomputed": costs.view, "online": 0.0}[mode]
     training = max(costs.step, costs.input) if costs.input_overlaps else costs.step + costs.input
     return Prediction(
@@ -125,11 +131,11 @@ def predict(shape: Shape, costs: Costs, images: int, ranks: int, mode: Mode) -> 
         * (shape.backbone_parameters + TRAINED_COPIES * shape.head_parameters + shape.momentum_parameters),
         activations=costs.activations * batch / ranks,
         kept=mine * level if mode == "kept" else 0.0,
-        bank=BANK_COPIES * bank,
+        bank=BANK_COPIES * banked / ranks * row,
         sent=sent,
         training=mine * training,
         bank_pass=mine * making + (mine * costs.input / 2 if mode == "recomputed" else 0.0),
-        kmeans=rows / ranks * shape.clusters / 2 * shape.iterations * costs.score,
+        kmeans=renewed / ranks * shape.clusters / 2 * shape.iterations * costs.score,
         sending=sent / costs.link if ranks > 1 else 0.0,
     )
 

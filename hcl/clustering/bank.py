@@ -4,7 +4,6 @@ Rows are numbered in the order of their images, whoever computed them, and every
 share; so a bank is the same rows whatever the number of ranks, and none holds it whole.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -76,15 +75,17 @@ class Bank(NamedTuple):
         return int(ranks.sum((~self.rows.isfinite().all(dim=1)).sum()))
 
 
-def place(parts: Sequence[BankRows], ranks: Ranks) -> PlacedRows:
+def place(parts: list[BankRows], ranks: Ranks) -> PlacedRows:
     """Number the rows of all ranks by their images' order, and by their own order within an image.
 
     Args:
-        parts: this rank's, the images in any order; all rows of an image are on one rank.
+        parts: this rank's, the images in any order; all rows of an image are on one rank. The list is
+            emptied, so that rows need not lie in memory twice.
         ranks: all that take part.
     """
     rows = torch.cat([part.tokens for part in parts])
     images, order = torch.cat([part.images for part in parts]).sort(stable=True)
+    parts.clear()
     own, counts = images.unique_consecutive(return_counts=True)
     everyone = ranks.gather_rows(torch.stack([own, counts], dim=1))
     numbers, rows_of = everyone[everyone[:, 0].argsort()].unbind(dim=1)

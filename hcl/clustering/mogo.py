@@ -29,6 +29,8 @@ class ClusteringConfig:
         k: "fixed" takes the two numbers of clusters as they are; "auto" takes no more than a bank has tokens.
         foreground_clusters: K of the foreground bank.
         background_clusters: K of the background bank.
+        bank_images: the most images that a bank is made from, spread evenly over the training set; None: all
+            of them. For sets whose bank does not fit into the memory of all ranks together.
         sample_share: share of each image's foreground and background tokens that enters the bank, in (0, 1].
         replace_share: share of the bank replaced before each epoch after the first, in (0, 1].
         iterations: Lloyd iterations of k-means.
@@ -43,6 +45,7 @@ class ClusteringConfig:
     k: Literal["fixed", "auto"] = "fixed"
     foreground_clusters: int = 500
     background_clusters: int = 500
+    bank_images: int | None = None
     sample_share: float = 0.3
     replace_share: float = 0.5
     iterations: int = 20
@@ -52,8 +55,12 @@ class ClusteringConfig:
     reseed_after: int = 100
 
     def __post_init__(self) -> None:
-        counts = ("foreground_clusters", "background_clusters", "iterations", "reseed_after")
+        counts = ("foreground_clusters", "background_clusters", "bank_images", "iterations", "reseed_after")
         require_at_least(1, self, *counts, prefix="clustering.")
+        if self.bank_images is not None and self.reuse == "always":
+            raise ValueError(
+                "clustering.bank_images looks at some images anew, so that clustering.reuse cannot be always"
+            )
         require_share(self, "sample_share", "replace_share", "keep_mass", prefix="clustering.")
         if not 0 <= self.centroid_momentum <= 1:
             raise ValueError(
@@ -99,7 +106,7 @@ class MoGoClustering:
         Args:
             epoch: the epoch that the clusters are for.
             samples: this rank's foreground and background rows, batch by batch, the images in any order.
-            after_step: called after each step of k-means.
+            after_step: called before each k-means and after each of its steps.
 
         Returns:
             Figures for the log: rows, clusters and k-means inertia per row of each bank.
@@ -108,8 +115,9 @@ class MoGoClustering:
             ValueError: a bank has fewer rows than clusters, or with ``k`` "auto" none.
             FloatingPointError: a bank holds rows that are not finite.
         """
-        foreground, background = zip(*samples, strict=True)
-        self.banks = (self._taken_in(0, foreground, epoch), self._taken_in(1, background, epoch))
+        foreground, background = (list(parts) for parts in zip(*samples, strict=True))
+        self._take_in(epoch, foreground, background)
+        assert self.banks is not None
         sizes = (self.config.foreground_clusters, self.config.background_clusters)
         figures: dict[str, float] = {}
         centroids = []
@@ -125,13 +133,19 @@ class MoGoClustering:
             self._idle = (_never_idle(centroids[0]), _never_idle(centroids[1]))
         return figures
 
-    def _taken_in(self, number: int, parts: Sequence[BankRows], epoch: int) -> Bank:
-        """One side's bank with the rows of a bank pass."""
+    def _take_in(self, epoch: int, foreground: list[BankRows], background: list[BankRows]) -> None:
+        """Fill or renew the banks; of the old banks and the new rows nothing is kept, for they are large."""
+        before: list[Bank | None] = list(self.banks or (None, None))
+        self.banks = None
+        renewed_fg = self._renewed(before.pop(0), foreground, SIDES[0], epoch)
+        self.banks = renewed_fg, self._renewed(before.pop(0), background, SIDES[1], epoch)
+
+    def _renewed(self, bank: Bank | None, parts: list[BankRows], side: str, epoch: int) -> Bank:
         new = place(parts, self.ranks)
-        if self.banks is None:
+        if bank is None:
             return Bank.of(new, self.ranks)
-        rng = generator(self.seed, f"replace {SIDES[number]}", epoch)
-        return self.banks[number].renewed(new, self.config.replace_share, rng, self.ranks)
+        rng = generator(self.seed, f"replace {side}", epoch)
+        return bank.renewed(new, self.config.replace_share, rng, self.ranks)
 
     def _cluster(
         self, bank: Bank, wanted: int, side: str, epoch: int, after_step: Callable[[], object]
@@ -146,7 +160,7 @@ class MoGoClustering:
         rng = generator(self.seed, f"k-means {side}", epoch)
         first = torch.from_numpy(rng.choice(bank.total, size=clusters, replace=False))
 
-        def reduce(totals: Tensor) -> Tensor:  # which is called once a step
+        def reduce(totals: Tensor) -> Tensor:  # which is called once before the first step, and once a step
             after_step()
             return self.ranks.sum(totals)
 

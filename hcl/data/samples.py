@@ -57,8 +57,12 @@ class Dataset:
 
     def spread_out(self, most: int) -> "Dataset":
         """At most so many of the samples, in their order and evenly over all of them."""
-        chosen = np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(int)
-        return replace(self, samples=[self.samples[index] for index in chosen])
+        return replace(self, samples=[self.samples[index] for index in spread_out(len(self), most)])
+
+
+def spread_out(images: int, most: int) -> np.ndarray:
+    """At most so many numbers of images, ascending and evenly over all of them."""
+    return np.linspace(0, images - 1, min(most, images)).round().astype(int)
 
 
 def read_label(sample: Sample, dataset: Dataset) -> np.ndarray:

@@ -38,8 +38,12 @@ class BankPass:
         reserved: bytes of the free memory that something else will take.
 
     Attributes:
+        images: how many a bank is made from.
         reuses: whether levels are kept.
         reason: why, in words.
+
+    Raises:
+        ValueError: ``clustering.bank_images`` leaves a rank without an image.
     """
 
     def __init__(
@@ -54,12 +58,19 @@ class BankPass:
         self.config, self.learner, self.batches, self.views = config, learner, batches, views
         self.world = learner.world
         self._kept: dict[int, LevelTokens] = {}
+        self.images = min(config.clustering.bank_images or batches.images, batches.images)
+        if self.images < self.world.size:
+            raise ValueError(
+                f"clustering.bank_images is {self.images}: {self.world.size} ranks need at least one each"
+            )
         self.reuses, self.reason = self._decide(reserved)
 
     def _decide(self, reserved: int) -> tuple[bool, str]:
         wanted = self.config.clustering.reuse
         if self.config.clustering.mode == "online":
             return False, "the online mode needs one bank only"
+        if self.images < self.batches.images:
+            return False, f"they are made from {self.images} of the {self.batches.images} images"
         if wanted != "auto":
             return wanted == "always", f"clustering.reuse is {wanted}"
         needed, free = self._bytes_needed(), free_memory(self.world.device) - reserved
@@ -106,7 +117,7 @@ class BankPass:
             kept = self._kept.pop(place, None)
             levels = self._both(next(again).views)[1] if kept is None else _cast(kept, torch.float32)
             yield indices, levels if _finite(levels) else self._looked_at_again(epoch, indices)
-        others = self.batches.left_over(epoch - 1) if trained else self.batches.whole_set()
+        others = self.batches.left_over(epoch - 1) if trained else self.batches.spread_out(self.images)
         for batch in self.views.batches(epoch, others, views=(2,)):
             yield batch.indices, self._one(batch.views[0])
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hcl.data.samples import spread_out
 from hcl.distributed import World
 from hcl.randomness import generator
 
@@ -66,9 +67,9 @@ class Batches:
         """This rank's share of the images in no batch of the epoch; the last array may be shorter."""
         return self._share(self._order(epoch)[self.steps_per_epoch * self.batch_size :])
 
-    def whole_set(self) -> list[np.ndarray]:
-        """This rank's contiguous share of all images in their own order; the last array may be shorter."""
-        return self._share(np.arange(self.images))
+    def spread_out(self, most: int) -> list[np.ndarray]:
+        """This rank's contiguous share of at most so many images, spread evenly over the data set."""
+        return self._share(spread_out(self.images, most))
 
     def _order(self, epoch: int) -> np.ndarray:
         return generator(self.seed, "order", epoch).permutation(self.images)

@@ -190,7 +190,7 @@ class Trainer:
     def _bank_samples(self) -> Iterator[tuple[BankRows, BankRows]]:
         """Sampled tokens, batch by batch; a rank told to stop leaves the rest, and all agree at the end."""
         title = f"bank {self.epoch + 1}/{self.config.epochs}"
-        with self._progress(self.batches.images, title) as bar:
+        with self._progress(self.bank_pass.images, title) as bar:
             for indices, levels in self.bank_pass.levels(self.epoch):
                 if self.stop:
                     break
@@ -200,8 +200,8 @@ class Trainer:
             raise Stopped
 
     def _kmeans_steps(self) -> Generator[None, None, None]:
-        """A bar that begins with the first step of k-means and moves with each; there are at most so many."""
-        most = len(SIDES) * (self.config.clustering.iterations + 1)
+        """A bar that begins with k-means and moves with each of its calls; there are at most so many."""
+        most = len(SIDES) * (self.config.clustering.iterations + 2)
         with tqdm(
             total=most,
             desc=f"k-means {self.epoch + 1}/{self.config.epochs}",

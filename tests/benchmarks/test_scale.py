@@ -51,7 +51,7 @@ def test_the_work_of_an_epoch_is_shared_out_and_so_is_the_bank():
     one, many = (predict(SHAPE, COSTS, 100_000, ranks, "kept") for ranks in (1, 8))
     for name in ("training", "bank_pass", "kmeans", "kept", "bank"):
         assert getattr(one, name) == pytest.approx(8 * getattr(many, name))
-    assert one.bank == 4 * bank_rows(SHAPE, 100_000) * 256 * 4
+    assert one.bank == pytest.approx(3.3 * bank_rows(SHAPE, 100_000) * 256 * 4)
     assert one.sent == one.sending == 0 < many.sending
 
 
@@ -66,7 +66,13 @@ def test_kept_levels_trade_memory_for_time_and_the_online_mode_needs_neither():
     # 264 tokens of 384 channels in two bytes, and 6 heads of 196 weights in four, an image.
     assert kept.kept == 10_582 * (264 * 384 * 2 + 6 * 196 * 4)
     assert kept.seconds < recomputed.seconds
-    assert online.bank == online.bank_pass == online.kmeans == 0
+    assert online.bank_pass == online.kmeans == 0
+
+
+def test_the_one_bank_of_the_online_mode_stops_growing():
+    few, many, more = (predict(SHAPE, COSTS, images, 8, "online") for images in (10**5, 10**7, 10**8))
+    assert few.bank == pytest.approx(predict(SHAPE, COSTS, 10**5, 8, "kept").bank)
+    assert few.bank < many.bank == more.bank
 
 
 def test_what_stops_a_run_first():

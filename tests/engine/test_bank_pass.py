@@ -2,13 +2,19 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from hcl.clustering.mogo import ClusteringConfig
 from hcl.commands import train
+from hcl.data.dataset import DataConfig
+from hcl.distributed import World
 from hcl.engine import bank_pass
+from hcl.engine.batches import Batches
 from hcl.engine.checkpoint import load_checkpoint
+from hcl.engine.config import TrainConfig
 from hcl.models.pm_vit import PMViT
 from tests.engine.support import arguments
 
@@ -86,6 +92,28 @@ def test_a_setting_outweighs_what_the_run_did_before(tiny_settings, tmp_path, se
 def test_the_online_mode_keeps_nothing(tiny_settings, tmp_path, seen):
     run(tiny_settings, tmp_path / "run", clustering__mode="online", clustering__reuse="always")
     assert sum(seen) == 12 + 3 * 24
+
+
+def test_a_bank_of_some_images_looks_at_no_others(tiny_settings, tmp_path, seen, capsys):
+    kept = run(tiny_settings, tmp_path / "run", clustering__bank_images=5)
+    assert sum(seen) == 3 * (5 + 24)
+    assert "they are made from 5 of the 12 images" in capsys.readouterr().err
+    # A tiny view has 16 cells, all of which enter.
+    assert len(kept["bank_foreground"]) + len(kept["bank_background"]) == 5 * 16
+
+
+def test_a_bank_of_some_images_must_have_one_for_every_rank(tiny_settings, tmp_path):
+    config = TrainConfig(data=DataConfig("folder", str(tmp_path)), clustering=ClusteringConfig(bank_images=1))
+    ranks = World(0, 2, torch.device("cpu"))
+    batches = Batches(images=12, batch_size=4, accumulation=1, seed=0, world=ranks)
+    learner = SimpleNamespace(world=ranks)
+    with pytest.raises(ValueError, match="bank_images is 1: 2 ranks need at least one each"):
+        bank_pass.BankPass(config, learner, batches, None)
+
+
+def test_a_bank_of_some_images_cannot_reuse_what_training_computed():
+    with pytest.raises(ValueError, match="bank_images looks at some images anew"):
+        ClusteringConfig(bank_images=5, reuse="always")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

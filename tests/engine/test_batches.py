@@ -34,12 +34,32 @@ def test_a_resumed_epoch_shows_the_rest():
     assert np.array_equal(rest[0], whole[1])
 
 
+def spread_out(most: int, size: int) -> list[int]:
+    """The images of all ranks in rank order."""
+    shares = [batches(rank=rank, size=size).spread_out(most) for rank in range(size)]
+    return [index for share in shares for part in share for index in part]
+
+
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_the_bank_pass_covers_every_image_once_in_order(size):
     shares = [
-        index for rank in range(size) for part in batches(rank=rank, size=size).whole_set() for index in part
+        index
+        for rank in range(size)
+        for part in batches(rank=rank, size=size).spread_out(23)
+        for index in part
     ]
     assert shares == list(range(23))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_fewer_images_are_spread_over_the_whole_set(size):
+    shares = [
+        index
+        for rank in range(size)
+        for part in batches(rank=rank, size=size).spread_out(3)
+        for index in part
+    ]
+    assert shares == [0, 11, 22]
 
 
 @pytest.mark.parametrize("batch_size", [24, 0])
