@@ -18,18 +18,13 @@ class Targets(NamedTuple):
 
 
 @torch.no_grad()
-def momentum_targets(model: HCL, images: Tensor, keep_mass: float) -> Targets:
+def level_targets(model: HCL, levels: LevelTokens, keep_mass: float) -> Targets:
     """Momentum tokens and foreground map of one view (HCL, sections 3 and 4).
 
     Args:
-        images: (B, 3, H, W), normalised.
+        model: whose momentum head makes the tokens.
+        levels: what the backbone gave for the view, after its final LayerNorm.
         keep_mass: share of the CLS attention that is kept as foreground.
     """
-    return level_targets(model, model.backbone.normalised(model.backbone(images)), keep_mass)
-
-
-@torch.no_grad()
-def level_targets(model: HCL, levels: LevelTokens, keep_mass: float) -> Targets:
-    """The same from what the backbone gave for the view, after its final LayerNorm."""
     foreground = foreground_mask(levels.cls_attention, keep_mass)
     return Targets(model.momentum(levels), foreground.flatten(1))

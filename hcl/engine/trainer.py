@@ -121,6 +121,8 @@ class Trainer:
                 f"{self.checkpoints.folder} holds a run: continue it by --resume, or choose another --output"
             )
         state, path, refused = self.checkpoints.load()
+        # A rank that goes on alone may write a newer one before the others have read this.
+        self.world.barrier()
         self._require_same_images(state, path)
         self.learner.load_state_dict(state, path)
         self.losses.load_state_dict(state)
@@ -221,7 +223,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Take the steps to the end of the epoch, then save."""
         self.losses.restart_clock()
-        batch_size = self.config.batch_size
+        batch_size, interrupted = self.config.batch_size, False
         with self._progress(
             self.batches.steps_per_epoch * batch_size,
             f"epoch {self.epoch + 1}/{self.config.epochs}",
@@ -236,16 +238,23 @@ class Trainer:
                 bar.update(batch_size)
                 if self.step % self.config.log_every == 0:
                     bar.set_postfix(self._record_losses())
-                if self._interrupted():
-                    self._save()
-                    raise Stopped
-                every = self.config.checkpoint_every
-                if every and self.step % every == 0 and self.step < self.batches.steps_per_epoch:
-                    self._save()
+                interrupted = self._interrupted()
+                if self.step < self.batches.steps_per_epoch:
+                    self._pause(interrupted)
         self._record_losses()
         self.epoch, self.step = self.epoch + 1, 0
         self.learner.schedule.step()
         self._save(best=self.losses.end_epoch())
+        if interrupted and self.epoch < self.config.epochs:
+            raise Stopped
+
+    def _pause(self, interrupted: bool) -> None:
+        """Save between two steps of an epoch where it is time to, and stop where that was asked for."""
+        every = self.config.checkpoint_every
+        if interrupted or (every and self.step % every == 0):
+            self._save()
+        if interrupted:
+            raise Stopped
 
     @property
     def _bank_follows(self) -> bool:
