@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from hcl.models.vit import Grid, VisionTransformer
 from kernels.aggregate import aggregate_tokens
 
+# Resized position tables that are kept; photographs of every shape would fill the memory with them.
+MOST_TABLES = 16
+
 
 class LevelTokens(NamedTuple):
     """Tokens of every level, finest first.
@@ -136,8 +139,10 @@ class PMViT(nn.Module):
             return self.vit.patch_positions(grid)
         table = self.vit.pos_embed
         key = (grid, table.device, table.dtype)
-        if key not in self._positions:
-            self._positions[key] = self.vit.patch_positions(grid)
+        kept = self._positions.pop(key, None)
+        self._positions[key] = self.vit.patch_positions(grid) if kept is None else kept
+        if len(self._positions) > MOST_TABLES:
+            del self._positions[next(iter(self._positions))]
         return self._positions[key]
 
     def _without_registers(self, tokens: Tensor) -> Tensor:

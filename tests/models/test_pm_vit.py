@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hcl.models.pm_vit import PMViT, pi_resize
+from hcl.models.pm_vit import MOST_TABLES, PMViT, pi_resize
 from hcl.models.vit import VisionTransformer, ViTConfig
 
 LEVELS = (4, 8, 14)
@@ -63,6 +63,15 @@ def test_a_level_drops_the_remainder_at_the_border(make_vit):
     cropped = PMViT(make_vit(), LEVELS[:1])(images[..., :16, :32])
     torch.testing.assert_close(whole.sequences[0], cropped.sequences[0])
     torch.testing.assert_close(whole.cls_attention, cropped.cls_attention)
+
+
+def test_position_tables_of_many_shapes_are_not_all_kept(make_vit):
+    backbone = PMViT(make_vit(), LEVELS)
+    grids = [(rows, 3) for rows in range(2, 2 + 2 * MOST_TABLES)]
+    tables = [backbone._patch_positions(grid) for grid in grids]
+    assert len(backbone._positions) == MOST_TABLES
+    assert backbone._patch_positions(grids[-1]) is tables[-1]
+    assert torch.equal(backbone._patch_positions(grids[0]), tables[0])
 
 
 def test_registers_are_dropped(make_vit):
