@@ -15,6 +15,7 @@ from hcl.models.linear import Linear
 from hcl.models.pm_vit import LevelTokens
 from hcl.models.vit import Block, initialise
 from kernels.aggregate import fuse_tokens
+from kernels.precision import compute_dtype
 
 
 @dataclass
@@ -80,8 +81,8 @@ class SegHead(nn.Module):
         return self.norm_2(self.seg_head(self.norm(self.multi_scale_fuser(z))))
 
     def project(self, tokens: Tensor) -> Tensor:
-        """Component tokens (B, N, E) to L2-normalised projections (B, N, C)."""
-        return F.normalize(self.projection_head(tokens), dim=-1)
+        """Component tokens (B, N, E) to L2-normalised projections (B, N, C), float32 at least."""
+        return _normalised(self.projection_head(tokens))
 
     def forward(self, levels: LevelTokens) -> Tensor:
         """Projections (B, h_0·w_0, C) of normalised levels."""
@@ -96,8 +97,13 @@ class Predictor(nn.Sequential):
         initialise(self)
 
     def forward(self, q: Tensor) -> Tensor:
-        """Projections (..., C) to predictions (..., C)."""
-        return F.normalize(super().forward(q), dim=-1)
+        """Projections (..., C) to predictions (..., C), float32 at least."""
+        return _normalised(super().forward(q))
+
+
+def _normalised(tokens: Tensor) -> Tensor:
+    """Unit length; a CPU's autocast would divide in bfloat16, and lengths would be off by half a per cent."""
+    return F.normalize(tokens.to(compute_dtype(tokens)), dim=-1)
 
 
 def _mlp(*widths: int) -> nn.Sequential:

@@ -30,13 +30,16 @@ def test_fusing_the_levels_gives_the_tokens_of_the_concatenation(make_vit, kind)
     torch.testing.assert_close(head(backbone.normalised(levels)), head.project(fused))
 
 
-def test_projections_and_predictions_have_length_one():
+@pytest.mark.parametrize("mixed", [False, True])
+def test_projections_and_predictions_have_length_one(mixed):
     torch.manual_seed(0)
     head, predictor = SegHead(48, SegHeadConfig(**SMALL_HEAD)), Predictor(8, 16)
-    q = head.project(head.tokens_from_concatenated(torch.randn(2, 6, 48)))
-    assert q.shape == predictor(q).shape == (2, 6, 8)
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        q = head.project(head.tokens_from_concatenated(torch.randn(2, 6, 48)))
+        predicted = predictor(q)
+    assert q.shape == predicted.shape == (2, 6, 8)
     torch.testing.assert_close(q.norm(dim=-1), torch.ones(2, 6))
-    torch.testing.assert_close(predictor(q).norm(dim=-1), torch.ones(2, 6))
+    torch.testing.assert_close(predicted.norm(dim=-1), torch.ones(2, 6))
 
 
 def test_starts_from_small_weights_and_no_biases():
