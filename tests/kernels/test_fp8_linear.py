@@ -22,7 +22,33 @@ def test_rounding_is_relative_whatever_the_size_of_the_values(size):
     error = (rounded.float() * scale - values).abs()
     step = 2.0**-9 * scale
     assert bool((error <= torch.maximum(values.abs() * 2.0**-4, step / 2) * (1 + 1e-5)).all())
-    assert rounded.float().abs().max() == LARGEST
+    assert LARGEST / 2 <= rounded.float().abs().max() <= LARGEST
+    assert scale.log2() == scale.log2().round()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("larger", [1.0, 3.0, 100.0])
+def test_a_token_is_rounded_alike_whatever_is_beside_it(dtype, larger):
+    tokens = case()[0].to(dtype)
+    alone, scale = quantised(tokens)
+    beside, scale_beside = quantised(torch.cat([tokens, larger * tokens]))
+    normal = alone.float().abs() * scale / scale_beside >= 2.0**-6
+    assert normal.float().mean() > 0.9
+    ours, others = alone.float() * scale, beside[: len(tokens)].float() * scale_beside
+    assert torch.equal(ours[normal], others[normal])
+
+
+@pytest.mark.parametrize("exponent", [-3, 0, 5])
+def test_the_largest_number_of_the_format_fits_where_it_just_does(exponent):
+    rounded, scale = quantised(torch.tensor([LARGEST * 2.0**exponent, 1.0]))
+    assert scale == 2.0**exponent
+    assert rounded[0].float() == LARGEST
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_not_finite_does_not_become_a_number(bad):
+    rounded, scale = quantised(torch.tensor([1.0, bad]))
+    assert (rounded.float() * scale)[1].isnan()
 
 
 def test_zeros_stay_zeros():
