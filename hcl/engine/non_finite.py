@@ -61,7 +61,7 @@ def refusal(failed: FailedStep, images: str, path: Path) -> NonFiniteLossError:
 
 
 def replay(path: Path) -> Losses:
-    """Compute the failed step of a dump again, on the CPU.
+    """Compute the failed step of a dump again, on the CPU, where fp8 is computed as bf16.
 
     A dump of one rank among several holds that rank's images only, and means run over these.
 
@@ -71,6 +71,8 @@ def replay(path: Path) -> Losses:
     state: dict[str, Any] = load_checkpoint(path)
     if "failed_step" not in state:
         raise CheckpointError(f"{path} is no dump of a failed step")
+    if state["config"]["precision"] == "fp8":
+        state["config"]["precision"] = "bf16"
     learner = Learner(config_from(state["config"], path), World(0, 1, torch.device("cpu")))
     learner.load_state_dict(state, path)
     learner.training_step.halted.fill_(True)

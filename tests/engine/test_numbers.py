@@ -76,6 +76,19 @@ def test_a_nan_stops_the_run_with_a_dump_that_computes_it_again(
     assert again.total.isnan()
 
 
+def test_a_dump_of_an_fp8_run_is_computed_again_without_a_gpu_for_it(
+    tiny_settings, poisoned, monkeypatch, tmp_path
+):
+    poisoned(2)
+    assert train.main(arguments(tiny_settings | {"precision": "bf16"})) == 2
+    monkeypatch.undo()
+    (dump,) = Path(tiny_settings["output"]).glob("non_finite_step_*.pt")
+    content = load_checkpoint(dump)
+    content["config"]["precision"] = "fp8"
+    torch.save(content, tmp_path / "fp8.pt")
+    assert replay(tmp_path / "fp8.pt").total.isnan()
+
+
 def test_a_dump_holds_the_weights_that_the_failed_step_saw(tiny_settings, poisoned, tmp_path):
     """Those of a run that takes note at once, although this one goes on to the end of the epoch."""
     poisoned(1)
