@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from hcl.commands import train
+from hcl.distributed import World
 from hcl.engine import bank_pass
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
+from hcl.engine.learner import Learner
 from tests.engine.support import arguments, same, saved_state
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +69,42 @@ def test_sigterm_saves_and_exits(tiny_settings):
     assert run_with_signal(tiny_settings, signal.SIGTERM, step=5) == 143
     saved = saved_state(tiny_settings["output"])
     assert (saved["epoch"], saved["step"]) == (1, 2)
+
+
+@pytest.mark.filterwarnings("error:Detected call of `lr_scheduler.step")
+def test_sigterm_in_the_last_step_of_an_epoch_ends_the_epoch_first(tiny_settings, tmp_path):
+    undisturbed = tiny_settings | {"output": str(tmp_path / "undisturbed")}
+    assert train.main(arguments(undisturbed)) == 0
+    assert run_with_signal(tiny_settings, signal.SIGTERM, step=3) == 143
+    saved = saved_state(tiny_settings["output"])
+    assert (saved["epoch"], saved["step"]) == (1, 0)
+    assert train.main([*arguments(tiny_settings), "--resume"]) == 0
+    assert same(saved_state(tiny_settings["output"]), saved_state(undisturbed["output"]))
+
+
+def test_sigterm_in_the_very_last_step_leaves_a_run_that_is_done(tiny_settings):
+    assert run_with_signal(tiny_settings, signal.SIGTERM, step=9) == 0
+    assert saved_state(tiny_settings["output"])["epoch"] == 3
+
+
+def test_no_rank_goes_on_before_all_have_read_the_checkpoint(tiny_settings, monkeypatch):
+    """For the main rank may write another, which a slower one would take for the one to go on from."""
+    assert train.main(arguments(tiny_settings | {"epochs": 1})) == 0
+    order = []
+    for owner, name in ((Checkpoints, "load"), (World, "barrier"), (Learner, "load_state_dict")):
+        monkeypatch.setattr(owner, name, noting(order, name, getattr(owner, name)))
+    assert train.main([*arguments(tiny_settings), "--resume"]) == 0
+    assert order[:3] == ["load", "barrier", "load_state_dict"]
+
+
+def noting(order: list[str], name: str, function):
+    """The function, whose calls are noted by a name."""
+
+    def noted(*positional, **named):
+        order.append(name)
+        return function(*positional, **named)
+
+    return noted
 
 
 def test_sigterm_in_the_bank_pass_ends_the_run_before_its_first_step(tiny_settings, monkeypatch):
