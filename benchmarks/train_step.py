@@ -29,9 +29,9 @@ from hcl.clustering.targets import level_targets
 from hcl.distributed import World
 from hcl.engine.compilation import Compile, compile_blocks
 from hcl.engine.step import LossConfig, TrainingStep, Views
-from hcl.models import fp8
 from hcl.models.backbones import BACKBONES
 from hcl.models.hcl import HCL
+from hcl.models.number_format import prepare
 from hcl.models.pm_vit import PMViT
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.vit import VisionTransformer, initialise
@@ -91,7 +91,7 @@ def published_step(bench: Bench) -> Run:
 def own_step(bench: Bench, precision: Precision, *, compiled: Compile) -> tuple[Run, Callable[[], Parts]]:
     """This project's step on a model of its own, and what splits it into parts, which runs them once."""
     model = deepcopy(bench.model)
-    fp8.prepare(model.backbone, precision, bench.world.device)
+    prepare(model.backbone, precision, bench.world.device)
     compile_blocks(model, compiled)
     optimizer = adamw(model, fused=True)
     clustering = MoGoClustering(ClusteringConfig(), seed=0, ranks=bench.world)

@@ -12,9 +12,9 @@ from hcl.engine.checkpoint import changed_settings
 from hcl.engine.compilation import compile_blocks
 from hcl.engine.config import MAY_CHANGE_ON_RESUME, TrainConfig, config_from
 from hcl.engine.step import TrainingStep
-from hcl.models import fp8
 from hcl.models.backbones import build_backbone
 from hcl.models.hcl import HCL
+from hcl.models.number_format import prepare
 from hcl.models.weights import load_into
 
 
@@ -55,7 +55,7 @@ class Learner:
     def _build_model(self) -> HCL:
         torch.manual_seed(self.config.seed)
         model = HCL(build_backbone(self.config.backbone), self.config.head).to(self.world.device)
-        fp8.prepare(model.backbone, self.config.precision, self.world.device)
+        prepare(model.backbone, self.config.precision, self.world.device)
         compile_blocks(model, self.config.compile)
         return model
 

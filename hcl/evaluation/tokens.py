@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from hcl.models import fp8
 from hcl.models.component_model import require_fit
+from hcl.models.number_format import prepare
 from hcl.models.pm_vit import LevelTokens, PMViT
 from hcl.models.seg_head import SegHead, SegHeadConfig
 from hcl.precision import Precision, mixed
@@ -34,8 +34,8 @@ class TokenExtractor:
             level 0 after the final LayerNorm.
         head: for kind ``head``.
         device: where to compute.
-        precision: of the forward pass; the tokens are float32 either way. With fp8 the given backbone's
-            layers are replaced.
+        precision: of the forward pass; the tokens are float32 either way. The given backbone's layers
+            are replaced by such as are ready for it.
 
     Raises:
         ValueError: kind and head do not go together, or the device does not compute in the precision.
@@ -59,7 +59,7 @@ class TokenExtractor:
         # The backbone's own tokens need no other level.
         levels = PMViT(backbone.vit, backbone.patch_sizes[:1]) if kind == "backbone" else backbone
         self.backbone = levels.to(device)
-        fp8.prepare(self.backbone, precision, device)
+        prepare(self.backbone, precision, device)
         self.head = head.to(device).eval().requires_grad_(False) if head else None
         self.device = device
         self.kind = kind

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from hcl.models.linear import Linear
+from hcl.models.linear import Linear, replace_linear
 from hcl.models.pm_vit import PMViT
-from hcl.precision import Precision, require_support
 from kernels.linear.fp8 import fp8_linear, quantised
 
 
@@ -34,18 +33,4 @@ def multiply_in_fp8(backbone: PMViT) -> None:
 
     The patch embedding and the row of attention that tells the foreground stay as they were.
     """
-    for parent in [*backbone.vit.blocks.modules()]:
-        for name, layer in parent.named_children():
-            if isinstance(layer, Linear):
-                setattr(parent, name, FP8Linear(layer))
-
-
-def prepare(backbone: PMViT, precision: Precision, device: torch.device) -> None:
-    """Make a backbone with its weights loaded ready to compute in a number format on a device.
-
-    Raises:
-        ValueError: the device does not compute in it.
-    """
-    require_support(device, precision)
-    if precision == "fp8":
-        multiply_in_fp8(backbone)
+    replace_linear(backbone.vit.blocks, FP8Linear)

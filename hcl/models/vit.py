@@ -89,7 +89,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (..., width) to tokens (..., width)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.fc1.activated(x))
 
 
 class LayerScale(nn.Module):

@@ -10,7 +10,8 @@ import torch._dynamo
 from hcl import precision
 from hcl.commands import train
 from hcl.models.backbones import BackboneConfig, build_backbone
-from hcl.models.fp8 import FP8Linear, multiply_in_fp8, prepare
+from hcl.models.fp8 import FP8Linear, multiply_in_fp8
+from hcl.models.number_format import prepare
 from hcl.precision import mixed, require_support, runs_fp8
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)

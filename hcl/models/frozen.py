@@ -1,0 +1,70 @@
+"""The frozen backbone's linear layers: weights are rounded and laid out once, not in every call."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hcl.models.linear import Linear, replace_linear
+from hcl.models.pm_vit import PMViT
+from kernels.linear import frozen, linear
+from kernels.linear.frozen import FrozenWeight
+
+
+class FrozenLinear(Linear):
+    """A trained linear layer, ready for products in one dtype; its parameters stay, under their names.
+
+    Autocast would round a weight without a gradient in every call. Where the products are to be in another
+    dtype, or a gradient is wanted, this is the plain layer.
+
+    Args:
+        trained: the layer, on its device.
+        dtype: of the products.
+    """
+
+    weight_rounded: Tensor
+    bias_rounded: Tensor
+
+    def __init__(self, trained: Linear, dtype: torch.dtype) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = trained.in_features, trained.out_features
+        self.weight, self.bias = trained.weight, trained.bias
+        self.dtype = dtype
+        self._derive()
+        self.register_load_state_dict_post_hook(_derive_anew)
+
+    def _derive(self) -> None:
+        """Make everything that follows from the parameters."""
+        self.register_buffer("weight_rounded", self.weight.detach().to(self.dtype), persistent=False)
+        self.register_buffer("bias_rounded", self.bias.detach().to(self.dtype), persistent=False)
+        on_cpu = self.weight.device.type == "cpu" and frozen.runs_in(self.dtype)
+        self._laid_out = FrozenWeight(self.weight_rounded, self.bias_rounded) if on_cpu else None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Tokens (..., in_features) to tokens (..., out_features)."""
+        return self._product(input) if self._fits(input) else super().forward(input)
+
+    def activated(self, input: Tensor) -> Tensor:
+        """The same with GELU."""
+        return self._product(input, gelu=True) if self._fits(input) else super().activated(input)
+
+    def _fits(self, input: Tensor) -> bool:
+        kind = input.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else input.dtype
+        return dtype == self.dtype and not (torch.is_grad_enabled() and input.requires_grad)
+
+    def _product(self, input: Tensor, *, gelu: bool = False) -> Tensor:
+        input = input.to(self.dtype)
+        if not torch.compiler.is_compiling() and self._laid_out is not None:
+            return self._laid_out.product(input, gelu=gelu)
+        product = linear(input, self.weight_rounded, self.bias_rounded)
+        return F.gelu(product) if gelu else product
+
+
+def _derive_anew(module: nn.Module, _: object) -> None:
+    assert isinstance(module, FrozenLinear)
+    module._derive()
+
+
+def freeze(backbone: PMViT, dtype: torch.dtype) -> None:
+    """Make the linear layers of a backbone's blocks ready for products in a dtype."""
+    replace_linear(backbone.vit.blocks, lambda layer: FrozenLinear(layer, dtype))
