@@ -52,7 +52,7 @@ def run(config: ForegroundConfig, world: World) -> dict[str, Any]:
     extractor = open_extractor(config, world)
     with stored_tokens(config, dataset, extractor, world) as store:
         results = [
-            score(store, share, config.label_resolution, dataset, world)
+            score(store, share, dataset, config, world)
             for share in progress(world, "foreground", "map", steps=config.keep_mass)
         ]
     described = facts(
@@ -66,10 +66,10 @@ def run(config: ForegroundConfig, world: World) -> dict[str, Any]:
 
 
 def score(
-    store: TokenStore, keep_mass: float, resolution: int, dataset: Dataset, world: World
+    store: TokenStore, keep_mass: float, dataset: Dataset, config: ForegroundConfig, world: World
 ) -> dict[str, Any]:
     """The entry of ``results`` for one share of the attention."""
-    metric = ForegroundScores().to(world.device)
+    metric, resolution = ForegroundScores().to(world.device), config.label_resolution
     mine = world.slice(len(store))
     parts = zip(
         store.attention[mine].split(IMAGES_AT_A_TIME), store.labels[mine].split(IMAGES_AT_A_TIME), strict=True
@@ -78,4 +78,5 @@ def score(
         maps = nearest(foreground_mask(attention.to(world.device), keep_mass), resolution)
         metric.update(maps, object_labels(nearest(labels.to(world.device), resolution), dataset))
     numbers = metric.compute()._asdict()
-    return {"name": f"attention, θ = {keep_mass:g}", "keep_mass": keep_mass, **over_seeds([numbers])}
+    name = f"attention, θ = {keep_mass:g}"
+    return {"name": name, "keep_mass": keep_mass, **over_seeds({config.seed: numbers})}

@@ -190,7 +190,7 @@ def _results(
     points: Tensor, splits: Sequence[Split], config: FullyUnsupervisedConfig, world: World
 ) -> list[dict[str, Any]]:
     sums = [precision_sums(split.cells(), split.masks, config.extraction_clusters) for split in splits]
-    results = [{"name": "foreground: attention", **_jaccard(splits[1], splits[1].masks, world)}]
+    results = [{"name": "foreground: attention", **_jaccard(splits[1], splits[1].masks, config, world)}]
     for choice in config.thresholds:
         threshold = _threshold(choice, splits[0], sums[0])
         foreground = [
@@ -198,7 +198,7 @@ def _results(
             for own, split in zip(sums, splits, strict=True)
         ]
         name = f"{choice} threshold {threshold.value:.2f}"
-        scored = _jaccard(splits[1], nearest(foreground[1], config.label_resolution), world)
+        scored = _jaccard(splits[1], nearest(foreground[1], config.label_resolution), config, world)
         facts_of_choice = {"threshold": threshold.value, "threshold_reads_labels": threshold.reads_labels}
         results.append({"name": f"foreground: {name}", **facts_of_choice, **scored})
         maps = foreground_clusters(
@@ -221,18 +221,18 @@ def _threshold(choice: Choice, train: Split, sums: PrecisionSums) -> PrecisionTh
     return published_threshold(sums.precision, jaccard_sums(train.cells(), train.objects(), sums.precision))
 
 
-def _jaccard(split: Split, maps: Tensor, world: World) -> dict[str, Any]:
+def _jaccard(split: Split, maps: Tensor, config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
     """Scores of foreground maps (n, R, R); each rank counts the images of its share."""
     metric, mine = ForegroundScores().to(world.device), world.slice(len(maps))
     metric.update(maps[mine], split.objects()[mine])
-    return over_seeds([metric.compute()._asdict()])
+    return over_seeds({config.seed: metric.compute()._asdict()})
 
 
 def _communities(maps: Tensor, val: Split, config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
     """Scores over Infomap's seeds of the communities of the clusters (n, R, R) of both splits."""
     ids = config.foreground_clusters + 1
     matrix = cooccurrence_sums(maps, ids).matrix
-    scores, numbers = [], []
+    scores, numbers = {}, []
     for seed in progress(world, "communities", "seed", steps=range(1, config.seeds + 1)):
         of_cluster = communities(
             matrix,
@@ -242,7 +242,7 @@ def _communities(maps: Tensor, val: Split, config: FullyUnsupervisedConfig, worl
             preferred_modules=config.preferred_modules,
         )
         numbers.append(int(of_cluster.max()) + 1)
-        scores.append(_score(of_cluster[maps[-len(val.labels) :]], numbers[-1], val, world))
+        scores[seed] = _score(of_cluster[maps[-len(val.labels) :]], numbers[-1], val, world)
     return {
         "clusters": ids,
         "communities": numbers,

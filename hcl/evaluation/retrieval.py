@@ -76,7 +76,7 @@ def run(config: RetrievalConfig, world: World) -> dict[str, Any]:
         **described,
         "training_data": {"name": train.name, "images": len(train)},
         "memory_tokens": len(memory.tokens),
-        "results": [{"name": name, **summary([scores], val.class_names)}],
+        "results": [{"name": name, **summary({config.seed: scores}, val.class_names)}],
     }
 
 

@@ -260,6 +260,18 @@ def test_communities_are_found_by_both_thresholds(command, tmp_path):
     assert len(report["results"][2]["communities"]) == 2
 
 
+def test_the_seeds_that_are_named_are_those_that_ran(command, tmp_path):
+    settings = [*QUICK["fully-unsupervised"], "--thresholds", '["otsu"]', "--seed", "5"]
+    assert evaluate.main(["fully-unsupervised", *command, *settings]) == 0
+    seeds = {
+        result["name"].split(":")[0]: [run["seed"] for run in result["seeds"]]
+        for result in metrics(tmp_path / "out")["results"]
+    }
+    assert seeds == {"foreground": [5], "communities": [1, 2]}
+    assert evaluate.main(["foreground", *command, *QUICK["foreground"], "--seed", "5"]) == 0
+    assert [run["seed"] for run in metrics(tmp_path / "out")["results"][0]["seeds"]] == [5]
+
+
 def test_a_baseline_scores_what_a_head_starts_from(command, tmp_path, backbone):
     torch.save({"momentum_seg_head": untrained_head(backbone, SMALL_HEAD, 1).state_dict()}, tmp_path / "h.pt")
     arguments = [*command, *OVERCLUSTER, "--clusters", "6", "--checkpoint", str(tmp_path / "h.pt")]
