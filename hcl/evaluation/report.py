@@ -17,6 +17,7 @@ METRICS = "metrics.json"
 COLUMNS = {
     "miou": "mIoU, all classes",
     "miou_present": "mIoU, present",
+    "matched_miou": "mIoU, matched by the scored labels",
     "pixel_accuracy": "pixel accuracy",
     "published_accuracy": "published accuracy",
     "jaccard": "Jaccard index",

@@ -233,11 +233,14 @@ def test_foreground_maps_are_scored(command, tmp_path, capsys):
     assert "Jaccard index" in capsys.readouterr().out
 
 
-def test_labels_are_retrieved(command, tmp_path):
+def test_labels_are_retrieved(command, tmp_path, capsys):
     assert evaluate.main(["retrieval", *command, *QUICK["retrieval"]]) == 0
     report = metrics(tmp_path / "out")
     assert report["memory_tokens"] == 20
-    assert 0 < report["results"][0]["mean"]["miou"] < 1
+    mean = report["results"][0]["mean"]
+    assert 0 < mean["miou"] <= mean["matched_miou"] < 1
+    assert report["labels_used_for"] == "the memory, on scenes-train; the matched mIoU, on the scored images"
+    assert "the matched mIoU, on the scored images" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_memory_may_hold_every_training_token(command, tmp_path):
