@@ -2,7 +2,10 @@
 
 import multiprocessing
 import os
-from dataclasses import replace
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +87,36 @@ def test_work_cut_short_goes_on_where_it_stopped(config, extractor):
 def test_tokens_that_shall_not_be_kept_leave_nothing(config, extractor):
     fill(replace(config, keep_tokens=False), extractor)
     assert not Path(config.token_cache).exists()
+    assert list(Path(config.output).iterdir()) == []
+
+
+@dataclass(frozen=True)
+class Together(World):
+    """One of several ranks that are threads."""
+
+    meeting: threading.Barrier
+
+    def barrier(self) -> None:
+        self.meeting.wait(timeout=60)
+
+
+def test_a_rank_that_is_late_still_finds_tokens_that_shall_not_be_kept(config, extractor, monkeypatch):
+    opening, meeting = token_store._open, threading.Barrier(2)
+
+    def late(folder: Path, layout: token_store.Layout, *, mode: str) -> dict[str, np.memmap]:
+        if mode == "c" and threading.current_thread().name.endswith("1"):
+            time.sleep(0.5)
+        return opening(folder, layout, mode=mode)
+
+    def of_rank(rank: int) -> TokenStore:
+        threading.current_thread().name = f"rank {rank}"
+        world = Together(rank, 2, torch.device("cpu"), meeting)
+        return fill(replace(config, keep_tokens=False), extractor, world)
+
+    monkeypatch.setattr(token_store, "_open", late)
+    with ThreadPoolExecutor(2) as ranks:
+        first, second = ranks.map(of_rank, range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first[:3], second[:3], strict=True))
     assert list(Path(config.output).iterdir()) == []
 
 
