@@ -177,6 +177,21 @@ def test_the_name_follows_from_everything_that_makes_tokens(config, extractor, b
     assert own == fingerprint(dataset, extractor, frame)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("hcl.__version__", "0.0.0"),
+        ("hcl.evaluation.fingerprint.FORMAT", 1),
+        ("hcl.evaluation.fingerprint.decoder", lambda device: {"jpeg_fancy_upsampling": False}),
+    ],
+)
+def test_tokens_that_other_code_made_have_another_name(config, extractor, monkeypatch, place, value):
+    dataset, frame = open_dataset(config.data), Frame(64, "resize")
+    own = fingerprint(dataset, extractor, frame)
+    monkeypatch.setattr(place, value)
+    assert fingerprint(dataset, extractor, frame) != own
+
+
 def fill_in_a_process(config: ProtocolConfig, seed: int, counts) -> None:
     from hcl.models.backbones import BackboneConfig, build_backbone
 
