@@ -21,6 +21,7 @@ from hcl.models.backbones import TINY_WEIGHTS, BackboneConfig, build_backbone
 from hcl.models.pretrained import PretrainedSegHead
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.weights import load_linear_classifier, read_head_checkpoint
+from hcl.run_report.evaluations import read_evaluation
 from tests.evaluation.conftest import QUICK, SMALL_HEAD
 
 OVERCLUSTER = QUICK["overcluster"]
@@ -287,6 +288,19 @@ def test_a_baseline_scores_what_a_head_starts_from(command, tmp_path, backbone):
     assert evaluate.main(["overcluster", *arguments]) == 0
     alone = metrics(tmp_path / "out")["results"][0]
     assert report["results"][3]["mean"] == alone["mean"]
+
+
+def test_a_baseline_says_of_all_rows_only_what_holds_for_each(command, tmp_path):
+    out = tmp_path / "out"
+    assert evaluate.main(["baseline", "linear-probe", *command, *QUICK["linear-probe"]]) == 0
+    report = metrics(out)
+    assert report["training_data"] == {"name": "scenes-train", "images": 4}
+    assert not {"tokens", "classifier", "training_loss"} & report.keys()
+    expected = (
+        "backbone: tiny, 96 channels, grid 4x4; z: PM-ViT on tiny, 384 channels, grid 4x4; "
+        "untrained head: untrained head (seed 0) on tiny, 24 channels, grid 4x4"
+    )
+    assert read_evaluation(out / "metrics.json").facts["tokens"] == expected
 
 
 def test_no_protocol_writes_where_another_does(scenes):

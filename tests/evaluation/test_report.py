@@ -66,6 +66,16 @@ def test_the_table_shows_mean_deviation_and_absent_classes():
     assert rows["sun"] == "absent"
 
 
+def test_a_baseline_tells_the_tokens_of_each_kind_of_rows():
+    console = Console(record=True, width=120, file=io.StringIO())
+    whole = report({"name": "z: K = 5", **summary({0: scores((1, 1), (0, 1))}, ("a", "b"))})
+    tokens = whole.pop("tokens")
+    whole["all_tokens"] = {"backbone": tokens, "z": tokens | {"source": "elsewhere", "channels": 9}}
+    print_report(whole, console)
+    text = " ".join(console.export_text().split())
+    assert "backbone: somewhere, 4 channels, grid 2x2; z: elsewhere, 9 channels, grid 2x2" in text
+
+
 def test_rows_of_different_scores_share_a_table():
     console = Console(record=True, width=120, file=io.StringIO())
     jaccard = {"name": "attention", **over_seeds({0: {"jaccard": 0.5}})}
