@@ -6,7 +6,7 @@ from typing import Any
 from hcl.bounds import require_at_least
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.evaluation.foreground_scores import ForegroundScores, object_labels
+from hcl.evaluation.foreground_scores import ForegroundScores, object_labels, require_objects
 from hcl.evaluation.metrics import over_seeds
 from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
@@ -49,6 +49,7 @@ def run(config: ForegroundConfig, world: World) -> dict[str, Any]:
         FileNotFoundError: data or weights are missing.
     """
     dataset = open_labelled(config.data)
+    require_objects(dataset)
     extractor = open_extractor(config, world)
     with stored_tokens(config, dataset, extractor, world) as store:
         results = [

@@ -22,10 +22,10 @@ from hcl.evaluation.cluster_foreground import (
     published_threshold,
 )
 from hcl.evaluation.clusters import KMeansConfig, cluster, principal_components, rows_of
-from hcl.evaluation.communities import communities
+from hcl.evaluation.communities import communities, require_infomap
 from hcl.evaluation.cooccurrence import cooccurrence_sums
 from hcl.evaluation.foreground_clusters import foreground_clusters
-from hcl.evaluation.foreground_scores import ForegroundScores, object_labels
+from hcl.evaluation.foreground_scores import ForegroundScores, object_labels, require_objects
 from hcl.evaluation.metrics import CLUSTERING_SCORES, ClusteringScores, Scores, over_seeds, summary
 from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
@@ -127,13 +127,15 @@ def run(config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
         for each threshold the scores of the foreground that it finds and of the communities in it.
 
     Raises:
-        ValueError: fewer tokens than clusters, no cluster in the foreground, or a setting, file or label is
-            not right.
+        ValueError: fewer tokens than clusters, no cluster in the foreground, the classes do not tell objects
+            from the rest, or a setting, file or label is not right.
         FileNotFoundError: data or weights are missing.
         ModuleNotFoundError: Infomap is not installed.
     """
+    require_infomap()
     val = open_labelled(config.data)
     train = open_labelled(replace(config.data, split=config.training_split))
+    require_objects(val)
     extractor = open_extractor(config, world)
     with (
         stored_tokens(config, train, extractor, world) as train_store,

@@ -22,7 +22,6 @@ from hcl.models.pretrained import PretrainedSegHead
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.weights import load_linear_classifier, read_head_checkpoint
 from hcl.run_report.evaluations import read_evaluation
-from kernels.crf import pydensecrf
 from tests.evaluation.conftest import QUICK, SMALL_HEAD
 
 OVERCLUSTER = QUICK["overcluster"]
@@ -194,25 +193,6 @@ def test_the_crf_is_scored_beside_the_plain_predictions(command, tmp_path, capsy
     ]
     assert "2 iterations" in report["crf"]
     assert "CRF dense CRF, 2 iterations" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ([], "impl='pydensecrf' needs that library: pip install '.[evaluation]'"),
-        (["--crf_settings.impl", "torch", "--size", "112"], "takes up to 10000 of them, got 112x112"),
-        (["--crf_settings.bilateral_srgb", "0"], "bilateral_srgb must be finite and positive, got 0"),
-    ],
-)
-@pytest.mark.parametrize("protocol", ["linear-probe", "linear"])
-def test_a_crf_that_cannot_run_is_told_before_any_work(
-    command, tmp_path, capsys, monkeypatch, protocol, settings, message
-):
-    monkeypatch.setattr(pydensecrf, "find_spec", lambda name: None)
-    own = {"linear": ["--classifier", "there-is-none.pth.tar"], "linear-probe": QUICK["linear-probe"]}
-    assert evaluate.main([protocol, *command, *own[protocol], "--crf", *settings]) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 def test_published_files_give_the_numbers_of_this_projects_own(command, tmp_path, backbone):
