@@ -23,7 +23,7 @@ def run(
 
     Returns:
         What `hcl.evaluation.report` takes: under ``results`` every entry of the protocol for each kind of
-        tokens.
+        tokens, under ``all_tokens`` what each kind is, and what the protocol says of all kinds alike.
     """
     reports = {name: protocol(variant, world) for name, variant in variants(config).items()}
     results = [
@@ -31,9 +31,10 @@ def run(
         for name, report in reports.items()
         for result in report["results"]
     ]
-    last = list(reports.values())[-1]
+    first, *others = reports.values()
+    shared = {name: fact for name, fact in first.items() if all(other.get(name) == fact for other in others)}
     return {
-        **last,
+        **shared,
         "all_tokens": {name: report["tokens"] for name, report in reports.items()},
         "results": results,
     }

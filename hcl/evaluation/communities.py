@@ -51,7 +51,7 @@ def communities(
     found = torch.full((len(cooccurrence),), -1, dtype=torch.int64)
     links = edges(cooccurrence, threshold)
     if links:
-        infomap = _infomap()
+        infomap = require_infomap()
         network = infomap.Network()
         network.add_links(links)
         options = infomap.Options(
@@ -68,7 +68,12 @@ def communities(
     return found.to(cooccurrence.device)
 
 
-def _infomap() -> ModuleType:
+def require_infomap() -> ModuleType:
+    """The library.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
     try:
         import infomap
     except ModuleNotFoundError as missing:

@@ -6,19 +6,22 @@ import json
 import torch
 from torch import nn
 
+import hcl
 from hcl.data.samples import Dataset
 from hcl.evaluation.protocol import Frame
 from hcl.evaluation.tokens import TokenExtractor
+from pipelines.decoding import decoder
 
-FORMAT = 1
-"""Counts up whenever tokens are computed or stored otherwise than before."""
+FORMAT = 2
+"""Counts up whenever tokens are computed or stored otherwise than before, between releases too."""
 
 
 def fingerprint(dataset: Dataset, extractor: TokenExtractor, frame: Frame) -> str:
     """The name of the tokens and labels of a data set's images at a frame: 32 hexadecimal digits.
 
-    It follows from the weights, the levels, the kind of token, the precision and the kind of device, and from
-    path, size and time of last change of every image and mask.
+    It follows from the weights, the levels, the kind of token, the precision, the kind of device, how images
+    are decoded there, this project's version, and path, size and time of last change of every image and mask;
+    not from the versions of libraries.
 
     Raises:
         FileNotFoundError: an image or a mask is missing.
@@ -26,12 +29,14 @@ def fingerprint(dataset: Dataset, extractor: TokenExtractor, frame: Frame) -> st
     backbone, head = extractor.backbone, extractor.head
     made_from = {
         "format": FORMAT,
+        "version": hcl.__version__,
         "files": _digest_of_files(dataset),
         "label_map": None if dataset.label_map is None else dataset.label_map.tolist(),
         "frame": frame._asdict(),
         "kind": extractor.kind,
         "precision": extractor.precision,
         "device": extractor.device.type,
+        "decoder": decoder(extractor.device),
         "patch_sizes": list(backbone.patch_sizes),
         "vit": repr(backbone.vit.config),
         "backbone": digest_of_weights(backbone),

@@ -6,7 +6,7 @@ from typing import Any
 from hcl.bounds import require_at_least
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.evaluation.foreground_scores import ForegroundScores, object_labels
+from hcl.evaluation.foreground_scores import ForegroundScores, object_labels, require_objects
 from hcl.evaluation.metrics import over_seeds
 from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
@@ -49,10 +49,11 @@ def run(config: ForegroundConfig, world: World) -> dict[str, Any]:
         FileNotFoundError: data or weights are missing.
     """
     dataset = open_labelled(config.data)
+    require_objects(dataset)
     extractor = open_extractor(config, world)
     with stored_tokens(config, dataset, extractor, world) as store:
         results = [
-            score(store, share, config.label_resolution, dataset, world)
+            score(store, share, dataset, config, world)
             for share in progress(world, "foreground", "map", steps=config.keep_mass)
         ]
     described = facts(
@@ -66,10 +67,10 @@ def run(config: ForegroundConfig, world: World) -> dict[str, Any]:
 
 
 def score(
-    store: TokenStore, keep_mass: float, resolution: int, dataset: Dataset, world: World
+    store: TokenStore, keep_mass: float, dataset: Dataset, config: ForegroundConfig, world: World
 ) -> dict[str, Any]:
     """The entry of ``results`` for one share of the attention."""
-    metric = ForegroundScores().to(world.device)
+    metric, resolution = ForegroundScores().to(world.device), config.label_resolution
     mine = world.slice(len(store))
     parts = zip(
         store.attention[mine].split(IMAGES_AT_A_TIME), store.labels[mine].split(IMAGES_AT_A_TIME), strict=True
@@ -78,4 +79,5 @@ def score(
         maps = nearest(foreground_mask(attention.to(world.device), keep_mass), resolution)
         metric.update(maps, object_labels(nearest(labels.to(world.device), resolution), dataset))
     numbers = metric.compute()._asdict()
-    return {"name": f"attention, θ = {keep_mass:g}", "keep_mass": keep_mass, **over_seeds([numbers])}
+    name = f"attention, θ = {keep_mass:g}"
+    return {"name": name, "keep_mass": keep_mass, **over_seeds({config.seed: numbers})}

@@ -13,8 +13,8 @@ from hcl.evaluation.metrics import ConfusionMatrix
 UNLABELLED = 2
 
 
-def object_labels(labels: Tensor, dataset: Dataset) -> Tensor:
-    """Class ids (any shape, uint8) to 1 on objects, 0 elsewhere and 2 where unlabelled, uint8.
+def require_objects(dataset: Dataset) -> None:
+    """Refuse a data set whose classes do not tell objects from the rest.
 
     Raises:
         ValueError: no class of the data set is an object, or every class is: where nothing else is labelled,
@@ -26,9 +26,18 @@ def object_labels(labels: Tensor, dataset: Dataset) -> Tensor:
             f"{'every' if objects else 'no'} class of {dataset.name} is an object, so that a foreground map "
             "has nothing to be compared with: score it on voc, scenes, or coco with all classes"
         )
+
+
+def object_labels(labels: Tensor, dataset: Dataset) -> Tensor:
+    """Class ids (any shape, uint8) to 1 on objects, 0 elsewhere and 2 where unlabelled, uint8.
+
+    Raises:
+        ValueError: as `require_objects`.
+    """
+    require_objects(dataset)
     table = np.full(256, UNLABELLED, np.uint8)
-    table[:classes] = 0
-    table[list(objects)] = 1
+    table[: len(dataset.class_names)] = 0
+    table[list(dataset.object_classes)] = 1
     return torch.from_numpy(table).to(labels.device)[labels.long()]
 
 

@@ -22,10 +22,10 @@ from hcl.evaluation.cluster_foreground import (
     published_threshold,
 )
 from hcl.evaluation.clusters import KMeansConfig, cluster, principal_components, rows_of
-from hcl.evaluation.communities import communities
+from hcl.evaluation.communities import communities, require_infomap
 from hcl.evaluation.cooccurrence import cooccurrence_sums
 from hcl.evaluation.foreground_clusters import foreground_clusters
-from hcl.evaluation.foreground_scores import ForegroundScores, object_labels
+from hcl.evaluation.foreground_scores import ForegroundScores, object_labels, require_objects
 from hcl.evaluation.metrics import CLUSTERING_SCORES, ClusteringScores, Scores, over_seeds, summary
 from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
@@ -127,13 +127,15 @@ def run(config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
         for each threshold the scores of the foreground that it finds and of the communities in it.
 
     Raises:
-        ValueError: fewer tokens than clusters, no cluster in the foreground, or a setting, file or label is
-            not right.
+        ValueError: fewer tokens than clusters, no cluster in the foreground, the classes do not tell objects
+            from the rest, or a setting, file or label is not right.
         FileNotFoundError: data or weights are missing.
         ModuleNotFoundError: Infomap is not installed.
     """
+    require_infomap()
     val = open_labelled(config.data)
     train = open_labelled(replace(config.data, split=config.training_split))
+    require_objects(val)
     extractor = open_extractor(config, world)
     with (
         stored_tokens(config, train, extractor, world) as train_store,
@@ -190,7 +192,7 @@ def _results(
     points: Tensor, splits: Sequence[Split], config: FullyUnsupervisedConfig, world: World
 ) -> list[dict[str, Any]]:
     sums = [precision_sums(split.cells(), split.masks, config.extraction_clusters) for split in splits]
-    results = [{"name": "foreground: attention", **_jaccard(splits[1], splits[1].masks, world)}]
+    results = [{"name": "foreground: attention", **_jaccard(splits[1], splits[1].masks, config, world)}]
     for choice in config.thresholds:
         threshold = _threshold(choice, splits[0], sums[0])
         foreground = [
@@ -198,7 +200,7 @@ def _results(
             for own, split in zip(sums, splits, strict=True)
         ]
         name = f"{choice} threshold {threshold.value:.2f}"
-        scored = _jaccard(splits[1], nearest(foreground[1], config.label_resolution), world)
+        scored = _jaccard(splits[1], nearest(foreground[1], config.label_resolution), config, world)
         facts_of_choice = {"threshold": threshold.value, "threshold_reads_labels": threshold.reads_labels}
         results.append({"name": f"foreground: {name}", **facts_of_choice, **scored})
         maps = foreground_clusters(
@@ -221,18 +223,18 @@ def _threshold(choice: Choice, train: Split, sums: PrecisionSums) -> PrecisionTh
     return published_threshold(sums.precision, jaccard_sums(train.cells(), train.objects(), sums.precision))
 
 
-def _jaccard(split: Split, maps: Tensor, world: World) -> dict[str, Any]:
+def _jaccard(split: Split, maps: Tensor, config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
     """Scores of foreground maps (n, R, R); each rank counts the images of its share."""
     metric, mine = ForegroundScores().to(world.device), world.slice(len(maps))
     metric.update(maps[mine], split.objects()[mine])
-    return over_seeds([metric.compute()._asdict()])
+    return over_seeds({config.seed: metric.compute()._asdict()})
 
 
 def _communities(maps: Tensor, val: Split, config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
     """Scores over Infomap's seeds of the communities of the clusters (n, R, R) of both splits."""
     ids = config.foreground_clusters + 1
     matrix = cooccurrence_sums(maps, ids).matrix
-    scores, numbers = [], []
+    scores, numbers = {}, []
     for seed in progress(world, "communities", "seed", steps=range(1, config.seeds + 1)):
         of_cluster = communities(
             matrix,
@@ -242,7 +244,7 @@ def _communities(maps: Tensor, val: Split, config: FullyUnsupervisedConfig, worl
             preferred_modules=config.preferred_modules,
         )
         numbers.append(int(of_cluster.max()) + 1)
-        scores.append(_score(of_cluster[maps[-len(val.labels) :]], numbers[-1], val, world))
+        scores[seed] = _score(of_cluster[maps[-len(val.labels) :]], numbers[-1], val, world)
     return {
         "clusters": ids,
         "communities": numbers,

@@ -3,13 +3,16 @@
 Balazevic et al., "Towards In-context Scene Understanding", 2023 ("Hummingbird"). The facts are those of the
 open evaluation by Pariza, Salehi and Asano, 2024: 30 neighbours by cosine, temperature 0.02, a label
 distribution for each token, predictions upsampled bilinearly before the best class is taken, labels
-compared at the size of the input. Three things differ here:
+compared at the size of the input. Four things differ here:
 
 - Pixels that are ignored do not count in a token's distribution, and tokens without any other stay out of
   the memory; there they count as class 0.
 - The search is exact; there ScaNN approximates it, or faiss on GPUs finds it.
 - A memory holds as many tokens as asked for, where images have them, in shares that differ by at most one;
   there shares are rounded down, and rows of zeros remain.
+- Classes are scored as they were retrieved; there predicted classes are first matched with the labelled ones,
+  one to one by IoU on the scored images. That reads the labels that it is scored by, and can only raise the
+  mIoU: `hcl.evaluation.metrics.Scores.matched_miou` is that number.
 
 Which images a memory is made of is up to the caller; there, random crops with colour jitter.
 """

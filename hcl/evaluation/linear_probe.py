@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hcl.bounds import require_above_zero, require_at_least
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.evaluation.linear import LinearScoringConfig, report
+from hcl.evaluation.linear import LinearScoringConfig, report, require_crf
 from hcl.evaluation.linear_classifier import logits_of, save_classifier, untrained_classifier
 from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import open_extractor, open_labelled
@@ -102,7 +102,9 @@ def run(config: LinearProbeConfig, world: World) -> dict[str, Any]:
         ValueError: a setting, file or label is not right.
         FileNotFoundError: data or weights are missing.
         FloatingPointError: the loss became NaN or infinite.
+        ModuleNotFoundError: a CRF was asked for that needs another package.
     """
+    require_crf(config, world)
     validation = open_labelled(config.data)
     training = open_labelled(replace(config.data, split=config.schedule.train_split))
     extractor = open_extractor(config, world)

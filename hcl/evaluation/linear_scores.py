@@ -55,7 +55,7 @@ def score(
         for predicted in scored:
             bar.update(len(predicted.indices))
     return [
-        {"name": name, **summary([metric.compute()], dataset.class_names)}
+        {"name": name, **summary({config.seed: metric.compute()}, dataset.class_names)}
         for name, metric in zip(names, metrics, strict=True)
     ]
 

@@ -35,4 +35,15 @@ def hungarian(confusion: Tensor) -> Tensor:
     return mapping.to(confusion.device)
 
 
+def joined(confusion: Tensor, mapping: Tensor) -> Tensor:
+    """The clusters of each class as one row: (clusters, classes) pixel counts to (classes, classes).
+
+    Args:
+        confusion: (clusters, classes) pixel counts.
+        mapping: (clusters,) int64 class ids.
+    """
+    classes = confusion.shape[1]
+    return confusion.new_zeros(classes, classes).index_add_(0, mapping, confusion)
+
+
 MATCHINGS = {"precision": many_to_one_by_precision, "hungarian": hungarian}

@@ -8,13 +8,14 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from hcl.evaluation.counting import check_shapes
-from hcl.evaluation.matching import MATCHINGS
+from hcl.evaluation.matching import MATCHINGS, hungarian, joined
 
 LABELS = 256
 """Values that a uint8 label can take: counting all of them is cheaper than looking each one up."""
 
 SEGMENTATION_SCORES = ("miou", "miou_present", "pixel_accuracy")
 CLUSTERING_SCORES = (*SEGMENTATION_SCORES, "published_accuracy")
+RETRIEVAL_SCORES = (*SEGMENTATION_SCORES, "matched_miou")
 
 
 class Scores(NamedTuple):
@@ -61,6 +62,11 @@ class Scores(NamedTuple):
     def miou_present(self) -> float:
         """Mean IoU over the classes that occur; 0 if none does."""
         return float(self.class_iou.sum() / self.present.sum().clamp(min=1))
+
+    @property
+    def matched_miou(self) -> float:
+        """`miou` after the one-to-one renaming of predicted classes that raises it most: by these labels."""
+        return Scores(joined(self.confusion, hungarian(self.confusion))).miou
 
     @property
     def pixel_accuracy(self) -> float:
@@ -159,34 +165,34 @@ class ClusteringScores(ConfusionMatrix):
 
     def compute(self) -> Scores:
         """The scores of all pixels so far."""
-        merged = torch.zeros_like(self.confusion[:1]).repeat(self.classes, 1)
-        return Scores(merged.index_add_(0, self.match(self.confusion), self.confusion))
+        return Scores(joined(self.confusion, self.match(self.confusion)))
 
 
-def over_seeds(numbers: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def over_seeds(numbers: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
     """Mean and standard deviation of every number over the runs of one protocol.
 
     Args:
-        numbers: by name, one mapping a seed, in the order of the seeds 0, 1, ...
+        numbers: by name, for each seed.
 
     Returns:
         JSON-ready: ``mean`` and ``std`` (of the population) by name, ``seeds`` with the numbers of each.
     """
-    table = torch.tensor([list(row.values()) for row in numbers], dtype=torch.float64)
+    rows = list(numbers.values())
+    table = torch.tensor([list(row.values()) for row in rows], dtype=torch.float64)
     return {
-        "mean": dict(zip(numbers[0], table.mean(dim=0).tolist(), strict=True)),
-        "std": dict(zip(numbers[0], table.std(dim=0, correction=0).tolist(), strict=True)),
-        "seeds": [{"seed": seed, **row} for seed, row in enumerate(numbers)],
+        "mean": dict(zip(rows[0], table.mean(dim=0).tolist(), strict=True)),
+        "std": dict(zip(rows[0], table.std(dim=0, correction=0).tolist(), strict=True)),
+        "seeds": [{"seed": seed, **row} for seed, row in numbers.items()],
     }
 
 
 def summary(
-    scores: Sequence[Scores], class_names: Sequence[str], names: Sequence[str] = SEGMENTATION_SCORES
+    scores: Mapping[int, Scores], class_names: Sequence[str], names: Sequence[str] = SEGMENTATION_SCORES
 ) -> dict[str, Any]:
     """Every score over the runs of one protocol, and the IoU of each class.
 
     Args:
-        scores: one a seed, in the order of the seeds 0, 1, ...
+        scores: for each seed.
         class_names: of the classes.
         names: of the scores to give.
 
@@ -195,11 +201,12 @@ def summary(
         ``absent_classes`` that occur neither in labels nor in predictions, and ``confusion``, pixels by
         predicted and labelled class, summed over the seeds.
     """
-    class_iou = torch.stack([score.class_iou for score in scores]).mean(dim=0)
-    present = torch.stack([score.present for score in scores]).any(dim=0)
+    runs = list(scores.values())
+    class_iou = torch.stack([run.class_iou for run in runs]).mean(dim=0)
+    present = torch.stack([run.present for run in runs]).any(dim=0)
     return {
-        **over_seeds([score.numbers(names) for score in scores]),
+        **over_seeds({seed: run.numbers(names) for seed, run in scores.items()}),
         "class_iou": dict(zip(class_names, class_iou.tolist(), strict=True)),
         "absent_classes": [name for name, is_there in zip(class_names, present, strict=True) if not is_there],
-        "confusion": torch.stack([score.confusion for score in scores]).sum(dim=0).tolist(),
+        "confusion": torch.stack([run.confusion for run in runs]).sum(dim=0).tolist(),
     }

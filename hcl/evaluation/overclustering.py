@@ -125,10 +125,10 @@ def score(
         The entry of ``results`` for this K.
     """
     title = f"k-means, K = {clusters}"
-    scores = [
-        _score_once(points, store, clusters, dataset, config, seed, world)
+    scores = {
+        seed: _score_once(points, store, clusters, dataset, config, seed, world)
         for seed in progress(world, title, "seed", steps=range(config.seeds))
-    ]
+    }
     return {
         "name": f"K = {clusters}",
         "clusters": clusters,

@@ -17,6 +17,7 @@ METRICS = "metrics.json"
 COLUMNS = {
     "miou": "mIoU, all classes",
     "miou_present": "mIoU, present",
+    "matched_miou": "mIoU, matched by the scored labels",
     "pixel_accuracy": "pixel accuracy",
     "published_accuracy": "published accuracy",
     "jaccard": "Jaccard index",
@@ -71,8 +72,13 @@ def print_report(report: dict[str, Any], console: Console) -> None:
 
 
 def described_tokens(report: dict[str, Any]) -> str:
-    """What a report's tokens are, in words."""
-    tokens = report["tokens"]
+    """What a report's tokens are, in words; in a baseline's, the tokens of each kind of rows."""
+    if "all_tokens" in report:
+        return "; ".join(f"{name}: {_in_words(tokens)}" for name, tokens in report["all_tokens"].items())
+    return _in_words(report["tokens"])
+
+
+def _in_words(tokens: dict[str, Any]) -> str:
     return f"{tokens['source']}, {tokens['channels']} channels, grid {'x'.join(map(str, tokens['grid']))}"
 
 

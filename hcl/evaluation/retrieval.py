@@ -10,7 +10,7 @@ from hcl.bounds import require_above_zero, require_at_least
 from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.label_retrieval import Memory, classes_of_pixels, retrieve, unit_length
-from hcl.evaluation.metrics import Scores, SegmentationScores, summary
+from hcl.evaluation.metrics import RETRIEVAL_SCORES, Scores, SegmentationScores, summary
 from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
 from hcl.evaluation.token_labels import memory_shares, sample_tokens, token_label_distributions
@@ -69,14 +69,14 @@ def run(config: RetrievalConfig, world: World) -> dict[str, Any]:
         val,
         extractor,
         label_resolution=config.frame.size,
-        labels_used_for=f"the memory, on {train.name}",
+        labels_used_for=f"the memory, on {train.name}; the matched mIoU, on the scored images",
     )
     name = f"retrieval, k = {config.neighbours}"
     return {
         **described,
         "training_data": {"name": train.name, "images": len(train)},
         "memory_tokens": len(memory.tokens),
-        "results": [{"name": name, **summary([scores], val.class_names)}],
+        "results": [{"name": name, **summary({config.seed: scores}, val.class_names, RETRIEVAL_SCORES)}],
     }
 
 

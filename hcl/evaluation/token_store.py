@@ -99,6 +99,7 @@ def _filled(
                 bar.update(min(len(batch.indices) * world.size, len(missing) - bar.n))
         world.barrier()
     arrays = _open(folder, layout, mode="c")
+    world.barrier()  # where tokens are not kept, the main rank removes them as soon as it has done with them
     tokens, attention, labels = (torch.from_numpy(arrays[name]) for name in ("tokens", "attention", "labels"))
     return TokenStore(tokens.view(torch.bfloat16), attention, labels, grid)
 

@@ -7,7 +7,7 @@ only if every element of it is stored, and a module is built only once its weigh
 import json
 import pickle
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hcl.models.seg_head import SegHead, SegHeadConfig
+from hcl.models.unpickling import tensors_in, unpickled
 
 State = dict[str, Tensor]
 Branch = Literal["momentum", "online"]
@@ -32,7 +33,8 @@ class CheckpointError(ValueError):
 def read_checkpoint(path: str | Path, kind: str = "checkpoint file") -> dict[str, Any]:
     """Load a checkpoint's dict onto the CPU; only tensors and plain containers are accepted.
 
-    A file named ``*.safetensors`` is read as such, any other as one of ``torch.save``.
+    A file named ``*.safetensors`` is read as such, any other as one of ``torch.save``. numpy's numbers become
+    Python's, and its arrays of numbers tensors.
 
     Args:
         path: of the file.
@@ -203,7 +205,7 @@ def _read(path: Path) -> Any:
         archive = file.read(len(_ARCHIVE)) == _ARCHIVE
     if archive:
         _require_sound_archive(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return unpickled(path)
 
 
 def _require_sound_archive(path: Path) -> None:
@@ -226,7 +228,7 @@ def _require_sound_archive(path: Path) -> None:
 def _require_stored(content: dict[str, Any], path: Path) -> None:
     """Refuse tensors that are larger than what the file holds of them, or no plain tensors of the CPU."""
     claimed: dict[int, int] = {}
-    for tensor in _tensors(content):
+    for tensor in tensors_in(content):
         plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
         if not plain or tensor.nbytes > tensor.untyped_storage().nbytes():
             raise CheckpointError(
@@ -236,18 +238,6 @@ def _require_stored(content: dict[str, Any], path: Path) -> None:
         claimed[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
     if sum(claimed.values()) > path.stat().st_size:
         raise CheckpointError(f"{path} was refused: its tensors claim {sum(claimed.values())} bytes")
-
-
-def _tensors(content: Any) -> Iterator[Tensor]:
-    """The tensors of nested containers, however deep."""
-    waiting, seen = [content], set()
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (dict, list, tuple, set, frozenset)) and id(value) not in seen:
-            seen.add(id(value))
-            waiting += [*value, *value.values()] if isinstance(value, dict) else value
 
 
 def _misfit(value: Any, expected: Tensor) -> str | None:

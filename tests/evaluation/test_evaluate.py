@@ -21,6 +21,7 @@ from hcl.models.backbones import TINY_WEIGHTS, BackboneConfig, build_backbone
 from hcl.models.pretrained import PretrainedSegHead
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.weights import load_linear_classifier, read_head_checkpoint
+from hcl.run_report.evaluations import read_evaluation
 from tests.evaluation.conftest import QUICK, SMALL_HEAD
 
 OVERCLUSTER = QUICK["overcluster"]
@@ -233,11 +234,14 @@ def test_foreground_maps_are_scored(command, tmp_path, capsys):
     assert "Jaccard index" in capsys.readouterr().out
 
 
-def test_labels_are_retrieved(command, tmp_path):
+def test_labels_are_retrieved(command, tmp_path, capsys):
     assert evaluate.main(["retrieval", *command, *QUICK["retrieval"]]) == 0
     report = metrics(tmp_path / "out")
     assert report["memory_tokens"] == 20
-    assert 0 < report["results"][0]["mean"]["miou"] < 1
+    mean = report["results"][0]["mean"]
+    assert 0 < mean["miou"] <= mean["matched_miou"] < 1
+    assert report["labels_used_for"] == "the memory, on scenes-train; the matched mIoU, on the scored images"
+    assert "the matched mIoU, on the scored images" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_memory_may_hold_every_training_token(command, tmp_path):
@@ -260,6 +264,18 @@ def test_communities_are_found_by_both_thresholds(command, tmp_path):
     assert len(report["results"][2]["communities"]) == 2
 
 
+def test_the_seeds_that_are_named_are_those_that_ran(command, tmp_path):
+    settings = [*QUICK["fully-unsupervised"], "--thresholds", '["otsu"]', "--seed", "5"]
+    assert evaluate.main(["fully-unsupervised", *command, *settings]) == 0
+    seeds = {
+        result["name"].split(":")[0]: [run["seed"] for run in result["seeds"]]
+        for result in metrics(tmp_path / "out")["results"]
+    }
+    assert seeds == {"foreground": [5], "communities": [1, 2]}
+    assert evaluate.main(["foreground", *command, *QUICK["foreground"], "--seed", "5"]) == 0
+    assert [run["seed"] for run in metrics(tmp_path / "out")["results"][0]["seeds"]] == [5]
+
+
 def test_a_baseline_scores_what_a_head_starts_from(command, tmp_path, backbone):
     torch.save({"momentum_seg_head": untrained_head(backbone, SMALL_HEAD, 1).state_dict()}, tmp_path / "h.pt")
     arguments = [*command, *OVERCLUSTER, "--clusters", "6", "--checkpoint", str(tmp_path / "h.pt")]
@@ -272,6 +288,19 @@ def test_a_baseline_scores_what_a_head_starts_from(command, tmp_path, backbone):
     assert evaluate.main(["overcluster", *arguments]) == 0
     alone = metrics(tmp_path / "out")["results"][0]
     assert report["results"][3]["mean"] == alone["mean"]
+
+
+def test_a_baseline_says_of_all_rows_only_what_holds_for_each(command, tmp_path):
+    out = tmp_path / "out"
+    assert evaluate.main(["baseline", "linear-probe", *command, *QUICK["linear-probe"]]) == 0
+    report = metrics(out)
+    assert report["training_data"] == {"name": "scenes-train", "images": 4}
+    assert not {"tokens", "classifier", "training_loss"} & report.keys()
+    expected = (
+        "backbone: tiny, 96 channels, grid 4x4; z: PM-ViT on tiny, 384 channels, grid 4x4; "
+        "untrained head: untrained head (seed 0) on tiny, 24 channels, grid 4x4"
+    )
+    assert read_evaluation(out / "metrics.json").facts["tokens"] == expected
 
 
 def test_no_protocol_writes_where_another_does(scenes):

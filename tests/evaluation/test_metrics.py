@@ -71,6 +71,14 @@ def test_ignored_pixels_do_not_count():
     assert metric.compute().miou == 1
 
 
+def test_classes_are_matched_anew_in_one_score_alone():
+    """As the open Hummingbird evaluation does to predicted classes before it counts."""
+    scores = Scores(torch.tensor([[1, 6, 0], [5, 2, 0], [0, 0, 3]]))
+    assert scores.miou == pytest.approx((1 / 12 + 2 / 13 + 1) / 3)
+    assert scores.matched_miou == pytest.approx((5 / 8 + 6 / 9 + 1) / 3)
+    assert Scores(torch.diag(torch.tensor([4, 0, 2]))).matched_miou == pytest.approx(2 / 3)
+
+
 def test_an_absent_class_counts_only_in_the_mean_over_all():
     metric = SegmentationScores(4)
     metric.update(torch.tensor([0, 1]), torch.tensor([0, 1], dtype=torch.uint8))

@@ -29,11 +29,12 @@ def report(*results: dict) -> dict:
 
 
 def test_mean_and_deviation_run_over_the_seeds():
-    result = summary([scores((1, 1), (0, 1)), scores((2, 0), (0, 1))], ("a", "b"))
+    result = summary({3: scores((1, 1), (0, 1)), 7: scores((2, 0), (0, 1))}, ("a", "b"))
     assert result["mean"]["miou"] == pytest.approx(0.75)
     assert result["std"]["miou"] == pytest.approx(0.25)
     assert result["class_iou"] == {"a": pytest.approx(0.75), "b": pytest.approx(0.75)}
     assert result["confusion"] == [[3, 1], [0, 2]]
+    assert [row["seed"] for row in result["seeds"]] == [3, 7]
 
 
 def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path):
@@ -51,7 +52,7 @@ def test_numbers_that_json_does_not_know_are_refused(tmp_path):
 
 
 def test_the_table_shows_mean_deviation_and_absent_classes():
-    runs = [scores((1, 1, 0), (0, 0, 0), (0, 0, 0)), scores((2, 0, 0), (0, 0, 0), (0, 0, 0))]
+    runs = {0: scores((1, 1, 0), (0, 0, 0), (0, 0, 0)), 1: scores((2, 0, 0), (0, 0, 0), (0, 0, 0))}
     console = Console(record=True, width=120, file=io.StringIO())
     print_report(report({"name": "K = 500", **summary(runs, ("sky", "sea", "sun"))}), console)
     text = console.export_text()
@@ -65,10 +66,20 @@ def test_the_table_shows_mean_deviation_and_absent_classes():
     assert rows["sun"] == "absent"
 
 
+def test_a_baseline_tells_the_tokens_of_each_kind_of_rows():
+    console = Console(record=True, width=120, file=io.StringIO())
+    whole = report({"name": "z: K = 5", **summary({0: scores((1, 1), (0, 1))}, ("a", "b"))})
+    tokens = whole.pop("tokens")
+    whole["all_tokens"] = {"backbone": tokens, "z": tokens | {"source": "elsewhere", "channels": 9}}
+    print_report(whole, console)
+    text = " ".join(console.export_text().split())
+    assert "backbone: somewhere, 4 channels, grid 2x2; z: elsewhere, 9 channels, grid 2x2" in text
+
+
 def test_rows_of_different_scores_share_a_table():
     console = Console(record=True, width=120, file=io.StringIO())
-    jaccard = {"name": "attention", **over_seeds([{"jaccard": 0.5}])}
-    communities = {"name": "communities", **summary([scores((1, 1), (0, 1))], ("a", "b"))}
+    jaccard = {"name": "attention", **over_seeds({0: {"jaccard": 0.5}})}
+    communities = {"name": "communities", **summary({0: scores((1, 1), (0, 1))}, ("a", "b"))}
     print_report(report(jaccard, communities), console)
     lines = console.export_text().splitlines()
     (attention,) = (line for line in lines if line.startswith("│ attention"))

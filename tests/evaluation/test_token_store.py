@@ -2,7 +2,10 @@
 
 import multiprocessing
 import os
-from dataclasses import replace
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +90,36 @@ def test_tokens_that_shall_not_be_kept_leave_nothing(config, extractor):
     assert list(Path(config.output).iterdir()) == []
 
 
+@dataclass(frozen=True)
+class Together(World):
+    """One of several ranks that are threads."""
+
+    meeting: threading.Barrier
+
+    def barrier(self) -> None:
+        self.meeting.wait(timeout=60)
+
+
+def test_a_rank_that_is_late_still_finds_tokens_that_shall_not_be_kept(config, extractor, monkeypatch):
+    opening, meeting = token_store._open, threading.Barrier(2)
+
+    def late(folder: Path, layout: token_store.Layout, *, mode: str) -> dict[str, np.memmap]:
+        if mode == "c" and threading.current_thread().name.endswith("1"):
+            time.sleep(0.5)
+        return opening(folder, layout, mode=mode)
+
+    def of_rank(rank: int) -> TokenStore:
+        threading.current_thread().name = f"rank {rank}"
+        world = Together(rank, 2, torch.device("cpu"), meeting)
+        return fill(replace(config, keep_tokens=False), extractor, world)
+
+    monkeypatch.setattr(token_store, "_open", late)
+    with ThreadPoolExecutor(2) as ranks:
+        first, second = ranks.map(of_rank, range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first[:3], second[:3], strict=True))
+    assert list(Path(config.output).iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "damage", [lambda path: path.write_bytes(b"junk"), lambda path: os.truncate(path, 200)]
 )
@@ -142,6 +175,21 @@ def test_the_name_follows_from_everything_that_makes_tokens(config, extractor, b
     os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert len({own, *others}) == 1 + len(others)
     assert own == fingerprint(dataset, extractor, frame)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("hcl.__version__", "0.0.0"),
+        ("hcl.evaluation.fingerprint.FORMAT", 1),
+        ("hcl.evaluation.fingerprint.decoder", lambda device: {"jpeg_fancy_upsampling": False}),
+    ],
+)
+def test_tokens_that_other_code_made_have_another_name(config, extractor, monkeypatch, place, value):
+    dataset, frame = open_dataset(config.data), Frame(64, "resize")
+    own = fingerprint(dataset, extractor, frame)
+    monkeypatch.setattr(place, value)
+    assert fingerprint(dataset, extractor, frame) != own
 
 
 def fill_in_a_process(config: ProtocolConfig, seed: int, counts) -> None:

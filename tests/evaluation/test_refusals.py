@@ -1,0 +1,66 @@
+"""What a protocol cannot do it says before it begins."""
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hcl.commands import evaluate
+from hcl.data import dataset
+from hcl.data.samples import Dataset
+from hcl.data.voc import open_voc
+from hcl.evaluation import foreground, fully_unsupervised
+from kernels.crf import pydensecrf
+from tests.evaluation.conftest import QUICK
+
+
+@pytest.fixture
+def no_tokens(monkeypatch) -> None:
+    """Whoever asks for tokens fails."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("tokens were asked for")
+
+    for module in (foreground, fully_unsupervised):
+        monkeypatch.setattr(module, "stored_tokens", refuse)
+
+
+def only_objects(*arguments: Any) -> Dataset:
+    """The scenes as a data set whose classes are things alone, as COCO-Stuff may be opened."""
+    scenes = open_voc(*arguments)
+    return replace(scenes, object_classes=tuple(range(len(scenes.class_names))))
+
+
+@pytest.mark.parametrize("protocol", ["foreground", "fully-unsupervised"])
+def test_classes_that_are_all_objects_are_refused_before_any_token(
+    command, capsys, monkeypatch, no_tokens, protocol
+):
+    monkeypatch.setattr(dataset, "open_voc", only_objects)
+    assert evaluate.main([protocol, *command, *QUICK[protocol]]) == 2
+    assert "every class of scenes-val is an object" in capsys.readouterr().err
+
+
+def test_infomap_is_missed_before_any_token(command, capsys, monkeypatch, no_tokens):
+    monkeypatch.setitem(sys.modules, "infomap", None)
+    assert evaluate.main(["fully-unsupervised", *command, *QUICK["fully-unsupervised"]]) == 2
+    assert "community detection needs the package infomap: pip install" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "impl='pydensecrf' needs that library: pip install '.[evaluation]'"),
+        (["--crf_settings.impl", "torch", "--size", "112"], "takes up to 10000 of them, got 112x112"),
+        (["--crf_settings.bilateral_srgb", "0"], "bilateral_srgb must be finite and positive, got 0"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["linear-probe", "linear"])
+def test_a_crf_that_cannot_run_is_told_before_any_work(
+    command, tmp_path, capsys, monkeypatch, protocol, settings, message
+):
+    monkeypatch.setattr(pydensecrf, "find_spec", lambda name: None)
+    own = {"linear": ["--classifier", "there-is-none.pth.tar"], "linear-probe": QUICK["linear-probe"]}
+    assert evaluate.main([protocol, *command, *own[protocol], "--crf", *settings]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
