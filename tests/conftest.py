@@ -8,6 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+# Before torch is imported: its threads sleep while they wait. Threads that spin hold up those they wait for
+# wherever more of them run than there are cores, as with several ranks or with a pipeline's own threads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 
 # Before any kernel is imported: without a GPU, Triton's kernels run in its interpreter.

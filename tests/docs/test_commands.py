@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import jsonargparse
 import pytest
@@ -72,6 +73,7 @@ def _then_stop(parse_args: Callable) -> Callable:
     return parse
 
 
+@cache
 def understood(words: tuple[str, ...]) -> argparse.Namespace | jsonargparse.Namespace | None:
     """What the program's own parser makes of a command; None where the parser does all that it asks for.
 

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,32 +14,11 @@ from hcl.engine import bank_pass
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
 from hcl.engine.learner import Learner
 from tests.engine.support import arguments, same, saved_state
-
-ROOT = Path(__file__).parents[2]
-SIGNAL_IN_STEP = """
-import os, sys
-from hcl.commands import train
-from hcl.engine.step import TrainingStep
-
-original, steps = TrainingStep.__call__, 0
-
-def step(self, views):
-    global steps
-    steps += 1
-    if steps == {step}:
-        os.kill(os.getpid(), {signal})
-    return original(self, views)
-
-TrainingStep.__call__ = step
-sys.exit(train.main(sys.argv[1:]))
-"""
+from tests.faults.victim import Victim
 
 
-def run_with_signal(settings: dict, number: signal.Signals, step: int) -> int:
-    script = SIGNAL_IN_STEP.format(step=step, signal=int(number))
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments(settings)], cwd=ROOT, check=False, timeout=120
-    ).returncode
+def run_with_signal(settings: dict, number: signal.Signals, step: int) -> int | None:
+    return Victim(settings, strike=("step", str(step), number.name)).finish()[0]
 
 
 def losses(path: str) -> list[tuple[int, float]]:
