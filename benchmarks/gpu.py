@@ -61,19 +61,21 @@ Results = dict[str, Result]
 def parts(rows: Path, *, fp8: bool) -> list[Part]:
     """What there is to do, the most valuable first; rows of benchmarks go to a folder."""
     return [
+        # A process each: an error on the device ends all that a process does there.
+        *(_tests(f"tests_{name}", "not gpu", _file(name), seconds=150) for name in KERNELS),
         _step("train_step_64", 64, "fp32", "bf16", "--no_compile", seconds=150),
         _step("train_step_512", 512, "fp32", "bf16", "--no_compile", seconds=180),
         _benchmark("fba", "triton", rows, seconds=150),
         *(_benchmark(name, "triton", rows, seconds=90) for name in KERNELS[1:]),
-        _tests("tests_large", *gpu_tests("tests/kernels"), seconds=180),
-        _tests("tests_rest", *_elsewhere(), "-k", "not max-autotune", seconds=180),
+        _tests("tests_large", "gpu", *gpu_tests("tests/kernels"), seconds=180),
+        _tests("tests_rest", "gpu", *_elsewhere(), "-k", "not max-autotune", seconds=180),
         _step("train_step_compiled", 64, "bf16", seconds=300),
         *([_step("train_step_fp8", 64, "fp8", seconds=300)] if fp8 else []),
         _module("pipeline", seconds=180),
         _module("scale", "--device", "cuda", seconds=240),
         *(_benchmark(name, "not triton", rows, seconds=300) for name in KERNELS),
         _step("train_step_compiled_fp32", 64, "fp32", seconds=300),
-        _tests("tests_autotuned", *_elsewhere(), "-k", "max-autotune", seconds=480),
+        _tests("tests_autotuned", "gpu", *_elsewhere(), "-k", "max-autotune", seconds=480),
     ]
 
 
@@ -87,9 +89,13 @@ def _elsewhere() -> list[str]:
     return [file for file in gpu_tests("tests") if not file.startswith("tests/kernels/")]
 
 
-def _tests(name: str, *arguments: str, seconds: float) -> Part:
+def _file(kernel: str) -> str:
+    return f"tests/kernels/test_{kernel}_triton.py"
+
+
+def _tests(name: str, marked: str, *arguments: str, seconds: float) -> Part:
     # With the names of tests, so that the log of what ran out of time tells how far it came.
-    return _python(name, "-m", "pytest", "-vv", "-m", "gpu", *arguments, seconds=seconds)
+    return _python(name, "-m", "pytest", "-vv", "-m", marked, *arguments, seconds=seconds)
 
 
 def _step(name: str, images: int, *formats_and_options: str, seconds: float) -> Part:

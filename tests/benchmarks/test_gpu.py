@@ -118,10 +118,15 @@ def test_every_part_names_files_that_are_there(tmp_path):
             assert (ROOT / f"{word.replace('.', '/')}.py").exists()
 
 
-def test_the_parts_hold_every_test_that_needs_a_gpu(tmp_path):
+def test_the_parts_hold_every_test_that_needs_a_gpu_and_the_small_ones_of_the_kernels(tmp_path):
     planned = parts(tmp_path, fp8=True)
-    words = {word for part in planned for word in part.command}
-    assert set(gpu_tests("tests")) <= words
+    chosen = {marked: set[str]() for marked in ("gpu", "not gpu")}
+    for part in planned:
+        if "pytest" in part.command and "tests" in part.name:
+            chosen[part.command[part.command.index("-m", 2) + 1]].update(part.command)
+    assert set(gpu_tests("tests")) <= chosen["gpu"]
+    small = {str(path.relative_to(ROOT)) for path in ROOT.glob("tests/kernels/test_*_triton.py")}
+    assert small - {"tests/kernels/test_without_triton.py"} <= chosen["not gpu"]
 
 
 def test_a_call_of_nine_minutes_has_time_for_any_part(tmp_path):
