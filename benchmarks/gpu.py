@@ -16,6 +16,7 @@ import tarfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -35,13 +36,15 @@ Outcome = Literal["passed", "failed", "out of time", "not run"]
 class Part(NamedTuple):
     """A command, run in the project's folder, and how many seconds it may take.
 
-    With ``report`` what it prints is a report, and goes to a file of its own.
+    With ``report`` what it prints is a report, and goes to a file of its own. Without the packages that it
+    ``needs`` it is not run.
     """
 
     name: str
     command: list[str]
     seconds: float
     report: bool = False
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,8 @@ def parts(rows: Path, *, fp8: bool) -> list[Part]:
         _tests("tests_rest", "gpu", *_elsewhere(), "-k", "not max-autotune", seconds=180),
         _step("train_step_compiled", 64, "bf16", seconds=300),
         *([_step("train_step_fp8", 64, "fp8", seconds=300)] if fp8 else []),
-        _module("pipeline", seconds=180),
-        _module("scale", "--device", "cuda", seconds=240),
+        _module("pipeline", seconds=180, needs=("nvidia.dali",)),
+        _module("scale", "--device", "cuda", seconds=240, needs=("nvidia.dali", "jsonargparse")),
         *(_benchmark(name, "not triton", rows, seconds=300) for name in KERNELS),
         _step("train_step_compiled_fp32", 64, "fp32", seconds=300),
         _tests("tests_autotuned", "gpu", *_elsewhere(), "-k", "max-autotune", seconds=480),
@@ -103,8 +106,8 @@ def _step(name: str, images: int, *formats_and_options: str, seconds: float) -> 
     return _python(name, "-m", "benchmarks.train_step", *options, seconds=seconds, report=True)
 
 
-def _module(name: str, *options: str, seconds: float) -> Part:
-    return _python(name, "-m", f"benchmarks.{name}", *options, seconds=seconds, report=True)
+def _module(name: str, *options: str, seconds: float, needs: tuple[str, ...]) -> Part:
+    return _python(name, "-m", f"benchmarks.{name}", *options, seconds=seconds, report=True, needs=needs)
 
 
 def _benchmark(kernel: str, impl: str, rows: Path, *, seconds: float) -> Part:
@@ -113,6 +116,7 @@ def _benchmark(kernel: str, impl: str, rows: Path, *, seconds: float) -> Part:
         *("-m", "pytest", f"benchmarks/bench_{kernel}.py", "--benchmark-only", "-k", impl),
         *("--rows", str(rows)),
         seconds=seconds,
+        needs=("pydensecrf",) if kernel == "crf" and impl != "triton" else (),
     )
 
 
@@ -128,9 +132,18 @@ def to_do(planned: Sequence[Part], earlier: Results) -> list[Part]:
 
 def obstacle(part: Part, left: float) -> str:
     """Why a part cannot be run now, if so."""
+    if missing := [name for name in part.needs if not _installed(name)]:
+        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
     if left < part.seconds:
         return f"it may take {part.seconds:.0f} s, and {left:.0f} s are left"
     return ""
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # what it is a part of
+        return False
 
 
 def run(part: Part, folder: Path, left: float) -> Result:

@@ -51,6 +51,14 @@ def test_a_part_is_begun_only_with_all_its_time_left(tmp_path, capsys):
     assert "not run" in capsys.readouterr().out.splitlines()[0]
 
 
+@pytest.mark.parametrize("package", ["nvidia.no_such_part", "no_such_package.part"])
+def test_what_lacks_a_package_is_left_out_and_the_line_says_why(tmp_path, capsys, package):
+    run_all([Part("views", QUIET, 60, needs=("json", package))], tmp_path, 90)
+    assert capsys.readouterr().out.split(maxsplit=4)[4] == f"views: {package} is missing\n"
+    (result,) = json.loads((tmp_path / "summary.json").read_text())["parts"]
+    assert (result["outcome"], result["why"]) == ("not run", f"{package} is missing")
+
+
 def test_another_call_goes_on_with_what_has_not_run_and_then_with_what_failed(tmp_path, monkeypatch):
     done = python("done", "print('once')")
     broken, late = python("broken", "import sys; sys.exit(3)"), python("late", "print('late')", seconds=600)
