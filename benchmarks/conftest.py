@@ -40,9 +40,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(autouse=True)
-def emptied_memory() -> Iterator[None]:
-    """What one benchmark took, even one that ran out of memory, the next may take."""
+def as_if_alone() -> Iterator[None]:
+    """Nothing of one benchmark helps or hinders the next: memory, or code compiled for other shapes."""
     yield
+    torch.compiler.reset()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
