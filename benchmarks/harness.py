@@ -1,7 +1,8 @@
 """How every kernel is measured: one row a shape and implementation, against what the same device can do.
 
-A GPU is timed by CUDA events, its cache flushed before each call; a CPU by the clock. The ceilings, a large
-copy and a large matrix product, are measured in the same process: no datasheet is needed.
+A GPU is timed by CUDA events, its cache flushed before each call, and a long call fewer times than a short
+one; a CPU by the clock. The ceilings, a large copy and a large matrix product, are measured in the same
+process: no datasheet is needed.
 """
 
 import csv
@@ -21,6 +22,8 @@ import torch
 
 RESULTS = Path(__file__).parent / "results"
 QUANTILES = ("ms_20", "ms_50", "ms_80")
+GPU_SECONDS, FEWEST_CALLS, MOST_CALLS = 2.0, 5, 50
+"""On a GPU a call is timed for so many seconds, but at least and at most so many times."""
 Run = Callable[[], object]
 
 
@@ -108,9 +111,19 @@ def times(run: Run) -> list[float]:
     return _times_on_gpu(run) if torch.cuda.is_available() else _times_on_cpu(run)
 
 
-def _times_on_gpu(run: Run, warm_up: int = 10, calls: int = 50) -> list[float]:
-    for _ in range(warm_up):
-        run()
+def _times_on_gpu(run: Run) -> list[float]:
+    """Of two calls that do not count the first compiles, the second tells how many are timed."""
+    run()
+    (once,) = _timed_by_events(run, 1)
+    return _timed_by_events(run, calls_for(once))
+
+
+def calls_for(seconds: float) -> int:
+    """How often a call of so many seconds is timed on a GPU."""
+    return int(np.clip(GPU_SECONDS / max(seconds, 1e-9), FEWEST_CALLS, MOST_CALLS))
+
+
+def _timed_by_events(run: Run, calls: int) -> list[float]:
     flush = torch.empty(256 * 2**20, dtype=torch.uint8, device="cuda")
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(calls)]
     for start, end in events:

@@ -32,6 +32,7 @@ from hcl.engine.trainer import Trainer
 from hcl.models.backbones import BACKBONES, BackboneConfig
 from hcl.precision import mixed
 from kernels.kmeans import kmeans
+from pipelines import dali
 from pipelines.draws import ViewsConfig
 
 DATA_SETS = {"PASCAL VOC": 10_582, "COCO": 118_287, "ImageNet": 1_281_167, "one billion": 10**9}
@@ -209,6 +210,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the command and print its report, which is returned too."""
     options = parse(arguments)
+    dali.require()  # before minutes of measuring
     torch.set_num_threads(options.threads)
     before = machine("torch", device=options.device)
     bench = train_step.build(options)

@@ -215,7 +215,7 @@ def summary(times: list[float], images: int) -> dict[str, Any]:
 def names(options: argparse.Namespace) -> list[str]:
     """The variants that are asked for and can run; CUDA graphs are for GPUs, the published step for faiss."""
     device = torch.device(options.device)
-    own = [*FORMATS, *(["fp8"] if runs_fp8(device) else [])]
+    own = options.formats or [*FORMATS, *(["fp8"] if runs_fp8(device) else [])]
     ways = [way for way in COMPILED if options.compile and (way != "graphs" or device.type == "cuda")]
     theirs = ["published"] if find_spec("faiss") else []
     return [*theirs, *own, *(f"{name}_{way}" for name in own for way in ways)]
@@ -251,7 +251,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     )
     rates = {name: matrix_rate(dtype, device) for name, dtype in FORMATS.items()}
     # Autocast's products are those that torch counts; in fp32 on a CPU they are oneDNN's own operation.
-    counted = {"own": flops(built["bf16"][0])}
+    counted = {"own": flops(own_step(bench, "bf16", compiled=False)[0])}
     if "published" in built:
         counted["published"] = flops(built["published"][0])
     medians = {name: float(np.median(values)) for name, values in times.items()}
@@ -293,6 +293,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("size", 224, "pixels a side of a view"),
         ("clusters", 500, "centroids of each bank"),
         ("rounds", 5, "steps of each variant that count"),
+    )
+    parser.add_argument(
+        "--formats",
+        nargs="+",
+        choices=(*FORMATS, "fp8"),
+        help="number formats (default: what the device can)",
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of a CPU")
     parser.add_argument("--no_compile", dest="compile", action="store_false", help="eager variants only")

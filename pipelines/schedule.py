@@ -48,7 +48,8 @@ class ScheduledPipeline:
         device: where the outputs lie; on a CUDA device images are decoded there.
         threads: CPU threads of the pipeline.
         pictures: gives the decoded images (H, W, 3) uint8 of a batch on the device, which are the graph's
-            first node then, before the columns.
+            first node then, before the columns. They are copied on a stream of its own, so on a GPU they must
+            be complete when they are given, and stay as they are.
         ragged: whether an output is a list of tensors, one a sample, which may differ in shape.
     """
 
@@ -127,11 +128,13 @@ class ScheduledPipeline:
             assert self._pictures is not None
             return self._pictures(feed.indices(info))
 
-        device = "cpu" if self._device.type == "cpu" else "gpu"
+        on_gpu = self._device.type == "cuda"
         return [
             dali.fn.external_source(
                 source=source,
-                device=device,
+                device="gpu" if on_gpu else "cpu",
+                # On torch's current stream the copy would wait for all the training that is queued there.
+                cuda_stream=torch.cuda.Stream(self._device) if on_gpu else None,
                 batch=True,
                 batch_info=True,
                 dtype=dali.types.UINT8,

@@ -9,6 +9,11 @@ from hcl.models.hcl import HCL
 
 Compile = bool | Literal["reduce-overhead", "max-autotune"]
 
+# All blocks of a process are one code object to the compiler. A model adds some three forms of it (with a
+# gradient and without, of backbone and head) for each number format and mode, and under `fullgraph` one
+# form beyond the limit is an error; eight, the default, are two models and a bit.
+RECOMPILE_LIMIT = 64
+
 
 def compile_blocks(model: HCL, how: Compile) -> None:
     """Compile every transformer block of a model in place; the state dict stays as it is.
@@ -21,6 +26,7 @@ def compile_blocks(model: HCL, how: Compile) -> None:
     if how is False:
         return
     mode = None if how is True else how
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
     for block in (*model.backbone.vit.blocks, model.online.seg_head.seg_head, model.momentum.seg_head):
         block.compile(fullgraph=True, mode=mode)
     if mode is not None:

@@ -20,6 +20,19 @@ def test_a_row_holds_ordered_quantiles_and_the_share_of_the_roofline(row):
     assert row.torch == torch.__version__
 
 
+@pytest.mark.parametrize(("seconds", "calls"), [(1e-5, 50), (0.1, 20), (2.0, 5)])
+def test_on_a_gpu_a_long_call_is_made_fewer_times_than_a_short_one(monkeypatch, seconds, calls):
+    made = []
+
+    def timed(run, count):
+        made.extend(run() for _ in range(count))
+        return [seconds] * count
+
+    monkeypatch.setattr(harness, "_timed_by_events", timed)
+    assert harness._times_on_gpu(lambda: None) == [seconds] * calls
+    assert len(made) == 1 + calls
+
+
 def test_rows_are_appended_under_one_heading(row, tmp_path):
     path = write_rows([row], tmp_path)
     assert write_rows([row, row], tmp_path) == path

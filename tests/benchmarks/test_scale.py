@@ -1,9 +1,10 @@
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 
-from benchmarks import scale
+from benchmarks import scale, train_step
 from benchmarks.scale_model import Costs, Shape, bank_rows, first_stop, predict
 
 pytest.importorskip("faiss")
@@ -45,6 +46,13 @@ def test_the_report_holds_the_checks_and_every_row(capsys):
         assert check["epoch_seconds"]["measured"] > 0
     assert len(report["table"]) == len(scale.DATA_SETS) * len(scale.RANKS) * 3
     assert len(scale.markdown(report["table"]).splitlines()) == 2 + len(report["table"])
+
+
+def test_without_dali_nothing_is_measured(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)
+    monkeypatch.setattr(train_step, "build", lambda options: pytest.fail("measures before it says so"))
+    with pytest.raises(ModuleNotFoundError, match="needs NVIDIA DALI, which is not installed"):
+        scale.main(SMALL)
 
 
 def test_the_work_of_an_epoch_is_shared_out_and_so_is_the_bank():

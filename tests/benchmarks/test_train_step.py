@@ -40,6 +40,13 @@ def test_without_faiss_the_published_step_is_left_out(monkeypatch):
     assert not [name for name in report if name.startswith("speedup")]
 
 
+def test_formats_are_measured_alone_where_they_are_named(monkeypatch):
+    monkeypatch.setattr(train_step, "find_spec", lambda name: None)
+    report = train_step.main([*SMALL, "--formats", "fp32"])
+    assert report["variants"].keys() == {"fp32"}
+    assert report["flops"]["own"] > 0
+
+
 def test_the_variants_compute_the_same_step():
     bench = train_step.build(train_step.parse(SMALL))
     theirs = train_step.published_step(bench)()

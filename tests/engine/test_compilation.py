@@ -1,9 +1,12 @@
 """Which blocks are compiled, and where a pass begins for CUDA graphs."""
 
+from collections.abc import Iterator
 from copy import deepcopy
+from functools import partialmethod
 
 import pytest
 import torch
+import torch._dynamo
 from torch import nn
 
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
@@ -14,6 +17,16 @@ from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.hcl import HCL
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.vit import Block
+from hcl.precision import Precision
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    """What one test compiles counts for no other, and neither does the limit that it sets."""
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=8):
+        yield
+    torch._dynamo.reset()
 
 
 @pytest.fixture
@@ -38,7 +51,7 @@ def passes(monkeypatch) -> list:
     return begun
 
 
-def steps(model: HCL, device: str = "cpu", count: int = 1) -> torch.Tensor:
+def steps(model: HCL, device: str = "cpu", count: int = 1, precision: Precision = "fp32") -> torch.Tensor:
     """Losses (count, 4) of steps of two micro-batches."""
     model = model.to(device)
     world = World(0, 1, torch.device(device))
@@ -46,7 +59,7 @@ def steps(model: HCL, device: str = "cpu", count: int = 1) -> torch.Tensor:
     centroids = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1)).to(device)
     clustering.centroids = Centroids(*centroids.unbind())
     optimizer = torch.optim.AdamW(model.online.parameters(), lr=1e-3, fused=True)
-    step = TrainingStep(model, optimizer, clustering, LossConfig(), world=world)
+    step = TrainingStep(model, optimizer, clustering, LossConfig(), world=world, precision=precision)
     draws = torch.Generator().manual_seed(2)
     losses = []
     for _ in range(count):
@@ -80,6 +93,17 @@ def test_a_pass_begins_at_the_backbone_and_at_the_momentum_head(model, compiled,
     compile_blocks(model, "reduce-overhead")
     steps(model)
     assert len(passes) == 4
+
+
+def test_models_of_several_formats_and_backends_are_compiled_in_one_process(model, monkeypatch):
+    """Three forms of a block each, as a benchmark of all variants makes them."""
+    compiled = nn.Module.compile
+    for backend in ("eager", "aot_eager"):
+        monkeypatch.setattr(nn.Module, "compile", partialmethod(compiled, backend=backend))
+        for precision in ("fp32", "bf16"):
+            another = deepcopy(model)
+            compile_blocks(another, True)
+            assert steps(another, precision=precision).isfinite().all()
 
 
 @pytest.mark.gpu

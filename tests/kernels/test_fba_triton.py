@@ -260,7 +260,10 @@ def test_offsets_beyond_32_bits():
     assert torch.equal(out.assignment[tail], plain.assignment)
     share = torch.where(foreground[tail], plain.count_fg / out.count_fg, plain.count_bg / out.count_bg)
     expected = expected.float() * share[:, None]
-    torch.testing.assert_close(gradient[tail].float(), expected, rtol=0.02, atol=1e-9)
+    # The kernel rounds the softmax's weights to bfloat16 before it multiplies them with the centroids; where
+    # these products cancel, the error is of the largest gradient's size, not of the entry's own.
+    atol = torch.finfo(torch.bfloat16).eps * expected.abs().max().item()
+    torch.testing.assert_close(gradient[tail].float(), expected, rtol=0.02, atol=atol)
 
 
 @pytest.mark.gpu

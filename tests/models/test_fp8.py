@@ -8,7 +8,6 @@ import torch
 import torch._dynamo
 
 from hcl import precision
-from hcl.commands import train
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.fp8 import FP8Linear, multiply_in_fp8
 from hcl.models.number_format import prepare
@@ -65,6 +64,8 @@ def test_other_formats_leave_the_backbone_alone(backbone):
 
 
 def test_a_cpu_is_refused_in_a_sentence(tmp_path, capsys):
+    from hcl.commands import train  # the only test here that needs the parser of settings
+
     run = ["--data.kind=scenes", f"--data.root={tmp_path / 'scenes'}", "--data.split=train"]
     command = [*run, "--backbone.name=tiny", "--precision=fp8", "--device=cpu", "--output", str(tmp_path)]
     assert train.main([*command, "--batch_size=2"]) == 2
