@@ -1,6 +1,5 @@
 """A run that was ended early and continued is, bit for bit, the run that was not."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import torch
 from hcl.commands import train
 from hcl.engine import bank_pass
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
-from tests.engine.support import arguments, same, saved_state
+from tests.engine.support import arguments, records, same, saved_state
 
 ROOT = Path(__file__).parents[2]
 SIGNAL_IN_STEP = """
@@ -42,10 +41,8 @@ def run_with_signal(settings: dict, number: signal.Signals, step: int) -> int:
     ).returncode
 
 
-def losses(path: str) -> list[tuple[int, float]]:
-    lines = (Path(path) / "log.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    return [(record["step"], record["loss"]) for record in records if record["kind"] == "step"]
+def losses(folder: str) -> list[tuple[int, float]]:
+    return [(record["step"], record["loss"]) for record in records(folder, "step")]
 
 
 @pytest.mark.parametrize("mode", ["epoch", "online"])
