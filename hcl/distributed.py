@@ -103,6 +103,11 @@ def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
     return torch.device(name, local_rank)
 
 
+def local_ranks() -> int:
+    """How many ranks ``torchrun`` has on this machine, whose memory and processors they share."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 @contextmanager
 def connect(device: DeviceName = "auto") -> Iterator[World]:
     """Join the processes that ``torchrun`` started (NCCL on GPUs, Gloo on CPUs), or be alone without it.

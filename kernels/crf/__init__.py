@@ -50,9 +50,9 @@ def dense_crf(
         bilateral_compat: its weight.
         tolerance: of "triton": tiles of pixels are left out of each other's sums where no weight between
             them reaches this much, of at most 1. 0 leaves out none. Other implementations do not look at it.
-        workers: of "pydensecrf": the number of processes, by default one for every processor; 1 computes in
-            this process. They stay for the next call. A script that is run directly calls this below
-            `if __name__ == "__main__":`, because workers import it.
+        workers: of "pydensecrf": the number of processes, by default one for every processor that this one
+            may use; 1 computes in this process. They stay for the next call. A script that is run directly
+            calls this below `if __name__ == "__main__":`, because workers import it.
         impl: "auto", "torch" (up to 10,000 pixels), "triton" or "pydensecrf" (copies to the host). "auto" is
             Triton on CUDA tensors and pydensecrf elsewhere.
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from kernels.crf.energy import Pairwise, unary_energy
 from kernels.crf.pending import Pending, Ready
+from kernels.processors import usable_processors
 
 Shape = tuple[int, ...]
 
@@ -44,7 +45,7 @@ def submit(
     beliefs = probabilities.float().cpu().numpy()
     # Blue first, as the published program has it: the lattice does not treat its axes alike.
     pictures = images.cpu().permute(0, 2, 3, 1).flip(3).contiguous().numpy()
-    workers = workers or os.cpu_count() or 1
+    workers = workers or usable_processors()
     if workers > 1:
         return InWorkers(workers, beliefs, pictures, iterations, pairwise, probabilities.device)
     marginals = np.empty(beliefs.shape, dtype=np.float32)
