@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from hcl.models.linear import Linear
 from hcl.models.pm_vit import PMViT
-from hcl.precision import Precision, require_support
+from hcl.precision import Precision, forbid_tf32, require_support
 from kernels.linear.fp8 import fp8_linear, quantised
 
 
@@ -43,9 +43,12 @@ def multiply_in_fp8(backbone: PMViT) -> None:
 def prepare(backbone: PMViT, precision: Precision, device: torch.device) -> None:
     """Make a backbone with its weights loaded ready to compute in a number format on a device.
 
+    Whatever computes comes by here, so that fp32 is float32 everywhere (`forbid_tf32`).
+
     Raises:
         ValueError: the device does not compute in it.
     """
     require_support(device, precision)
+    forbid_tf32()
     if precision == "fp8":
         multiply_in_fp8(backbone)

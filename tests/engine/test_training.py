@@ -25,6 +25,12 @@ def test_a_run_leaves_a_log_and_a_head_that_loads(tiny_settings, capsys):
     assert head.config.width == 24
 
 
+def test_float32_is_not_rounded_in_convolutions(tiny_settings, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert train.main(arguments(tiny_settings | {"epochs": 1})) == 0
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_training_lowers_the_loss(tiny_settings):
     settings = tiny_settings | {"epochs": 12, "clustering.mode": "online", "optimiser.milestones": "[]"}
     assert train.main(arguments(settings)) == 0
