@@ -1,6 +1,5 @@
 """MoGoClustering: clusters of the whole data set's foreground and background tokens (HCL, section 4)."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -11,7 +10,7 @@ from torch import Tensor
 from hcl.bounds import require_at_least, require_share
 from hcl.clustering.bank import BankRows, replace_rows
 from hcl.randomness import generator
-from kernels.kmeans import KMeans, kmeans, momentum_centroid_update
+from kernels.kmeans import KMeans, NotFiniteError, kmeans, momentum_centroid_update
 
 SIDES = ("foreground", "background")
 
@@ -173,20 +172,14 @@ class MoGoClustering:
             after_step()
             return self.ranks.sum(totals)
 
-        result = kmeans(
-            bank[self.ranks.slice(len(bank))],
-            clusters,
-            iterations=self.config.iterations,
-            init=start,
-            reduce=reduce,
-        )
-        if not math.isfinite(result.inertia):
-            bad = int((~bank.isfinite().all(dim=1)).sum())
+        mine = bank[self.ranks.slice(len(bank))]
+        try:
+            return kmeans(mine, clusters, iterations=self.config.iterations, init=start, reduce=reduce)
+        except NotFiniteError as error:
             raise FloatingPointError(
-                f"{bad} of the {len(bank)} {side} tokens before epoch {epoch + 1} are not finite: "
+                f"{error.rows} of the {len(bank)} {side} tokens before epoch {epoch + 1} are not finite: "
                 "try --precision fp32, and look at the images and backbone weights"
-            )
-        return result
+            ) from error
 
     def follow(self, tokens: Tensor, foreground: Tensor, assignment: Tensor, *, hold: Tensor) -> None:
         """Move the centroids towards a batch's momentum tokens; only the online mode does (HCL, section 11).

@@ -108,6 +108,15 @@ def test_same_input_same_bits(dtype):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in matmul")
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_rows_that_are_not_finite_are_counted(value):
+    x = rows(40, 3)
+    x[7] = x[11, 2] = value
+    with pytest.raises(ValueError, match="2 of the 40 rows are not finite"):
+        kmeans(x, 4, impl="triton")
+
+
 @pytest.mark.parametrize("spherical", [False, True])
 def test_whole_clusterings_agree(spherical):
     x = torch.cat([rows(40, 3, seed=i) * 0.1 + rows(1, 3, seed=50 + i) * 4 for i in range(3)])
