@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -92,6 +95,25 @@ def test_negative_assignment_belongs_to_no_cluster():
     sums, counts = cluster_sums(torch.ones(4, 2, device=DEVICE), assignment, 3, impl="triton")
     assert counts.tolist() == [1, 0, 1]
     assert sums.tolist() == [[1, 1], [0, 0], [1, 1]]
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="it would end all work on the GPU")
+@pytest.mark.parametrize("beyond", [3, 4, 2**32])
+@pytest.mark.parametrize("impl", ["triton", "torch"])
+def test_an_assignment_beyond_the_clusters_is_an_error(beyond, impl):
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        cluster_sums(torch.ones(2, 2), torch.tensor([0, beyond]), 3, impl=impl)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("impl", ["triton", "torch"])
+def test_on_a_gpu_an_assignment_beyond_the_clusters_is_an_error_of_the_device(impl):
+    script = (
+        "import torch; from kernels.kmeans import cluster_sums; x = torch.ones(2, 2, device='cuda'); "
+        f"cluster_sums(x, torch.tensor([0, 3], device='cuda'), 3, impl='{impl}'); torch.cuda.synchronize()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert "device-side assert" in done.stderr
 
 
 def test_non_contiguous_and_stride_0_inputs():
