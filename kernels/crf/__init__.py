@@ -99,8 +99,9 @@ def submit_dense_crf(
     """Begin a `dense_crf`, of which the marginals are asked for later; arguments and errors are its own.
 
     With "pydensecrf" and more than one worker this returns at once, so that the caller may make the next
-    batch ready. Every batch that is submitted takes the room of its marginals, in a file for temporary data:
-    submit some, and then another for each that was collected. Elsewhere all is computed here.
+    batch ready. Every batch that is submitted takes the room of its marginals, in a file for temporary data
+    that has no name: submit some, and then another for each that was collected or cancelled. Elsewhere all is
+    computed here.
 
     Returns:
         What gives the marginals, (B, C, H, W) float32, and says by an error if a worker died.
