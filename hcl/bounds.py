@@ -25,5 +25,6 @@ def require_above_zero(settings: Any, *names: str, prefix: str = "") -> None:
 def require_share(settings: Any, *names: str, prefix: str = "") -> None:
     """These settings lie in (0, 1]."""
     for name in names:
-        if not 0 < getattr(settings, name) <= 1:
-            raise ValueError(f"{prefix}{name} is {getattr(settings, name)}; it must lie in (0, 1]")
+        value = getattr(settings, name)
+        if value is not None and not 0 < value <= 1:
+            raise ValueError(f"{prefix}{name} is {value}; it must lie in (0, 1]")

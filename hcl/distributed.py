@@ -135,7 +135,7 @@ class World:
 
 
 def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
-    """The device for ``auto``, ``cpu`` or ``cuda``; convolutions of float32 are of float32 there, too.
+    """The device for ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
         ValueError: ``cuda`` was asked for and there is none.
@@ -144,11 +144,12 @@ def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda was asked for, but torch sees no CUDA GPU; use --device auto or cpu")
-    if name == "cpu":
-        return torch.device(name)
-    # torch leaves matrix products as they are, but of convolutions it rounds the operands to 11 bits (TF32).
-    torch.backends.cudnn.allow_tf32 = False
-    return torch.device(name, local_rank)
+    return torch.device(name) if name == "cpu" else torch.device(name, local_rank)
+
+
+def local_ranks() -> int:
+    """How many ranks ``torchrun`` has on this machine, whose memory and processors they share."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @contextmanager

@@ -15,6 +15,14 @@ def mixed(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32")
 
 
+def forbid_tf32() -> None:
+    """Have convolutions of float32 be of float32 on GPUs, in all of this process.
+
+    torch leaves matrix products as they are, but of convolutions it rounds the operands to 11 bits (TF32).
+    """
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def runs_fp8(device: torch.device) -> bool:
     """Whether a device multiplies in FP8 (e4m3) itself: NVIDIA's GPUs from Ada and Hopper on."""
     if device.type != "cuda" or torch.version.hip:

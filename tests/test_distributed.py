@@ -21,7 +21,6 @@ def joined(monkeypatch):
 
 def test_ranks_on_gpus_join_nccl_each_with_its_own_device(joined, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(torch.cuda, "set_device", joined.append)
     with connect("cuda") as world:
         assert world == World(1, 2, torch.device("cuda", 1))
@@ -53,8 +52,7 @@ def test_rows_are_gathered_where_no_rank_has_any(monkeypatch):
     assert World(0, 2, torch.device("cpu")).gather_rows(torch.empty(0, 3)).shape == (0, 3)
 
 
-def test_float32_on_a_gpu_is_not_rounded_in_convolutions(monkeypatch):
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     assert choose_device("auto") == torch.device("cuda", 0)
-    assert not torch.backends.cudnn.allow_tf32
+    assert choose_device("cpu", 1) == torch.device("cpu")

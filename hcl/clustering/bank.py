@@ -70,10 +70,6 @@ class Bank(NamedTuple):
         found[mine] = self.rows[places[mine] - share.start]
         return ranks.sum(found)
 
-    def bad_rows(self, ranks: Ranks) -> int:
-        """How many rows on all ranks hold NaN or infinity."""
-        return int(ranks.sum((~self.rows.isfinite().all(dim=1)).sum()))
-
 
 def place(parts: list[BankRows], ranks: Ranks) -> PlacedRows:
     """Number the rows of all ranks by their images' order, and by their own order within an image.

@@ -1,6 +1,5 @@
 """MoGoClustering: clusters of the whole data set's foreground and background tokens (HCL, section 4)."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -13,7 +12,7 @@ from hcl.clustering.bank import Bank, place
 from hcl.clustering.ranks import Ranks
 from hcl.clustering.sampling import BankRows
 from hcl.randomness import generator
-from kernels.kmeans import KMeans, kmeans, momentum_centroid_update
+from kernels.kmeans import KMeans, NotFiniteError, kmeans, momentum_centroid_update
 
 SIDES = ("foreground", "background")
 T = TypeVar("T")
@@ -164,19 +163,14 @@ class MoGoClustering:
             after_step()
             return self.ranks.sum(totals)
 
-        result = kmeans(
-            bank.rows,
-            clusters,
-            iterations=self.config.iterations,
-            init=bank.at(first.to(bank.rows.device), self.ranks),
-            reduce=reduce,
-        )
-        if not math.isfinite(result.inertia):
+        start = bank.at(first.to(bank.rows.device), self.ranks)
+        try:
+            return kmeans(bank.rows, clusters, iterations=self.config.iterations, init=start, reduce=reduce)
+        except NotFiniteError as error:
             raise FloatingPointError(
-                f"{bank.bad_rows(self.ranks)} of the {bank.total} {side} tokens before epoch {epoch + 1} "
-                "are not finite: try --precision fp32, and look at the images and backbone weights"
-            )
-        return result
+                f"{error.rows} of the {bank.total} {side} tokens before epoch {epoch + 1} are not finite: "
+                "try --precision fp32, and look at the images and backbone weights"
+            ) from error
 
     def follow(self, tokens: Tensor, foreground: Tensor, assignment: Tensor, *, hold: Tensor) -> None:
         """Move the centroids towards a batch's momentum tokens; only the online mode does (HCL, section 11).

@@ -8,8 +8,8 @@ from typing import Literal
 from hcl.bounds import require_at_least
 from hcl.data.checks import OnError
 from hcl.data.coco import Group, open_coco
-from hcl.data.folder import open_folder
-from hcl.data.samples import Dataset
+from hcl.data.folder import open_folder, open_labelled_folder
+from hcl.data.samples import IGNORE, Dataset
 from hcl.data.scenes import CLASS_NAMES as SCENE_CLASSES
 from hcl.data.scenes import write_scenes
 from hcl.data.voc import open_voc
@@ -20,16 +20,20 @@ class DataConfig:
     """Which images to open.
 
     Args:
-        kind: `voc`, `coco`, `folder` (any images, no labels) or `scenes` (generated at `root` when nothing is
-            there).
+        kind: `voc`, `coco`, `folder` (any images; labelled where masks are given) or `scenes` (generated at
+            `root` when nothing is there).
         root: the data set's folder.
         split: name of the split: `trainaug`, `val`, ... for voc; `train`, `val` for scenes; a list's name,
-            `train2017` or `val2017` for coco. A folder of images has none.
+            `train2017` or `val2017` for coco. A folder of images has none; with masks, a sub-folder that both
+            have.
         classes: for coco, whether all 27 classes count, or only things, or only stuff.
         on_error: what to do about files that cannot be used: "raise" stops before anything runs and names
             them, "skip" decodes every file first, leaves those out and tells how many and which.
         limit: a quick look at so many images of each split that is opened, spread evenly over its list, for
             lists are often sorted; scores say of how many. By default all.
+        masks: for folder, where its masks are: for `a/b.jpg` below root, `a/b.png` below this folder.
+        mask_classes: and how many classes they tell apart: ids count from 0, the background, and 255 is where
+            a pixel does not count.
     """
 
     kind: Literal["voc", "coco", "folder", "scenes"]
@@ -38,10 +42,13 @@ class DataConfig:
     classes: Group = "all"
     on_error: OnError = "raise"
     limit: int | None = None
+    masks: str | None = None
+    mask_classes: int | None = None
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "limit", prefix="data.")
-        if self.kind == "folder" and self.split:
+        self._check_masks()
+        if self.kind == "folder" and self.split and not self.labelled:
             raise ValueError(
                 f"a folder of images has no split, got split={self.split!r}: point root at a sub-folder"
             )
@@ -49,6 +56,25 @@ class DataConfig:
             raise ValueError(f"a data set of kind {self.kind!r} needs a split, for example 'train'")
         if self.kind != "coco" and self.classes != "all":
             raise ValueError(f"classes={self.classes!r} is for kind 'coco' only, got kind {self.kind!r}")
+
+    def _check_masks(self) -> None:
+        if self.masks is not None and self.kind != "folder":
+            raise ValueError(f"masks={self.masks!r} is for kind 'folder' only, got kind {self.kind!r}")
+        if (self.masks is None) != (self.mask_classes is None):
+            raise ValueError(
+                f"masks and mask_classes go together, got masks={self.masks!r} and "
+                f"mask_classes={self.mask_classes}"
+            )
+        if self.mask_classes is not None and not 2 <= self.mask_classes <= IGNORE:
+            raise ValueError(
+                f"data.mask_classes is {self.mask_classes}; it must lie between 2 and {IGNORE}, and masks "
+                f"hold the ids below it, or {IGNORE} where a pixel does not count"
+            )
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are masks."""
+        return self.kind != "folder" or self.masks is not None
 
 
 def open_dataset(config: DataConfig) -> Dataset:
@@ -75,4 +101,9 @@ def _open_whole(config: DataConfig) -> Dataset:
         raise FileNotFoundError(f"no folder {root}: say by --data.root where the {config.kind} data set is")
     if config.kind == "voc":
         return open_voc(root, config.split)
-    return open_coco(root, config.split, config.classes) if config.kind == "coco" else open_folder(root)
+    if config.kind == "coco":
+        return open_coco(root, config.split, config.classes)
+    if config.masks is None or config.mask_classes is None:
+        return open_folder(root)
+    masks = Path(config.masks).expanduser()
+    return open_labelled_folder(root / config.split, masks / config.split, config.mask_classes)

@@ -1,10 +1,13 @@
-"""Any folder of images, without labels."""
+"""Any folder of images, without labels or with a folder of masks."""
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from hcl.data.samples import Dataset, Sample
+import numpy as np
+
+from hcl.data.samples import IGNORE, Dataset, Sample
 
 SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
@@ -22,6 +25,46 @@ def open_folder(root: Path) -> Dataset:
     if not names:
         raise FileNotFoundError(f"no image below {root} (looked for {', '.join(sorted(SUFFIXES))})")
     return Dataset(f"folder-{root.name}", [Sample(root / name, None, name) for name in names])
+
+
+def open_labelled_folder(root: Path, masks: Path, classes: int) -> Dataset:
+    """The images of `open_folder`, each with the mask of its name: `root/a/b.jpg` with `masks/a/b.png`.
+
+    Masks hold the ids 0 to `classes` - 1, and 255 where a pixel does not count. Every class but the first,
+    background, is an object. Raises what `open_folder` raises, FileNotFoundError where there is no folder of
+    masks, ValueError where it lies below `root` or two images would share a mask.
+    """
+    images = open_folder(root)
+    if not masks.is_dir():
+        raise FileNotFoundError(f"no folder {masks}: say by --data.masks where the masks are")
+    if masks.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"the masks in {masks} would be taken for images of {root}: put them beside it")
+    samples = [
+        replace(sample, label=masks / Path(sample.origin).with_suffix(".png")) for sample in images.samples
+    ]
+    _refuse_shared_masks(samples)
+    names = tuple(f"class {number}" for number in range(classes))
+    objects = tuple(range(1, classes))
+    return Dataset(images.name, samples, names, label_map=_label_map(classes), object_classes=objects)
+
+
+def _refuse_shared_masks(samples: list[Sample]) -> None:
+    first: dict[Path | None, Sample] = {}
+    for sample in samples:
+        if (other := first.setdefault(sample.label, sample)) is not sample:
+            raise ValueError(
+                f"{other.origin} and {sample.origin} would both have the mask {sample.label}: rename one"
+            )
+
+
+def _label_map(classes: int) -> np.ndarray:
+    """(256,) uint8: ids as they are; all that stand for nothing become one that is no class.
+
+    So kept labels, which are named by the map too, are not taken for those of another number of classes.
+    """
+    table = np.minimum(np.arange(256), classes).astype(np.uint8)
+    table[IGNORE] = IGNORE
+    return table
 
 
 def _images_below(root: Path) -> Iterator[Path]:

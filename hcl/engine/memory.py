@@ -1,13 +1,12 @@
 """What a run may keep in its device's memory."""
 
-import os
 from typing import Literal, NamedTuple
 
 import psutil
 import torch
 
 from hcl.data.samples import Dataset
-from hcl.distributed import World
+from hcl.distributed import World, local_ranks
 from pipelines.kept_images import decoded_bytes
 
 GIB = 2**30
@@ -39,4 +38,4 @@ def free_memory(device: torch.device) -> int:
     """Bytes that this process may still take: of its GPU, or its share of the machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return psutil.virtual_memory().available // local_ranks()

@@ -78,7 +78,7 @@ def cluster(
         The run of lowest inertia; its assignment is of this rank's share alone.
 
     Raises:
-        ValueError: there are fewer rows than clusters.
+        ValueError: there are fewer rows than clusters, or rows are not finite.
     """
     if clusters > len(rows):
         raise ValueError(

@@ -1,16 +1,17 @@
 """Dense CRF on predicted probabilities, with the published settings (HCL, section 7)."""
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 
 from hcl.bounds import require_at_least
+from hcl.distributed import local_ranks
 from kernels.crf import Pending, dense_crf, submit_dense_crf
+from kernels.processors import usable_processors
 
 T = TypeVar("T")
 
@@ -28,7 +29,8 @@ class CRFConfig:
         bilateral_compat: its weight.
         impl: auto is triton on a CUDA GPU and pydensecrf in worker processes elsewhere; torch is exact, for
             small images.
-        workers: processes of pydensecrf, by default one for every processor; they change no result.
+        workers: processes of pydensecrf of each rank, by default one for every processor, which ranks of one
+            machine share; they change no result.
     """
 
     iterations: int = 10
@@ -50,10 +52,19 @@ class CRFConfig:
             f"srgb {self.bilateral_srgb:g} compat {self.bilateral_compat:g}"
         )
 
+    @property
+    def processes(self) -> int:
+        """The workers of this rank, its share of the processors where none are asked for."""
+        return self.workers or max(usable_processors() // local_ranks(), 1)
+
+    def arguments(self) -> dict[str, Any]:
+        """What `kernels.crf.dense_crf` is told."""
+        return asdict(self) | {"workers": self.processes}
+
 
 def refine(logits: Tensor, pictures: Tensor, config: CRFConfig) -> Tensor:
     """Logits (B, classes, H, W) and their pictures (B, 3, H, W) uint8 RGB to marginals (B, classes, H, W)."""
-    return dense_crf(logits.softmax(dim=1), pictures, **asdict(config))
+    return dense_crf(logits.softmax(dim=1), pictures, **config.arguments())
 
 
 def refined(batches: Iterable[tuple[T, Tensor, Tensor]], config: CRFConfig) -> Iterator[tuple[T, Tensor]]:
@@ -70,13 +81,12 @@ def refined(batches: Iterable[tuple[T, Tensor, Tensor]], config: CRFConfig) -> I
     Yields:
         What came with the batch, and its marginals, in order.
     """
-    ahead = config.workers or os.cpu_count() or 1
     waiting: deque[tuple[T, int, Pending]] = deque()
     try:
         for own, logits, pictures in batches:
-            pending = submit_dense_crf(logits.softmax(dim=1), pictures, **asdict(config))
+            pending = submit_dense_crf(logits.softmax(dim=1), pictures, **config.arguments())
             waiting.append((own, len(pictures), pending))
-            while sum(images for _, images, _ in islice(waiting, 1, None)) >= ahead:
+            while sum(images for _, images, _ in islice(waiting, 1, None)) >= config.processes:
                 yield _collected(waiting)
         while waiting:
             yield _collected(waiting)

@@ -35,7 +35,7 @@ from hcl.models.backbones import BACKBONES
 from kernels.foreground import foreground_mask
 
 Choice = Literal["published", "otsu"]
-TRAIN_SPLITS = {"voc": "train", "coco": "Coco164kFull_Stuff_Coarse", "scenes": "train"}
+TRAIN_SPLITS = {"voc": "train", "coco": "Coco164kFull_Stuff_Coarse", "scenes": "train", "folder": "train"}
 
 
 @dataclass(kw_only=True)

@@ -35,6 +35,7 @@ SCHEDULES = {
     "voc": Schedule("trainaug", (4,)),
     "coco": Schedule("Coco164kFull_Stuff_Coarse", (1, 4)),
     "scenes": Schedule("train", (4,)),
+    "folder": Schedule("train", (4,)),
 }
 
 
@@ -44,7 +45,7 @@ class LinearProbeConfig(LinearScoringConfig):
 
     Args:
         train_split: split to train on; by default trainaug for voc, the 49,629 images of
-            Coco164kFull_Stuff_Coarse for coco.
+            Coco164kFull_Stuff_Coarse for coco, train for others.
         crop_size: side in pixels of a training view; by default that of a scored image.
         views: how training views are drawn.
         epochs: passes over the training split.

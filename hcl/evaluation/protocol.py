@@ -36,8 +36,9 @@ FRAMES = {
     "voc": Frame(448, "resize"),
     "coco": Frame(320, "shorter-crop"),
     "scenes": Frame(448, "resize"),
+    "folder": Frame(448, "shorter-crop"),
 }
-"""The published frame of each kind of labelled data (HCL, section 7)."""
+"""The frame of each kind of data, as published for voc and coco (HCL, section 7)."""
 
 
 @dataclass(kw_only=True)
@@ -98,10 +99,10 @@ class ProtocolConfig:
                 f"checkpoint {self.checkpoint} holds a head, which tokens={self.tokens!r} does without: "
                 "leave out one of the two"
             )
-        if self.data.kind not in self.published:
+        if not self.data.labelled:
             raise ValueError(
-                f"data of kind {self.data.kind!r} has no labels to score against; "
-                f"choose one of {', '.join(self.published)}"
+                f"{self.data.root} has no labels to score against; say by --data.masks and "
+                "--data.mask_classes where its masks are, or choose another --data.kind"
             )
 
     @property

@@ -16,7 +16,12 @@ from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_
 from hcl.evaluation.token_labels import memory_shares, sample_tokens, token_label_distributions
 from hcl.evaluation.token_store import TokenStore, stored_tokens
 
-TRAIN_SPLITS = {"voc": "trainaug", "coco": "Coco164kFull_Stuff_Coarse", "scenes": "train"}
+TRAIN_SPLITS = {
+    "voc": "trainaug",
+    "coco": "Coco164kFull_Stuff_Coarse",
+    "scenes": "train",
+    "folder": "train",
+}
 
 
 @dataclass(kw_only=True)
@@ -25,7 +30,7 @@ class RetrievalConfig(ProtocolConfig):
 
     Args:
         train_split: whose tokens are remembered; by default trainaug for voc, the 49,629 images of
-            Coco164kFull_Stuff_Coarse for coco.
+            Coco164kFull_Stuff_Coarse for coco, train for others.
         memory_size: tokens that are remembered, evenly from all images; where there are fewer, all.
         neighbours: k.
         temperature: of the softmax over the neighbours' similarities.

@@ -23,7 +23,8 @@ class ExportConfig:
         heads: attention heads of the head's block, where the checkpoint does not tell: published ones do not.
         forms: which to write: "pt2" for torch.export, "onnx" for ONNX, "hub" for Hugging Face's Hub.
         size: height and width in pixels of the images that the programs take; the batch is free.
-        keep_mass: share of the attention that the programs call foreground.
+        keep_mass: share of the attention that the programs call foreground; by default the checkpoint's, and
+            the published one, 0.7, where it records none.
         tolerance: greatest difference between a program's tokens or attention and the model's.
     """
 
@@ -34,7 +35,7 @@ class ExportConfig:
     heads: int = 12
     forms: list[Form] = field(default_factory=lambda: ["pt2", "onnx", "hub"])
     size: list[int] = field(default_factory=lambda: [448, 448])
-    keep_mass: float = 0.7
+    keep_mass: float | None = None
     tolerance: float = 1e-3
 
     def __post_init__(self) -> None:

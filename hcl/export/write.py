@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from torch.export import ExportedProgram
 
+from hcl.clustering.mogo import ClusteringConfig
 from hcl.export.agreement import compare, require_agreement
 from hcl.export.config import ExportConfig
 from hcl.export.programs import Program, open_onnx, open_pt2, require_onnx, to_onnx, to_pt2, trace
@@ -12,7 +14,7 @@ from hcl.files import written_whole
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.component_model import ComponentModel
 from hcl.models.recorded_backbone import chosen_backbone
-from hcl.models.weights import read_head_checkpoint, seg_head_of
+from hcl.models.weights import CheckpointError, read_head_checkpoint, seg_head_of
 
 PROGRAMS: dict[str, tuple[Callable[[ExportedProgram], bytes], Callable[[bytes], Program]]] = {
     "pt2": (to_pt2, open_pt2),
@@ -46,7 +48,24 @@ def open_model(config: ExportConfig) -> tuple[ComponentModel, BackboneConfig]:
     checkpoint = read_head_checkpoint(config.checkpoint)
     backbone = chosen_backbone(checkpoint, config.checkpoint, config.backbone)
     head = seg_head_of(checkpoint, config.checkpoint, config.branch, heads=config.heads)
-    return ComponentModel(build_backbone(backbone), head, config.keep_mass), backbone
+    keep_mass = config.keep_mass or recorded_keep_mass(checkpoint, config.checkpoint)
+    return ComponentModel(build_backbone(backbone), head, keep_mass), backbone
+
+
+def recorded_keep_mass(checkpoint: dict[str, Any], path: str) -> float:
+    """The share of the attention that was foreground in training; the published one where it is not recorded.
+
+    Raises:
+        CheckpointError: what is recorded is no such share.
+    """
+    settings = checkpoint.get("config")
+    told = settings.get("clustering") if isinstance(settings, dict) else None
+    if told is None:
+        return ClusteringConfig.keep_mass
+    try:
+        return ClusteringConfig(keep_mass=told["keep_mass"]).keep_mass
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} records no share of the attention: {error}") from error
 
 
 def _write_program(ending: str, traced: ExportedProgram, model: ComponentModel, config: ExportConfig) -> str:

@@ -17,8 +17,6 @@ from hcl.run_report.pictures import Pictures, draw_pictures
 from hcl.run_report.run_record import RunRecord, read_run
 from pipelines.usable import usable
 
-FOLDER_FRAME = Frame(448, "shorter-crop")
-
 
 @dataclass(kw_only=True)
 class ReportConfig:
@@ -70,7 +68,7 @@ class ReportConfig:
 
     def frame(self, kind: str) -> Frame:
         """How images of a kind of data are brought to one size."""
-        published = FRAMES.get(kind, FOLDER_FRAME)
+        published = FRAMES[kind]
         return published._replace(size=self.size or published.size)
 
 

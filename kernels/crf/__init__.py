@@ -50,9 +50,9 @@ def dense_crf(
         bilateral_compat: its weight.
         tolerance: of "triton": tiles of pixels are left out of each other's sums where no weight between
             them reaches this much, of at most 1. 0 leaves out none. Other implementations do not look at it.
-        workers: of "pydensecrf": the number of processes, by default one for every processor; 1 computes in
-            this process. They stay for the next call. A script that is run directly calls this below
-            `if __name__ == "__main__":`, because workers import it.
+        workers: of "pydensecrf": the number of processes, by default one for every processor that this one
+            may use; 1 computes in this process. They stay for the next call. A script that is run directly
+            calls this below `if __name__ == "__main__":`, because workers import it.
         impl: "auto", "torch" (up to 10,000 pixels), "triton" or "pydensecrf" (copies to the host). "auto" is
             Triton on CUDA tensors and pydensecrf elsewhere.
 
@@ -99,8 +99,9 @@ def submit_dense_crf(
     """Begin a `dense_crf`, of which the marginals are asked for later; arguments and errors are its own.
 
     With "pydensecrf" and more than one worker this returns at once, so that the caller may make the next
-    batch ready. Every batch that is submitted takes the room of its marginals, in a file for temporary data:
-    submit some, and then another for each that was collected. Elsewhere all is computed here.
+    batch ready. Every batch that is submitted takes the room of its marginals, in a file for temporary data
+    that has no name: submit some, and then another for each that was collected or cancelled. Elsewhere all is
+    computed here.
 
     Returns:
         What gives the marginals, (B, C, H, W) float32, and says by an error if a worker died.

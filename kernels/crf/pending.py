@@ -17,7 +17,7 @@ class Pending(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Leave undone what has not begun; there is no result then."""
+        """Leave undone what has not begun, and wait for what has; there is no result then."""
         ...
 
 

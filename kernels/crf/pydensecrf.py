@@ -10,10 +10,9 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
@@ -24,9 +23,9 @@ import torch
 from torch import Tensor
 
 from kernels.crf.energy import Pairwise, unary_energy
+from kernels.crf.exchange import Exchange, Place
 from kernels.crf.pending import Pending, Ready
-
-Shape = tuple[int, ...]
+from kernels.processors import usable_processors
 
 # Of glibc's <malloc.h>.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -44,7 +43,7 @@ def submit(
     beliefs = probabilities.float().cpu().numpy()
     # Blue first, as the published program has it: the lattice does not treat its axes alike.
     pictures = images.cpu().permute(0, 2, 3, 1).flip(3).contiguous().numpy()
-    workers = workers or os.cpu_count() or 1
+    workers = workers or usable_processors()
     if workers > 1:
         return InWorkers(workers, beliefs, pictures, iterations, pairwise, probabilities.device)
     marginals = np.empty(beliefs.shape, dtype=np.float32)
@@ -74,8 +73,7 @@ def _marginals(beliefs: np.ndarray, picture: np.ndarray, iterations: int, pairwi
 class InWorkers:
     """Marginals by worker processes, which put them where the beliefs were in a file that all of them map.
 
-    Sent through pipes they would cost a fifth of the work. A file in shared memory would not do: containers
-    often have little of it. The file has no name any more when the marginals are returned; they keep it.
+    Sent through pipes they would cost a fifth of the work.
     """
 
     def __init__(
@@ -88,15 +86,12 @@ class InWorkers:
         device: torch.device,
     ) -> None:
         self.workers, self.device = workers, device
-        self.file = tempfile.NamedTemporaryFile(prefix="dense-crf-")  # noqa: SIM115
-        os.posix_fallocate(self.file.fileno(), 0, beliefs.nbytes)
-        self.exchange = np.memmap(self.file.name, np.float32, "r+", shape=beliefs.shape)
+        pool = _pool(workers)
+        self.exchange, self.place = pool.exchange, pool.exchange.put(beliefs)
         self.tasks: list[Future[None]] = []
-        for index, (belief, picture) in enumerate(zip(beliefs, pictures, strict=True)):
-            self.exchange[index] = belief
-            place = (self.file.name, beliefs.shape, index)
+        for index, picture in enumerate(pictures):
             with self._deaths_told():
-                self.tasks.append(_pool(workers).submit(_replace, *place, picture, iterations, pairwise))
+                self.tasks.append(pool.submit(_replace, self.place, index, picture, iterations, pairwise))
 
     def result(self) -> Tensor:
         """The marginals, once all workers are done with them."""
@@ -104,15 +99,14 @@ class InWorkers:
             with self._deaths_told():
                 for task in self.tasks:
                     task.result()
+            return torch.from_numpy(self.exchange.at(self.place)).to(self.device, copy=True)
         finally:
             self.cancel()
-        return torch.from_numpy(self.exchange).to(self.device)
 
     def cancel(self) -> None:
-        """Leave the images undone that no worker has begun."""
-        for task in self.tasks:
-            task.cancel()
-        self.file.close()
+        """Leave the images undone that no worker has begun, and wait for the others."""
+        wait([task for task in self.tasks if not task.cancel()])
+        self.exchange.drop(self.place)
 
     @contextmanager
     def _deaths_told(self) -> Iterator[None]:
@@ -126,22 +120,33 @@ class InWorkers:
             ) from error
 
 
-def _replace(
-    path: str, shape: Shape, index: int, picture: np.ndarray, iterations: int, pairwise: Pairwise
-) -> None:
-    """Put one image's marginals where its probabilities were."""
-    exchange = np.memmap(path, np.float32, "r+", shape=shape)
-    exchange[index] = _marginals(exchange[index], picture, iterations, pairwise)
+class _Workers(ProcessPoolExecutor):
+    """Processes and the exchange of their arrays; its own, for those of a pool that broke may yet write."""
+
+    def __init__(self, workers: int) -> None:
+        self.exchange = Exchange()
+        context = multiprocessing.get_context("spawn")
+        super().__init__(workers, context, initializer=_prepare_worker, initargs=(self.exchange,))
 
 
 @lru_cache(maxsize=1)
-def _pool(workers: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
+def _pool(workers: int) -> _Workers:
+    return _Workers(workers)
 
 
-def _prepare_worker() -> None:
+_inherited: list[Exchange] = []
+"""In a worker, what it was started with."""
+
+
+def _replace(place: Place, index: int, picture: np.ndarray, iterations: int, pairwise: Pairwise) -> None:
+    """Put one image's marginals where its probabilities were."""
+    array = _inherited[0].at(place)
+    array[index] = _marginals(array[index], picture, iterations, pairwise)
+
+
+def _prepare_worker(exchange: Exchange) -> None:
     """Leave Ctrl-C to the program, end with it, and take one core."""
+    _inherited.append(exchange)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_after_parent, daemon=True).start()
     torch.set_num_threads(1)

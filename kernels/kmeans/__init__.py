@@ -3,7 +3,7 @@
 `operations` are what an implementation must provide; `lloyd` and `momentum` are written in terms of them.
 """
 
-from kernels.kmeans.lloyd import KMeans, kmeans
+from kernels.kmeans.lloyd import KMeans, NotFiniteError, kmeans
 from kernels.kmeans.momentum import MomentumUpdate, momentum_centroid_update
 from kernels.kmeans.operations import cluster_sums, lloyd_step, nearest_centroid
 from kernels.kmeans.reference import LloydStep
@@ -13,6 +13,7 @@ __all__ = [
     "KMeans",
     "LloydStep",
     "MomentumUpdate",
+    "NotFiniteError",
     "cluster_sums",
     "initial_centroids",
     "kmeans",

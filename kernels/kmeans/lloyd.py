@@ -1,5 +1,6 @@
 """k-means: Lloyd iterations over the rows of one process or of many."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -19,6 +20,18 @@ Reduce = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor], LloydStep]
 
 SPLIT = 1 / 1024
+
+
+class NotFiniteError(ValueError):
+    """Rows of all shards, ``rows`` many, hold NaN or infinity; where none does, the first centroids do."""
+
+    def __init__(self, rows: int, of: int) -> None:
+        super().__init__(
+            f"{rows} of the {of} rows are not finite"
+            if rows
+            else f"the {of} rows are finite, but the first centroids or the squared distances are not"
+        )
+        self.rows = rows
 
 
 class KMeans(NamedTuple):
@@ -79,6 +92,7 @@ def kmeans(
 
     Raises:
         ValueError: more clusters than rows, a setting out of range, or `init` does not fit the rest.
+        NotFiniteError: rows or centroids are not finite; a ValueError, which all shards raise alike.
     """
     _check(x, clusters, iterations, init, restarts, reduce)
     x = x.to(compute_dtype(x))
@@ -89,7 +103,7 @@ def kmeans(
     def run() -> KMeans:
         drawn = init if isinstance(init, Tensor) else initial_centroids(x, clusters, init, generator)
         start = F.normalize(drawn, dim=1) if spherical else drawn
-        return _iterate(_stepper(x, clusters, impl), start.to(x.dtype), len(x), iterations, spherical, reduce)
+        return _iterate(_stepper(x, clusters, impl), x, start.to(x.dtype), iterations, spherical, reduce)
 
     return min((run() for _ in range(restarts)), key=lambda result: result.inertia)
 
@@ -103,13 +117,15 @@ def _stepper(x: Tensor, clusters: int, impl: str) -> Step:
 
 
 def _iterate(
-    step_from: Step, centroids: Tensor, rows: int, iterations: int, spherical: bool, reduce: Reduce | None
+    step_from: Step, x: Tensor, centroids: Tensor, iterations: int, spherical: bool, reduce: Reduce | None
 ) -> KMeans:
     """Alternate assignment and update; the last assignment belongs to the centroids returned."""
-    previous = torch.full((rows,), -1, device=centroids.device)
+    previous = torch.full((len(x),), -1, device=centroids.device)
     for updates in range(iterations + 1):
         step = step_from(centroids)
         total = _over_shards(step, (step.assignment != previous).sum(), reduce)
+        if not math.isfinite(total.inertia):
+            raise _not_finite(x, reduce)
         if total.changed == 0 or updates == iterations:
             break
         previous = step.assignment
@@ -126,6 +142,14 @@ def _over_shards(step: LloydStep, changed: Tensor, reduce: Reduce | None) -> _To
     *counts, inertia, moved = message[clusters * width :].tolist()
     sums = message[: clusters * width].view(clusters, width)
     return _Totals(sums, [int(count) for count in counts], inertia, int(moved))
+
+
+def _not_finite(x: Tensor, reduce: Reduce | None) -> NotFiniteError:
+    """What to raise on every shard; rows are counted only now, so that steps need not look at them."""
+    bad = (~x.isfinite().all(dim=1)).sum()
+    counts = torch.stack([bad, torch.full_like(bad, len(x))]).double()
+    rows, of = (counts if reduce is None else reduce(counts)).tolist()
+    return NotFiniteError(int(rows), int(of))
 
 
 def _next_centroids(centroids: Tensor, total: _Totals, spherical: bool) -> Tensor:

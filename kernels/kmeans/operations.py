@@ -54,6 +54,8 @@ def cluster_sums(
 
     Raises:
         ValueError: shapes or dtypes that disagree with the above.
+        RuntimeError: an assignment of `clusters` or more; on a GPU the device finds it, and it may be a later
+            call that raises.
     """
     if x.ndim != 2 or not x.is_floating_point():
         raise ValueError(f"expected floating-point rows (N, D), got {x.dtype} of shape {tuple(x.shape)}")

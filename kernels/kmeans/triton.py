@@ -174,6 +174,8 @@ def _(x: Tensor, order: Tensor, begin: Tensor, end: Tensor) -> tuple[Tensor, Ten
 
 def cluster_sums(x: Tensor, assignment: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
     """Sum and count the rows of every cluster, (K, D) float64 and (K,) int64; negative: of no cluster."""
+    # The device looks, as it does at the reference's indices: the host does not wait.
+    torch._assert_async((assignment < clusters).all(), "index out of bounds: an assignment of K or more")
     sums, counts, _ = _sums_and_squares(x, assignment, clusters)
     return sums, counts
 

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,11 @@ def test_kinds_open_their_layouts(tmp_path, write_image, write_split):
         ({"kind": "voc"}, "'voc' needs a split"),
         ({"kind": "voc", "split": "val", "classes": "stuff"}, "'stuff'"),
         ({"kind": "voc", "split": "val", "limit": 0}, "data.limit is 0; it must be at least 1"),
+        ({"kind": "voc", "split": "val", "masks": "m", "mask_classes": 3}, "masks='m' is for kind 'folder'"),
+        ({"kind": "folder", "masks": "m"}, "masks and mask_classes go together"),
+        ({"kind": "folder", "mask_classes": 3}, "masks and mask_classes go together"),
+        ({"kind": "folder", "masks": "m", "mask_classes": 1}, "mask_classes is 1; it must lie between 2"),
+        ({"kind": "folder", "masks": "m", "mask_classes": 256}, "mask_classes is 256; it must lie between 2"),
     ],
 )
 def test_settings_that_contradict_are_refused(settings, message):
@@ -43,6 +49,17 @@ def test_a_limit_spreads_over_the_split_and_is_in_the_name(tmp_path, write_split
     assert quick.name == "3 of the 5 images of voc-val"
     whole = open_dataset(DataConfig("voc", str(tmp_path), "val", limit=5))
     assert (whole.name, len(whole)) == ("voc-val", 5)
+
+
+def test_a_split_of_a_folder_with_masks_is_a_sub_folder_of_both(tmp_path, write_image):
+    for name in ("images/train/a.jpg", "images/val/b.jpg", "masks/val/b.png"):
+        write_image(tmp_path / name)
+    masks = str(tmp_path / "masks")
+    own = DataConfig("folder", str(tmp_path / "images"), "val", masks=masks, mask_classes=3)
+    (sample,) = open_dataset(own).samples
+    assert (sample.image, sample.label) == (tmp_path / "images/val/b.jpg", tmp_path / "masks/val/b.png")
+    with pytest.raises(FileNotFoundError, match=r"no folder .*images/test"):
+        open_dataset(replace(own, split="test"))
 
 
 def test_a_missing_root_is_named(tmp_path):

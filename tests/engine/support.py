@@ -10,6 +10,7 @@ import torch
 from hcl.data.scenes import write_scenes
 from hcl.distributed import World
 from hcl.engine.checkpoint import load_checkpoint
+from hcl.engine.records import read_records
 from hcl.engine.step import TrainingStep
 from hcl.models.hcl import HCL
 from hcl.models.pm_vit import PMViT
@@ -85,6 +86,12 @@ def tiny_run(scenes_root: Path, output: Path) -> dict:
 def arguments(settings: dict) -> list[str]:
     """The settings as a command line."""
     return [f"--{name}={value}" for name, value in settings.items()]
+
+
+def records(folder: str | Path, *kinds: str) -> list[dict]:
+    """What a run has noted, of some kinds or of all."""
+    noted = read_records(Path(folder) / "log.jsonl")
+    return [record for record in noted if not kinds or record["kind"] in kinds]
 
 
 def saved_state(folder: str | Path) -> dict:

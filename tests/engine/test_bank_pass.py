@@ -1,6 +1,5 @@
 """Banks from what training computed against banks from a pass of their own."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +15,7 @@ from hcl.engine.batches import Batches
 from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.config import TrainConfig
 from hcl.models.pm_vit import PMViT
-from tests.engine.support import arguments
+from tests.engine.support import arguments, records
 
 NAMES = [f"{what}_{side}" for what in ("bank", "centroids") for side in ("foreground", "background")]
 
@@ -131,6 +130,5 @@ def test_kept_levels_are_those_that_the_backbone_would_give_again_to_the_bit(
 
 def test_the_log_tells_where_banks_come_from(tiny_settings, tmp_path):
     run(tiny_settings, tmp_path / "run")
-    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    banks = [json.loads(line)["reused"] for line in lines if json.loads(line)["kind"] == "clustering"]
+    banks = [record["reused"] for record in records(tmp_path / "run", "clustering")]
     assert banks == [False, True, True]

@@ -1,6 +1,5 @@
 """NaN, infinity and degenerate data: train through, or end in a sentence."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.non_finite import replay
 from pipelines.training_views import TrainingViews
 from tests.clustering.support import image_rows
-from tests.engine.support import ALONE, arguments, saved_state
+from tests.engine.support import ALONE, arguments, records, saved_state
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,10 +37,6 @@ def poisoned(monkeypatch):
         monkeypatch.setattr(TrainingViews, "batches", with_nan)
 
     return poison
-
-
-def records(settings: dict) -> list[dict]:
-    return [json.loads(line) for line in (Path(settings["output"]) / "log.jsonl").read_text().splitlines()]
 
 
 def all_finite(state) -> bool:
@@ -126,7 +121,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tiny_settings, poison
     error = capsys.readouterr().err
     assert "3 of 9 steps were skipped: not finite" in error.splitlines()
     assert error.count("train_00005") == 3
-    assert sum(record.get("skipped", 0) for record in records(settings)) == 3
+    assert sum(record.get("skipped", 0) for record in records(settings["output"])) == 3
     state = saved_state(settings["output"])
     assert state.pop("skipped_steps") == 3
     assert all_finite(state)
@@ -164,8 +159,8 @@ def test_a_bank_that_is_not_finite_is_an_error_with_its_numbers():
 def test_clusters_shrink_to_a_small_bank_where_that_is_wanted(tiny_settings, capsys):
     settings = tiny_settings | {"clustering.k": "auto", "clustering.foreground_clusters": 1000}
     assert train.main(arguments(settings)) == 0
-    rows = [record["foreground_rows"] for record in records(settings) if record["kind"] == "clustering"]
-    used = [record["foreground_clusters"] for record in records(settings) if record["kind"] == "clustering"]
+    rows = [record["foreground_rows"] for record in records(settings["output"], "clustering")]
+    used = [record["foreground_clusters"] for record in records(settings["output"], "clustering")]
     assert used == rows
     assert f"only {rows[0]} clusters" in capsys.readouterr().err
     assert len(saved_state(settings["output"])["centroids_background"]) == 4
@@ -199,7 +194,7 @@ def test_steps_without_foreground_train_through(tiny_settings, monkeypatch, mode
     )
     settings = tiny_settings | {"clustering.mode": mode, "clustering.reseed_after": 2}
     assert train.main(arguments(settings)) == 0
-    assert all(record["loss_fg"] == 0 for record in records(settings) if record["kind"] == "step")
+    assert all(record["loss_fg"] == 0 for record in records(settings["output"], "step"))
     assert all_finite(saved_state(settings["output"]))
 
 

@@ -1,6 +1,5 @@
 """Gloo ranks compute what one process computes, and go on where one of them was lost."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,14 +11,10 @@ import torch
 
 from hcl.commands import train
 from hcl.engine.checkpoint import load_checkpoint
-from tests.engine.support import arguments, same, saved_state
+from tests.engine.support import arguments, records, same, saved_state
 from tests.faults.victim import children, until
 
 ROOT = Path(__file__).parents[2]
-
-
-def records(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def torchrun(ranks: int, *options: str) -> list[str]:
@@ -40,7 +35,7 @@ def test_ranks_give_the_losses_bank_and_centroids_of_one_process(tiny_settings, 
         timeout=240,
     )
 
-    steps = [[r for r in records(folder) if r["kind"] == "step"] for folder in (alone, together)]
+    steps = [records(folder, "step") for folder in (alone, together)]
     assert len(steps[0]) == len(steps[1]) == 9
     for one, two in zip(*steps, strict=True):
         for name in ("loss", "loss_fg", "loss_bg", "loss_prediction"):
@@ -65,5 +60,5 @@ def test_torchrun_restarts_the_ranks_when_one_is_killed_and_they_come_to_the_sam
         os.kill(children(launcher.pid)[1], signal.SIGKILL)
         assert launcher.wait(timeout=240) == 0
     assert same(saved_state(settings["output"]), saved_state(calm["output"]))
-    steps = [r["step"] for r in records(Path(settings["output"])) if r["kind"] == "step"]
+    steps = [record["step"] for record in records(settings["output"], "step")]
     assert steps == list(range(1, 91))

@@ -1,6 +1,5 @@
 """A run that was ended early and continued is, bit for bit, the run that was not."""
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -13,7 +12,7 @@ from hcl.distributed import World
 from hcl.engine import bank_pass
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
 from hcl.engine.learner import Learner
-from tests.engine.support import arguments, same, saved_state
+from tests.engine.support import arguments, records, same, saved_state
 from tests.faults.victim import Victim
 
 
@@ -21,10 +20,8 @@ def run_with_signal(settings: dict, number: signal.Signals, step: int) -> int | 
     return Victim(settings, strike=("step", str(step), number.name)).finish()[0]
 
 
-def losses(path: str) -> list[tuple[int, float]]:
-    lines = (Path(path) / "log.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    return [(record["step"], record["loss"]) for record in records if record["kind"] == "step"]
+def losses(folder: str) -> list[tuple[int, float]]:
+    return [(record["step"], record["loss"]) for record in records(folder, "step")]
 
 
 @pytest.mark.parametrize("mode", ["epoch", "online"])

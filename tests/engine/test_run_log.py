@@ -1,10 +1,5 @@
-import json
-
 from hcl.engine.run_log import RunLog
-
-
-def records(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+from tests.engine.support import records
 
 
 def test_a_resumed_log_drops_what_will_be_written_again(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hcl.commands import evaluate, train
-from tests.engine.support import arguments
+from tests.engine.support import arguments, records
 
 
 @pytest.fixture
@@ -25,8 +25,7 @@ def damaged_root(scenes_root, tmp_path) -> Path:
 def test_training_goes_on_without_them_and_says_which(tiny_settings, damaged_root, capsys):
     settings = tiny_settings | {"data.root": str(damaged_root), "epochs": 1, "data.on_error": "skip"}
     assert train.main(arguments(settings)) == 0
-    lines = (Path(settings["output"]) / "log.jsonl").read_text().splitlines()
-    (record,) = (record for record in map(json.loads, lines) if record["kind"] == "skipped")
+    (record,) = records(settings["output"], "skipped")
     assert record["count"] == 2
     assert "train_00000.jpg is no whole image" in record["files"][0]
     assert "train_00001.jpg is no whole image" in record["files"][1]

@@ -37,6 +37,25 @@ def test_only_so_many_images_wait():
     assert [len(drawn) for _ in refined(watched(), exact(3))] == [3, 4, 5, 6, 6, 6]
 
 
+@pytest.mark.parametrize(
+    ("ranks", "asked", "workers"), [(None, None, 8), ("3", None, 2), ("16", None, 1), ("3", 5, 5)]
+)
+def test_ranks_of_one_machine_share_its_processors(monkeypatch, ranks, asked, workers):
+    told: list[int] = []
+
+    def submit(probabilities, images, **settings):
+        told.append(settings["workers"])
+        return Pending(probabilities)
+
+    monkeypatch.setattr(crf, "submit_dense_crf", submit)
+    monkeypatch.setattr(crf, "usable_processors", lambda: 8)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if ranks is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    assert len(list(refined(batches([1] * 3), CRFConfig(workers=asked)))) == 3
+    assert told == [workers] * 3
+
+
 @pytest.mark.parametrize("where", ["source", "consumer"])
 def test_an_error_cancels_what_waits(monkeypatch, where):
     submitted: list[Pending] = []

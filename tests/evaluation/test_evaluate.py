@@ -337,6 +337,33 @@ def test_a_preset_gives_settings_that_arguments_override(command, tmp_path, scen
     assert report["settings"]["tokens"] == "backbone"
 
 
+@pytest.fixture
+def own_photographs(scenes, tmp_path) -> list[str]:
+    """The scenes as a folder of photographs and one of masks."""
+    for kind, suffix in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
+        for split in ("train", "val"):
+            folder = tmp_path / kind / split
+            folder.mkdir(parents=True)
+            for file in (scenes / kind).glob(f"{split}*.{suffix}"):
+                shutil.copy(file, folder)
+    masks = ["--data.masks", str(tmp_path / "SegmentationClass"), "--data.mask_classes", "6"]
+    return ["--data.kind", "folder", "--data.root", str(tmp_path / "JPEGImages"), *masks]
+
+
+@pytest.mark.parametrize("protocol", ["overcluster", "foreground", "linear-probe", "retrieval"])
+def test_own_photographs_and_masks_are_scored_as_a_data_set_is(command, own_photographs, tmp_path, protocol):
+    quick = [*QUICK[protocol], *(["--clusters=6"] if protocol == "overcluster" else [])]
+    assert evaluate.main([protocol, *command, *quick]) == 0
+    expected = metrics(tmp_path / "out")
+    assert evaluate.main([protocol, *command, *quick, *own_photographs]) == 0
+    found = metrics(tmp_path / "out")
+    assert found["data"]["images"] == 3
+    assert found["data"]["classes"] == [f"class {number}" for number in range(6)]
+    assert [result["mean"] for result in found["results"]] == [
+        result["mean"] for result in expected["results"]
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

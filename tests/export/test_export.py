@@ -13,12 +13,16 @@ from torch import nn
 from hcl.evaluation.tokens import untrained_head
 from hcl.export.__main__ import main
 from hcl.export.agreement import Agreement, compare, require_agreement
+from hcl.export.config import ExportConfig
 from hcl.export.programs import open_onnx, open_pt2, to_onnx, to_pt2, trace
+from hcl.export.write import open_model, recorded_keep_mass
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.component_model import ComponentModel
 from hcl.models.pm_vit import PMViT
+from hcl.models.recorded_backbone import RecordedBackbone
 from hcl.models.seg_head import SegHead, SegHeadConfig
 from hcl.models.vit import VisionTransformer, ViTConfig
+from hcl.models.weights import CheckpointError
 
 SMALL = SegHeadConfig(width=24, hidden=8, projection_dim=4, heads=4)
 DINO = ViTConfig(patch_size=8, width=12, depth=2, heads=3, table=4)
@@ -139,8 +143,31 @@ def test_the_backbone_is_the_one_that_the_checkpoint_records(checkpoint, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("recorded", "asked", "keep_mass"),
+    [(None, None, 0.7), ({"keep_mass": 0.4}, None, 0.4), ({"keep_mass": 0.4}, 0.9, 0.9)],
+)
+def test_the_share_that_is_foreground_is_the_one_that_the_checkpoint_records(
+    checkpoint, recorded, asked, keep_mass
+):
+    state = torch.load(checkpoint, weights_only=True)
+    state["config"]["clustering"] = recorded
+    torch.save(state, checkpoint)
+    config = ExportConfig(checkpoint=checkpoint, backbone=RecordedBackbone("tiny"), keep_mass=asked)
+    model, _ = open_model(config)
+    assert model.keep_mass == keep_mass
+
+
+@pytest.mark.parametrize("recorded", [{"keep_mass": 7}, {"keep_mass": "most"}, {}, [0.7]])
+def test_a_recorded_share_that_is_none_is_refused(checkpoint, recorded):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt records no share of the attention"):
+        recorded_keep_mass({"config": {"clustering": recorded}}, checkpoint)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--keep_mass", "1.5"], "keep_mass is 1.5; it must lie in (0, 1]"),
+        (["--keep_mass", "0"], "keep_mass is 0.0; it must lie in (0, 1]"),
         (["--size", "[64]"], "size is [64]; it must be height and width"),
         (["--size", "[30, 64]"], "images of 30x64 pixels hold no patch of the coarsest level, 56x56"),
         (["--forms", "[]"], "forms is empty"),

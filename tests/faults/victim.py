@@ -1,6 +1,5 @@
 """The run that faults are put to: it lasts seconds, saves itself often and is the same every time."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
-from tests.engine.support import arguments
+from tests.engine.support import arguments, records
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py")
@@ -119,9 +118,8 @@ class Victim:
     def logged(self) -> int:
         """The last step that the log tells of."""
         log = self.folder / "log.jsonl"
-        lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-        steps = [json.loads(line) for line in lines if line.endswith("\n")]
-        return max((record["step"] for record in steps if record["kind"] == "step"), default=0)
+        steps = records(self.folder, "step") if log.exists() else []
+        return max((record["step"] for record in steps), default=0)
 
     @property
     def steps_per_epoch(self) -> int:

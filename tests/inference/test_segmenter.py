@@ -141,6 +141,12 @@ def test_a_size_below_the_coarsest_patch_is_refused(checkpoint):
         Segmenter.open(checkpoint, size=40)
 
 
+def test_float32_is_not_rounded_in_convolutions_on_a_device_that_is_given(checkpoint, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    Segmenter.open(checkpoint, device=torch.device("cpu"))
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_the_library_is_imported_when_it_is_asked_for():
     absent = "; assert {!r} not in sys.modules".format
     code = f"import hcl, sys{absent('torch')}; hcl.Segmenter{absent('nvidia')}"

@@ -100,6 +100,19 @@ def test_what_was_cancelled_is_left_undone_and_leaves_no_file(monkeypatch, tmp_p
     assert torch.isfinite(dense_crf(*inputs(2), workers=2)).all()
 
 
+def test_a_batch_that_was_collected_or_cancelled_leaves_its_place_to_the_next():
+    taken = pydensecrf._pool(2).exchange.taken
+    first, second, third = (submit_dense_crf(*inputs(3), workers=2) for _ in range(3))
+    first.result()
+    second.cancel()
+    fourth = submit_dense_crf(*inputs(3), workers=2)
+    assert fourth.place.begin == first.place.begin
+    first.cancel()  # which must not give away the place of the fourth
+    assert taken == {third.place, fourth.place}
+    assert torch.equal(third.result(), fourth.result())
+    assert not taken
+
+
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[evaluation\]'"):
@@ -118,14 +131,7 @@ def test_workers_end_with_the_program(how, tmp_path):
         "    print(*pydensecrf._pool(2)._processes, flush=True)\n"
         "    input()\n"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    program = subprocess.Popen(
-        [sys.executable, script],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    program = started(script)
     workers = [int(number) for number in program.stdout.readline().split()]
     assert workers
     if how == "exit":
@@ -134,6 +140,43 @@ def test_workers_end_with_the_program(how, tmp_path):
     else:
         program.kill()
     program.wait(timeout=60)
+    wait_for_the_end_of(workers)
+
+
+def test_nothing_lies_in_the_temporary_folder_during_the_work_and_after_a_kill(tmp_path):
+    script, folder = tmp_path / "program.py", tmp_path / "temporary"
+    folder.mkdir()
+    script.write_text(
+        "import torch\n"
+        "from kernels.crf import pydensecrf, submit_dense_crf\n"
+        "if __name__ == '__main__':\n"
+        "    p, i = torch.full((40, 2, 90, 90), 0.5), torch.zeros(40, 3, 90, 90, dtype=torch.uint8)\n"
+        "    pending = submit_dense_crf(p, i, workers=2)\n"
+        "    pending.tasks[0].result()\n"
+        "    print(*pydensecrf._pool(2)._processes, flush=True)\n"
+        "    input()\n"
+    )
+    program = started(script, TMPDIR=str(folder))
+    workers = [int(number) for number in program.stdout.readline().split()]
+    assert workers
+    assert not any(folder.iterdir())
+    program.kill()
+    program.wait(timeout=60)
+    wait_for_the_end_of(workers)
+    assert not any(folder.iterdir())
+
+
+def started(script, **environment):
+    return subprocess.Popen(
+        [sys.executable, script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+    )
+
+
+def wait_for_the_end_of(workers):
     deadline = time.monotonic() + 20
     while any(map(is_running, workers)):
         assert time.monotonic() < deadline, "workers outlive their program"

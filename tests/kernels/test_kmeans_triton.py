@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -94,6 +97,25 @@ def test_negative_assignment_belongs_to_no_cluster():
     assert sums.tolist() == [[1, 1], [0, 0], [1, 1]]
 
 
+@pytest.mark.skipif(DEVICE == "cuda", reason="it would end all work on the GPU")
+@pytest.mark.parametrize("beyond", [3, 4, 2**32])
+@pytest.mark.parametrize("impl", ["triton", "torch"])
+def test_an_assignment_beyond_the_clusters_is_an_error(beyond, impl):
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        cluster_sums(torch.ones(2, 2), torch.tensor([0, beyond]), 3, impl=impl)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("impl", ["triton", "torch"])
+def test_on_a_gpu_an_assignment_beyond_the_clusters_is_an_error_of_the_device(impl):
+    script = (
+        "import torch; from kernels.kmeans import cluster_sums; x = torch.ones(2, 2, device='cuda'); "
+        f"cluster_sums(x, torch.tensor([0, 3], device='cuda'), 3, impl='{impl}'); torch.cuda.synchronize()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert "device-side assert" in done.stderr
+
+
 def test_non_contiguous_and_stride_0_inputs():
     x, centroids = rows(23, 4), rows(5, 4, seed=1)
     strided = lloyd_step(x.T.contiguous().T, centroids.repeat(1, 2)[:, :4], impl="triton")
@@ -106,6 +128,15 @@ def test_same_input_same_bits(dtype):
     x, centroids = rows(211, 5, dtype), rows(6, 5, dtype, seed=1)
     first, second = (lloyd_step(x.clone(), centroids.clone(), impl="triton") for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in matmul")
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_rows_that_are_not_finite_are_counted(value):
+    x = rows(40, 3)
+    x[7] = x[11, 2] = value
+    with pytest.raises(ValueError, match="2 of the 40 rows are not finite"):
+        kmeans(x, 4, impl="triton")
 
 
 @pytest.mark.parametrize("spherical", [False, True])

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.kmeans import kmeans, nearest_centroid
+from kernels.kmeans import NotFiniteError, bounds, kmeans, nearest_centroid
 
 
 def blobs(clusters=4, each=30, width=3, seed=0, dtype=torch.float32):
@@ -141,6 +141,40 @@ def test_any_shape(count, width, data):
     assert result.centroids.dtype == torch.float32
     assert result.assignment.shape == (count,)
     assert result.centroids.isfinite().all()
+
+
+@pytest.mark.parametrize("init", ["random", "k-means++", blobs()[:4]])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_rows_that_are_not_finite_are_counted(init, value):
+    x = blobs()
+    x[3, 1] = x[7] = value
+    with pytest.raises(NotFiniteError, match=r"^2 of the 120 rows are not finite$"):
+        kmeans(x, 4, init=init)
+
+
+def test_rows_that_are_not_finite_are_counted_where_bounds_pass_over_rows():
+    x = torch.rand(2**11, 3, generator=torch.Generator().manual_seed(0))
+    assert len(x) * 512 >= bounds.LEAST_SCORES
+    x[5:9] = torch.nan
+    with pytest.raises(NotFiniteError, match="4 of the 2048 rows"):
+        kmeans(x, 512)
+
+
+def test_first_centroids_that_are_not_finite_are_told_from_rows():
+    with pytest.raises(NotFiniteError, match="120 rows are finite, but the first centroids"):
+        kmeans(blobs(), 2, init=torch.tensor([[0.0, 0.0, torch.nan], [1.0, 1.0, 1.0]]))
+
+
+def test_all_shards_raise_alike_where_one_has_rows_that_are_not_finite(shards):
+    x = blobs()
+    x[100:103, 2] = torch.nan
+
+    def shard(rank, reduce, _):
+        with pytest.raises(NotFiniteError, match="3 of the 120 rows") as raised:
+            kmeans(x[60 * rank :][:60], 4, init=x[:4], reduce=reduce)
+        return raised.value.rows
+
+    assert shards(2).run(shard) == [3, 3]
 
 
 def test_too_few_rows(shards):

@@ -1,6 +1,5 @@
 """The Slurm script, with stand-ins for srun and scontrol: two "nodes" on this machine."""
 
-import json
 import os
 import random
 import shutil
@@ -14,7 +13,7 @@ import pytest
 
 from hcl.commands import train
 from tests.engine.conftest import scenes_root, tiny_settings
-from tests.engine.support import arguments
+from tests.engine.support import arguments, records
 
 __all__ = ["scenes_root", "tiny_settings"]
 
@@ -53,8 +52,7 @@ def environment(folder: Path, srun: str) -> dict[str, str]:
 
 
 def losses(folder: Path) -> list[float]:
-    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [record["loss"] for record in records if record["kind"] == "step"]
+    return [record["loss"] for record in records(folder, "step")]
 
 
 @pytest.mark.slow
