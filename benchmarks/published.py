@@ -33,8 +33,16 @@ def plain(model: HCL) -> HCL:
     copy = deepcopy(model)
     for module in copy.modules():
         if isinstance(module, Linear):
-            module.__class__ = nn.Linear  # type: ignore[assignment]
+            module.__class__ = PlainLinear  # type: ignore[assignment]
     return copy
+
+
+class PlainLinear(nn.Linear):
+    """A linear layer of torch's own, with the face of this project's."""
+
+    def activated(self, input: Tensor) -> Tensor:
+        """Tokens (..., in_features) to tokens (..., out_features), with GELU."""
+        return F.gelu(self(input))
 
 
 def attend(block: Block, x: Tensor) -> tuple[Tensor, Tensor]:
