@@ -1,11 +1,13 @@
 import json
 import sys
+from copy import deepcopy
 
 import pytest
 import torch
 
 from benchmarks import published, train_step
 from hcl.engine.step import Losses
+from hcl.models.frozen import freeze
 from hcl.models.linear import Linear
 
 pytest.importorskip("faiss")
@@ -53,6 +55,17 @@ def test_the_variants_compute_the_same_step():
     ours = train_step.own_step(bench, "fp32", compiled=False)[0]().losses
     assert isinstance(theirs, Losses)
     torch.testing.assert_close(torch.stack(theirs), torch.stack(ours), atol=1e-5, rtol=0)
+
+
+def test_products_of_a_frozen_backbone_count():
+    bench = train_step.build(train_step.parse(SMALL))
+    frozen, plain = deepcopy(bench.model.backbone), published.plain(bench.model).backbone
+    freeze(frozen, torch.float32)
+    with torch.no_grad():
+        counted, expected = (
+            train_step.flops(lambda model=model: model.pair(bench.views)) for model in (frozen, plain)
+        )
+    assert counted == expected > 0
 
 
 def test_the_published_model_multiplies_by_torch_alone():
