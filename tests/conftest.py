@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-# Before torch is imported: its threads sleep while they wait. Threads that spin hold up those they wait for
-# wherever more of them run than there are cores, as with several ranks or with a pipeline's own threads.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch is imported: its threads spin for some microseconds, then sleep while they wait. Threads that
+# spin on hold up those they wait for, where more of them run than there are cores, as with several ranks.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import torch
 
