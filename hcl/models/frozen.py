@@ -54,7 +54,9 @@ class FrozenLinear(Linear):
 
     def _product(self, input: Tensor, *, gelu: bool = False) -> Tensor:
         input = input.to(self.dtype)
-        if not torch.compiler.is_compiling() and self._laid_out is not None:
+        # The layer may have been moved to another device since.
+        on_cpu = input.device.type == "cpu" and not torch.compiler.is_compiling()
+        if on_cpu and self._laid_out is not None:
             return self._laid_out.product(input, gelu=gelu)
         product = linear(input, self.weight_rounded, self.bias_rounded)
         return F.gelu(product) if gelu else product

@@ -74,6 +74,12 @@ def test_a_gradient_goes_through_the_plain_layers(backbone, images):
     assert torch.equal(*gradients)
 
 
+def test_a_layer_that_was_moved_does_not_multiply_by_what_stayed_behind(backbone):
+    layer = frozen(backbone, "fp32").vit.blocks[0].mlp.fc1.to("meta")
+    tokens = torch.empty(2, 5, backbone.embed_dim, device="meta")
+    assert layer._product(tokens).device.type == "meta"
+
+
 @pytest.mark.parametrize("precision", DTYPES)
 def test_other_weights_are_laid_out_anew(backbone, images, precision):
     other = deepcopy(backbone)
