@@ -93,7 +93,8 @@ class Trainer:
             logger=self.config.logger,
             settings=asdict(self.config),
         )
-        with closing(self.log):
+        # To the very end: a rank that has lost another is about to say so when torchrun's SIGTERM comes.
+        with stop_on_signal(insist=self.world.size == 1) as self.stop, closing(self.log):
             for reason in refused:
                 self.log.say(f"passed over: {reason}")
             if self.epoch >= self.config.epochs:
@@ -103,12 +104,11 @@ class Trainer:
                 )
                 return True
             self._say_what_begins()
-            with stop_on_signal(insist=self.world.size == 1) as self.stop:
-                try:
-                    self._train()
-                except Stopped:
-                    self.log.say(f"stopped by {self.stop.name}; the same command with --resume continues")
-                    return False
+            try:
+                self._train()
+            except Stopped:
+                self.log.say(f"stopped by {self.stop.name}; the same command with --resume continues")
+                return False
             self._say_what_was_done()
         return True
 
