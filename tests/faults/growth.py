@@ -22,12 +22,16 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def holdings() -> dict[str, int]:
-    """What this process holds now, without what it has freed and the allocator keeps for later."""
+    """What this process holds now, without what it has freed and the allocator keeps for later.
+
+    Pages of files, as those of libraries, do not count: the kernel takes them away and brings them back.
+    """
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     process = Path("/proc/self")
+    _, resident, of_files, *_ = map(int, (process / "statm").read_text().split())
     return {
-        "memory": int((process / "statm").read_text().split()[1]) * PAGE,
+        "memory": (resident - of_files) * PAGE,
         "files": len(list((process / "fd").iterdir())),
         "threads": len(list((process / "task").iterdir())),
         "children": sum(len(path.read_text().split()) for path in process.glob("task/*/children")),
