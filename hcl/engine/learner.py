@@ -65,7 +65,7 @@ class Learner:
         return self.optimizer.param_groups[0]["lr"]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a later process needs to go on, under the published program's keys where it has them."""
+        """What a later process needs beside the banks, by the published program's keys where it has them."""
         return {
             "config": asdict(self.config),
             "arch": self.config.backbone.name,
@@ -78,7 +78,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
-        """Take over what `state_dict` gave.
+        """Take over what `state_dict` gave, and the banks of `MoGoClustering.whole_banks`.
 
         Args:
             state: of a run with the same settings, but for those that a resumed run may change.
