@@ -15,28 +15,12 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-from benchmarks.harness import RESULTS, Row, Run, measure, write_rows
-
-MEASURED = pytest.StashKey[list[Row]]()
+from benchmarks.harness import RESULTS, Run, measure, write_rows
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take `--rows FOLDER`."""
     parser.addoption("--rows", type=Path, default=RESULTS, help="folder of the rows measured on a GPU")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Nothing is measured yet. pytest-benchmark chooses what runs; it does not measure, and so warns."""
-    config.stash[MEASURED] = []
-    config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print median, share of the roofline, and what it is of, for every row."""
-    for row in config.stash[MEASURED]:
-        terminalreporter.write_line(
-            f"{row.ms_50:12.3f} ms {row.roofline_share:7.1%}  {row.name} {row.impl} {row.shape}"
-        )
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +40,18 @@ def record(benchmark: Any, pytestconfig: pytest.Config) -> Callable[..., None]:
         name: str, impl: str, shape: str, setup: Callable[[], Run], bytes_moved: int, flops: int = 0
     ) -> None:
         row = measure(name, impl, shape, setup, bytes_moved, flops)
-        pytestconfig.stash[MEASURED].append(row)
+        benchmark.extra_info.update(impl=impl, shape=shape, roofline_share=row.roofline_share)
+        benchmark.pedantic(_waited_for(setup()), rounds=3, warmup_rounds=1)
         if torch.cuda.is_available():
             write_rows([row], pytestconfig.getoption("--rows"))
 
     return recorded
+
+
+def _waited_for(run: Run) -> Run:
+    def waited() -> None:
+        run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return waited
