@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +55,18 @@ def test_every_command_tells_its_version(command, capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
         command.build_parser().parse_args(["--version"])
     assert capsys.readouterr().out.split()[-1] == hcl.__version__
+
+
+@pytest.mark.parametrize("subcommand", ["", "segment", "baseline retrieval"])
+def test_a_subcommand_imports_no_other(subcommand):
+    """For some import libraries that take seconds, which help and the rest should not wait for."""
+    every = evaluate.PROTOCOLS | evaluate.COMMANDS
+    asked_for = subcommand.split()
+    own = {every[name].module for name in asked_for[-1:]}
+    build = f"evaluate.build_parser({asked_for})"
+    program = f"import sys; from hcl.commands import evaluate; {build}; print(*sys.modules, sep='\\n')"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert {command.module for command in every.values()} & set(ran.stdout.split()) == own
 
 
 @dataclass

@@ -2,8 +2,10 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,68 +14,79 @@ from rich.console import Console
 from hcl import __version__
 from hcl.command_line import preset_first, program_name, reported
 from hcl.distributed import World, connect
-from hcl.evaluation import (
-    baseline,
-    foreground,
-    fully_unsupervised,
-    linear,
-    linear_probe,
-    overclustering,
-    retrieval,
-)
-from hcl.evaluation.protocol import ProtocolConfig
+from hcl.evaluation import baseline
 from hcl.evaluation.report import complete, print_report, write_metrics
-from hcl.explore import command as explore
-from hcl.inference import components, segment
-from hcl.run_report import report
 from hcl.settings_parser import SettingsParser
 
 PROGRAM = program_name("evaluate.py", installed="hcl-evaluate")
 USAGE = "%(prog)s COMMAND [--config PRESET] [--SETTING VALUE ...]"
 
 
-class Protocol(NamedTuple):
-    """A subcommand: its settings, what it runs, and what it does in a line."""
+@dataclass(frozen=True)
+class Subcommand:
+    """What a word on the command line stands for.
 
-    config_class: type[ProtocolConfig]
-    run: Callable[[Any, World], dict[str, Any]]
+    Its module is imported once it is the one that is meant: all of them together take seconds.
+
+    Attributes:
+        module: holds the settings, and the function ``run(config, world)``.
+        settings: name of the settings' dataclass.
+        summary: what it does, in a line.
+    """
+
+    module: str
+    settings: str
     summary: str
+
+    @property
+    def config_class(self) -> type:
+        """The dataclass of the settings."""
+        return getattr(import_module(self.module), self.settings)
+
+    @property
+    def run(self) -> Callable[[Any, World], Any]:
+        """What it does."""
+        return import_module(self.module).run
+
+
+class Protocol(Subcommand):
+    """A subcommand that scores; what it runs gives the results."""
 
 
 PROTOCOLS = {
     "linear-probe": Protocol(
-        linear_probe.LinearProbeConfig,
-        linear_probe.run,
+        "hcl.evaluation.linear_probe",
+        "LinearProbeConfig",
         "train a 1x1 convolution on frozen tokens and score its predictions",
     ),
     "linear": Protocol(
-        linear.LinearConfig,
-        linear.run,
+        "hcl.evaluation.linear",
+        "LinearConfig",
         "score the predictions of a given linear classifier",
     ),
     "overcluster": Protocol(
-        overclustering.OverclusteringConfig,
-        overclustering.run,
+        "hcl.evaluation.overclustering",
+        "OverclusteringConfig",
         "k-means of all tokens, each cluster standing for one class",
     ),
     "cluster": Protocol(
-        overclustering.ClassClusteringConfig,
-        overclustering.run,
+        "hcl.evaluation.overclustering",
+        "ClassClusteringConfig",
         "k-means with as many clusters as classes, matched one to one",
     ),
     "fully-unsupervised": Protocol(
-        fully_unsupervised.FullyUnsupervisedConfig,
-        fully_unsupervised.run,
+        "hcl.evaluation.fully_unsupervised",
+        "FullyUnsupervisedConfig",
         "find the foreground's clusters and join them to communities",
     ),
     "foreground": Protocol(
-        foreground.ForegroundConfig,
-        foreground.run,
+        "hcl.evaluation.foreground",
+        "ForegroundConfig",
         "score the foreground map of the backbone's attention",
     ),
     "retrieval": Protocol(
-        retrieval.RetrievalConfig,
-        retrieval.run,
+        "hcl.evaluation.retrieval",
+        "RetrievalConfig",
         "label tokens by their nearest neighbours among labelled ones",
     ),
 }
@@ -83,48 +96,50 @@ EVALUATIONS = "runs/evaluation"
 """Where each protocol has its output by default, in a folder of its name."""
 
 
-class Command(NamedTuple):
+@dataclass(frozen=True)
+class Command(Subcommand):
     """A subcommand that shows something and scores nothing.
 
     A positional setting, and one that takes several words, have a name and a help.
     """
 
-    config_class: type
-    run: Callable[[Any, World], None]
-    summary: str
     positional: tuple[str, str] | None = None
     words: tuple[str, str] | None = None
 
 
 COMMANDS = {
     "segment": Command(
-        segment.SegmentConfig,
-        segment.run,
+        "hcl.inference.segment",
+        "SegmentConfig",
         "segment your own photographs: label maps and overlays",
         positional=("photographs", "an image file, or a folder whose images are taken, below it too"),
     ),
     "components": Command(
-        components.ComponentsConfig,
-        components.run,
+        "hcl.inference.components",
+        "ComponentsConfig",
         "draw object components: a token, and the like tokens of other images",
     ),
     "report": Command(
-        report.ReportConfig,
-        report.run,
+        "hcl.run_report.report",
+        "ReportConfig",
         "show a run, its scores and what it sees as one page of HTML",
         positional=("run", "folder of a training run; every metrics.json in it is shown"),
         words=("evaluations", "more metrics.json, or folders that hold some"),
     ),
     "explore": Command(
-        explore.ExploreConfig,
-        explore.run,
+        "hcl.explore.command",
+        "ExploreConfig",
         "click a part of a photograph and see where else it is, on a page of this computer",
     ),
 }
 
 
-def build_parser() -> SettingsParser:
-    """The command line: one subcommand a protocol or command, with the fields of its configuration."""
+def build_parser(arguments: Sequence[str] | None = None) -> SettingsParser:
+    """The command line: one subcommand a protocol or command, with the fields of its configuration.
+
+    Args:
+        arguments: what will be parsed. Subcommands that it does not begin with are then without settings.
+    """
     parser = SettingsParser(
         prog=PROGRAM,
         usage=USAGE,
@@ -133,7 +148,8 @@ def build_parser() -> SettingsParser:
     )
     commands = parser.add_subcommands(dest="command")
     for name, command in (PROTOCOLS | COMMANDS).items():
-        parser.add_command(commands, name, _settings_of(command, name), command.summary)
+        settings = _settings_of(command, name) if _asked_for(arguments, name) else SettingsParser()
+        parser.add_command(commands, name, settings, command.summary)
     before = SettingsParser(
         usage=USAGE,
         description="Run a protocol on the backbone's own tokens, on PM-ViT's concatenated levels, on an "
@@ -143,9 +159,16 @@ def build_parser() -> SettingsParser:
     choices = before.add_subcommands(dest="command")
     for name, protocol in PROTOCOLS.items():
         if name not in WITHOUT_BASELINE:
-            settings = _settings_of(protocol, f"baseline-{name}")
+            asked_for = _asked_for(arguments, "baseline", name)
+            settings = _settings_of(protocol, f"baseline-{name}") if asked_for else SettingsParser()
             before.add_command(choices, name, settings, protocol.summary)
     return parser
+
+
+def _asked_for(arguments: Sequence[str] | None, *names: str) -> bool:
+    if arguments is None or any(word.startswith("--print_completion") for word in arguments):
+        return True
+    return tuple(arguments[: len(names)]) == names
 
 
 def _settings_of(command: Protocol | Command, folder: str) -> SettingsParser:
@@ -176,8 +199,9 @@ def parse(arguments: list[str]) -> Task:
         ValueError: a setting is out of range.
         SystemExit: an option is unknown, or help was asked for.
     """
-    parser = build_parser()
-    parsed = parser.instantiate(parser.parse_args(preset_first(arguments)))
+    arguments = preset_first(arguments)
+    parser = build_parser(arguments)
+    parsed = parser.instantiate(parser.parse_args(arguments))
     names = [parsed.command]
     settings = parsed[parsed.command]
     if names[0] == "baseline":
