@@ -20,7 +20,7 @@ from benchmarks import pipeline, train_step
 from benchmarks.machine import give, machine
 from benchmarks.options import Parser, add_integers
 from benchmarks.scale_model import MODES, Costs, Prediction, Shape, bank_rows, first_stop, predict
-from hcl.clustering.mogo import ClusteringConfig
+from hcl.clustering.mogo import SIDES, ClusteringConfig
 from hcl.clustering.targets import level_targets
 from hcl.data.dataset import DataConfig
 from hcl.data.scenes import write_scenes
@@ -135,7 +135,7 @@ def check(shape: Shape, costs: Costs, images: int, options: argparse.Namespace) 
     training = sum(options.batch_size / r["images_per_second"] for r in second if r["kind"] == "step")
     bank = sum(record["seconds"] for record in second if record["kind"] == "clustering")
     prediction = predict(shape, costs, images, 1, "kept")
-    rows = len(state["bank_foreground"]) + len(state["bank_background"])
+    rows = sum(state["banks"][side][0] for side in SIDES)
     return {
         "images": images,
         "bank_rows": {"predicted": bank_rows(shape, images), "measured": rows},

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+T = TypeVar("T")
 
 # Of one rank waiting for another, which may wait for a lock, or for its share of a slow CRF. A rank that ends
 # need not be waited for that long: torchrun ends the others then. NCCL's own patience is ten minutes.
@@ -54,6 +55,14 @@ class World:
         dist.broadcast(copy, src=0)
         return copy
 
+    def told_by_main(self, value: T) -> T:
+        """The main rank's value, whatever it is, on every rank."""
+        if self.size == 1:
+            return value
+        told = [value]
+        dist.broadcast_object_list(told, src=0)
+        return told[0]
+
     def gather(self, rows: Tensor) -> Tensor:
         """The rows (n, ...) of all ranks in rank order, n the same on each; nobody waits for the device."""
         if self.size == 1:
@@ -72,26 +81,6 @@ class World:
         parts = self.gather(padded).unflatten(0, (self.size, max(counts)))
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
-    def gather_on_main(self, rows: Tensor) -> Tensor | None:
-        """The rows (n, ...) of all ranks in rank order in the main rank's host memory, and None elsewhere.
-
-        Not even the main rank's device holds more than one other rank's rows at a time.
-        """
-        if self.size == 1:
-            return rows.cpu()
-        counts = self.gather(torch.tensor([len(rows)], device=rows.device)).tolist()
-        if not self.is_main:
-            if len(rows):
-                dist.send(rows.contiguous(), dst=0)
-            return None
-        parts = [rows.cpu()]
-        for other, count in enumerate(counts[1:], start=1):
-            part = rows.new_empty(count, *rows.shape[1:])
-            if count:
-                dist.recv(part, src=other)
-            parts.append(part.cpu())
-        return torch.cat(parts)
-
     def to_owners(self, rows: Tensor, places: Tensor, total: int) -> tuple[Tensor, Tensor]:
         """Bring every row to the rank whose `slice` of ``total`` rows holds its place.
 
@@ -105,7 +94,7 @@ class World:
         """
         if self.size == 1:
             return rows, places
-        ends = torch.tensor([total * (rank + 1) // self.size for rank in range(self.size)])
+        ends = torch.tensor([share(total, rank, self.size).stop for rank in range(self.size)])
         owners = torch.searchsorted(ends.to(places.device), places, right=True)
         order = owners.argsort()
         outgoing = owners.bincount(minlength=self.size)
@@ -125,13 +114,18 @@ class World:
         return bool(self.sum(torch.tensor(int(flag), device=self.device)))
 
     def slice(self, length: int) -> slice:
-        """This rank's contiguous share of ``length`` rows; the shares of all ranks in order are the whole."""
-        return slice(length * self.rank // self.size, length * (self.rank + 1) // self.size)
+        """This rank's `share` of ``length`` rows."""
+        return share(length, self.rank, self.size)
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
             dist.barrier()
+
+
+def share(length: int, rank: int, size: int) -> slice:
+    """One rank's contiguous share of ``length`` rows; the shares of all ranks in order are the whole."""
+    return slice(length * rank // size, length * (rank + 1) // size)
 
 
 def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:

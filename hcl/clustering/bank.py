@@ -36,11 +36,6 @@ class Bank(NamedTuple):
         rows[places] = received
         return cls(rows, new.total)
 
-    @classmethod
-    def share_of(cls, whole: Tensor, ranks: Ranks, device: torch.device) -> Self:
-        """This rank's share of all rows (n, C), as a copy on ``device``."""
-        return cls(whole[ranks.slice(len(whole))].to(device, copy=True), len(whole))
-
     def renewed(self, new: PlacedRows, share: float, rng: np.random.Generator, ranks: Ranks) -> Self:
         """The bank with floor(share * min(len)) of its rows replaced by the new rows of the same places.
 

@@ -1,8 +1,8 @@
 """MoGoClustering: clusters of the whole data set's foreground and background tokens (HCL, section 4)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from hcl.randomness import generator
 from kernels.kmeans import KMeans, NotFiniteError, kmeans, momentum_centroid_update
 
 SIDES = ("foreground", "background")
-T = TypeVar("T")
+Banks = tuple[Bank, Bank]
+"""This rank's shares of the foreground's and the background's bank."""
 
 
 @dataclass
@@ -86,7 +87,7 @@ class MoGoClustering:
         self.config = config
         self.seed = seed
         self.ranks = ranks
-        self.banks: tuple[Bank, Bank] | None = None
+        self.banks: Banks | None = None
         self.centroids: Centroids | None = None
         self._idle: tuple[Tensor, Tensor] | None = None
 
@@ -211,28 +212,23 @@ class MoGoClustering:
         self._idle = (foreground_i, background_i)
 
     def state_dict(self) -> dict[str, Tensor | None]:
-        """What a later process needs beside `whole_banks`: ``centroids_`` and ``idle_`` of each side."""
+        """What a later process needs beside the banks: ``centroids_`` and ``idle_`` of each side."""
         return _by_side("centroids", self.centroids) | _by_side("idle", self._idle)
 
-    def whole_banks(self) -> dict[str, Tensor | None]:
-        """``bank_`` of each side, whole, where there is one; on the main rank alone, but all must call."""
-        banks = self.banks
-        return _by_side("bank", banks and [self.ranks.gather_on_main(bank.rows) for bank in banks])
+    def load_state_dict(self, state: dict[str, Any], banks: Banks | None, device: torch.device) -> None:
+        """Take over what `state_dict` gave, onto ``device``, and the banks, which are there already."""
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Take over what `state_dict` and `whole_banks` gave, onto ``device``."""
-
-        def pair(name: str, take: Callable[[Tensor], T]) -> tuple[T, T] | None:
+        def pair(name: str) -> tuple[Tensor, Tensor] | None:
             foreground, background = (state[f"{name}_{side}"] for side in SIDES)
-            return None if foreground is None else (take(foreground), take(background))
+            return None if foreground is None else (foreground.to(device), background.to(device))
 
-        self.banks = pair("bank", lambda whole: Bank.share_of(whole, self.ranks, device))
-        self._idle = pair("idle", lambda idle: idle.to(device))
-        centroids = pair("centroids", lambda rows: rows.to(device))
+        self.banks = banks
+        self._idle = pair("idle")
+        centroids = pair("centroids")
         self.centroids = centroids and Centroids(*centroids)
 
 
-def _by_side(name: str, pair: Sequence[Tensor | None] | None) -> dict[str, Tensor | None]:
+def _by_side(name: str, pair: tuple[Tensor, Tensor] | None) -> dict[str, Tensor | None]:
     foreground, background = pair or (None, None)
     return {f"{name}_{SIDES[0]}": foreground, f"{name}_{SIDES[1]}": background}
 

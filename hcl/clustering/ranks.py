@@ -20,8 +20,5 @@ class Ranks(Protocol):
     def gather_rows(self, rows: Tensor) -> Tensor:
         """Rows of all ranks, however many, in rank order."""
 
-    def gather_on_main(self, rows: Tensor) -> Tensor | None:
-        """The same on the main rank alone, in the host's memory; None elsewhere."""
-
     def to_owners(self, rows: Tensor, places: Tensor, total: int) -> tuple[Tensor, Tensor]:
         """Bring each row to the rank whose share holds its place; what came, and its places there."""

@@ -4,22 +4,24 @@
 torch writes a file as a zip archive with a CRC-32 of every record, which reading one checks.
 """
 
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 import torch
 
 from hcl.files import sync_folder, written_aside
 from hcl.models.weights import CheckpointError, read_checkpoint
 
-FORMAT = 1
+FORMAT = 2
+T = TypeVar("T")
 
 
-class Found(NamedTuple):
-    """The newest checkpoint that can be used, its file, and why each newer one cannot."""
+class Found(NamedTuple, Generic[T]):
+    """What the newest checkpoint that can be used holds, its file, and why each newer one cannot."""
 
-    state: dict[str, Any]
+    content: T
     path: Path
     refused: list[str]
 
@@ -78,44 +80,51 @@ class Checkpoints:
         """A complete file that has no place yet; one name, so that killed writes do not pile up."""
         path = self.folder / ".checkpoint.fresh"
         with written_aside(path) as file:
-            _write(state, file)
+            write_state(state, file)
         return path
 
-    def load(self) -> Found:
-        """Read the newest checkpoint that is whole and ours.
 
-        Raises:
-            FileNotFoundError: there is none at all.
-            CheckpointError: none can be used; the message says why for each.
-        """
-        refused: list[str] = []
-        for path in self.existing():
-            try:
-                return Found(load_checkpoint(path), path, refused)
-            except CheckpointError as error:
-                refused.append(str(error))
-        if not refused:
-            raise FileNotFoundError(f"there is no checkpoint in {self.folder}")
-        raise CheckpointError("no checkpoint can be used: " + "; ".join(refused))
+def newest_usable(paths: Iterable[Path], read: Callable[[Path], T]) -> Found[T]:
+    """Read the first of some checkpoints that can be used.
+
+    Args:
+        paths: newest first, as `Checkpoints.existing` gives them.
+        read: gives what a file holds, or raises a CheckpointError; as `load_checkpoint`.
+
+    Raises:
+        CheckpointError: none can be used; the message says why for each.
+    """
+    refused: list[str] = []
+    for path in paths:
+        try:
+            return Found(read(path), path, refused)
+        except CheckpointError as error:
+            refused.append(str(error))
+    raise CheckpointError(f"no checkpoint can be used: {'; '.join(refused) or 'there is none'}")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read one training checkpoint of this program.
+    """Read one training checkpoint of this program, or another file that `write_state` wrote.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged, would execute code, or is no training checkpoint of ours.
+        CheckpointError: the file is damaged, would execute code, or is none of ours.
     """
     state = read_checkpoint(path)
-    if state.get("format") != FORMAT:
+    if (version := state.get("format")) != FORMAT:
+        known = f"is of another version of this program (format {version}, not {FORMAT})"
         raise CheckpointError(
-            f"{path} is not a training checkpoint of this program: its format is {state.get('format')!r}, "
-            f"not {FORMAT}"
+            f"{path} {known if isinstance(version, int) else 'is not a training checkpoint of this program'}"
         )
     return state
 
 
-def _write(state: dict[str, Any], file: BinaryIO) -> None:
+def write_state(state: dict[str, Any], file: BinaryIO) -> None:
+    """Write what `load_checkpoint` reads.
+
+    Raises:
+        OSError: it could not be written.
+    """
     try:
         torch.save({"format": FORMAT, **state}, file)
     except RuntimeError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hcl.clustering.mogo import MoGoClustering
+from hcl.clustering.mogo import Banks, MoGoClustering
 from hcl.distributed import World
 from hcl.engine.checkpoint import changed_settings
 from hcl.engine.compilation import compile_blocks
@@ -77,12 +77,13 @@ class Learner:
             **self.clustering.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
-        """Take over what `state_dict` gave, and the banks of `MoGoClustering.whole_banks`.
+    def load_state_dict(self, state: dict[str, Any], path: Path, banks: Banks | None = None) -> None:
+        """Take over what `state_dict` gave.
 
         Args:
             state: of a run with the same settings, but for those that a resumed run may change.
             path: where it comes from, for errors.
+            banks: this rank's shares of that run's token banks, where it has some.
 
         Raises:
             ValueError: the settings differ; the message lists them.
@@ -100,4 +101,4 @@ class Learner:
         groups = [{**group, "fused": True} for group in state["optimizer"]["param_groups"]]
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self.schedule.load_state_dict(state["schedule"])
-        self.clustering.load_state_dict(state, self.world.device)
+        self.clustering.load_state_dict(state, banks, self.world.device)

@@ -100,8 +100,8 @@ class LossRecord:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; a checkpoint from before there was such a thing starts anew."""
-        self._epoch_sum = state.get("epoch_loss_sum", 0.0)
-        self._epoch_steps = state.get("epoch_loss_steps", 0)
-        self._best = state.get("best_loss", math.inf)
-        self.skipped = state.get("skipped_steps", 0)
+        """Take over what `state_dict` gave."""
+        self._epoch_sum = state["epoch_loss_sum"]
+        self._epoch_steps = state["epoch_loss_steps"]
+        self._best = state["best_loss"]
+        self.skipped = state["skipped_steps"]

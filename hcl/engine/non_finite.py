@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hcl.distributed import World
-from hcl.engine.checkpoint import FORMAT, load_checkpoint
+from hcl.engine.checkpoint import load_checkpoint, write_state
 from hcl.engine.config import config_from
 from hcl.engine.learner import Learner
 from hcl.engine.loss_record import FailedStep
@@ -38,7 +38,6 @@ def dump(
     """
     rank = f"_rank_{learner.world.rank}" if learner.world.size > 1 else ""
     path = folder / f"non_finite_step_{failed.step}{rank}.pt"
-    state = learner.state_dict() | {"bank_foreground": None, "bank_background": None}
     extra = {
         "failed_step": failed.step,
         "images": images,
@@ -46,7 +45,7 @@ def dump(
         "views": [(first.cpu(), second.cpu()) for first, second in views],
     }
     with written_whole(path) as file:
-        torch.save({"format": FORMAT, **state, **extra}, file)
+        write_state(learner.state_dict() | extra, file)
     return path
 
 

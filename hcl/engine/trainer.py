@@ -5,9 +5,6 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 from hcl.clustering.mogo import SIDES
 from hcl.clustering.sampling import BankRows
@@ -16,14 +13,16 @@ from hcl.distributed import World
 from hcl.engine import non_finite
 from hcl.engine.bank_pass import BankPass
 from hcl.engine.batches import Batches
-from hcl.engine.checkpoint import Checkpoints
 from hcl.engine.config import TrainConfig
+from hcl.engine.image_identity import identity_of, require_same
 from hcl.engine.interruption import StopRequest, stop_on_signal
 from hcl.engine.learner import Learner
 from hcl.engine.loss_record import FailedStep, LossRecord
 from hcl.engine.memory import keeping
 from hcl.engine.run_log import RunLog
+from hcl.engine.saved_run import SavedRun
 from hcl.engine.step import Views
+from hcl.progress import progress
 from hcl.provenance import provenance
 from pipelines.training_views import TrainingViews
 from pipelines.usable import usable
@@ -43,14 +42,15 @@ class Trainer:
     def __init__(self, config: TrainConfig, world: World) -> None:
         self.config = config
         self.world = world
-        self.checkpoints = Checkpoints(Path(config.output), config.checkpoints_kept)
+        self.folder = Path(config.output)
+        self.saved = SavedRun(self.folder, config.checkpoints_kept, world)
         self.epoch = self.step = 0
         self.stop = StopRequest()
         dataset = usable(open_dataset(config.data), config.data.on_error)
         self.batches = Batches(
             len(dataset.samples), config.batch_size, config.accumulation, config.seed, world
         )
-        self.images = {"count": len(dataset), "digest": dataset.digest}
+        self.images = identity_of(dataset, world)
         self.image_names = [str(sample.image) for sample in dataset.samples]
         self.losses = LossRecord(config.batch_size)
         self.learner = Learner(config, world)
@@ -87,7 +87,7 @@ class Trainer:
         """
         refused = self._start(resume)
         self.log = RunLog(
-            self.checkpoints.folder,
+            self.folder,
             enabled=self.world.is_main,
             step=self.global_step,
             logger=self.config.logger,
@@ -100,7 +100,7 @@ class Trainer:
             if self.epoch >= self.config.epochs:
                 self.log.say(
                     f"the run has already reached epoch {self.epoch} of {self.config.epochs}: its checkpoint "
-                    f"is {self.checkpoints.newest}; a greater --epochs trains on"
+                    f"is {self.saved.checkpoints.newest}; a greater --epochs trains on"
                 )
                 return True
             self._say_what_begins()
@@ -114,31 +114,19 @@ class Trainer:
 
     def _start(self, resume: bool) -> list[str]:
         """Take over the newest checkpoint that can be used; returns why newer ones cannot."""
-        if not self.checkpoints.existing():
+        if not self.saved.exists():
             return []
         if not resume:
             raise FileExistsError(
-                f"{self.checkpoints.folder} holds a run: continue it by --resume, or choose another --output"
+                f"{self.folder} holds a run: continue it by --resume, or choose another --output"
             )
-        state, path, refused = self.checkpoints.load()
-        # A rank that goes on alone may write a newer one before the others have read this.
-        self.world.barrier()
-        self._require_same_images(state, path)
-        self.learner.load_state_dict(state, path)
+        (state, banks), path, refused = self.saved.load()
+        require_same(state["images"], self.images, path)
+        self.learner.load_state_dict(state, path, banks)
         self.losses.load_state_dict(state)
-        # Checkpoints from before there was a choice are of runs that passed over the images.
-        self.bank_pass.resume(state.get("bank_reuses", False))
+        self.bank_pass.resume(state["bank_reuses"])
         self.epoch, self.step = state["epoch"], state["step"]
         return refused
-
-    def _require_same_images(self, state: dict[str, Any], path: Path) -> None:
-        """Refuse images that are not those of the run so far; the oldest checkpoints do not tell of them."""
-        before = state.get("images", self.images)
-        if before != self.images:
-            raise ValueError(
-                f"{path} belongs to a run on {before['count']} images; now there are {self.images['count']}, "
-                "or others in their place: restore the data set, or choose another --output"
-            )
 
     def _say_what_begins(self) -> None:
         self.log.record("run", self.global_step, **provenance(self.world))
@@ -157,9 +145,9 @@ class Trainer:
         if self.losses.skipped:
             self.log.say(f"{self.losses.skipped} of {self.global_step} steps were skipped: not finite")
         if skipped := self.views.dataset.skipped:
-            log = self.checkpoints.folder / "log.jsonl"
+            log = self.folder / "log.jsonl"
             self.log.say(f"{len(skipped)} of the images could not be used: {log} names them")
-        self.log.say(f"written to {self.checkpoints.newest}")
+        self.log.say(f"written to {self.saved.checkpoints.newest}")
 
     def _train(self) -> None:
         while self.epoch < self.config.epochs:
@@ -174,6 +162,8 @@ class Trainer:
             figures = self.learner.clustering.refresh(
                 self.epoch, self._bank_samples(), after_step=lambda: next(steps)
             )
+        if banks := self.learner.clustering.banks:
+            self.saved.bank_files.write(self.epoch, banks)
         seconds = time.perf_counter() - started
         for side in SIDES:
             if figures[f"{side}_clusters"] < getattr(self.config.clustering, f"{side}_clusters"):
@@ -192,7 +182,7 @@ class Trainer:
     def _bank_samples(self) -> Iterator[tuple[BankRows, BankRows]]:
         """Sampled tokens, batch by batch; a rank told to stop leaves the rest, and all agree at the end."""
         title = f"bank {self.epoch + 1}/{self.config.epochs}"
-        with self._progress(self.bank_pass.images, title) as bar:
+        with progress(self.world, title, "image", total=self.bank_pass.images) as bar:
             for indices, levels in self.bank_pass.levels(self.epoch):
                 if self.stop:
                     break
@@ -204,30 +194,22 @@ class Trainer:
     def _kmeans_steps(self) -> Generator[None, None, None]:
         """A bar that begins with k-means and moves with each of its calls; there are at most so many."""
         most = len(SIDES) * (self.config.clustering.iterations + 2)
-        with tqdm(
-            total=most,
-            desc=f"k-means {self.epoch + 1}/{self.config.epochs}",
-            unit="step",
-            leave=False,
-            disable=self._quiet,
-        ) as bar:
+        title = f"k-means {self.epoch + 1}/{self.config.epochs}"
+        with progress(self.world, title, "step", total=most, within=True) as bar:
             while True:
                 bar.update()
                 yield
-
-    @property
-    def _quiet(self) -> bool | None:
-        """Whether to show no bars: on ranks but the main one, and (None) where stderr is no terminal."""
-        return None if self.world.is_main else True
 
     def _train_epoch(self) -> None:
         """Take the steps to the end of the epoch, then save."""
         self.losses.restart_clock()
         batch_size, interrupted = self.config.batch_size, False
-        with self._progress(
-            self.batches.steps_per_epoch * batch_size,
+        with progress(
+            self.world,
             f"epoch {self.epoch + 1}/{self.config.epochs}",
-            self.step * batch_size,
+            "image",
+            total=self.batches.steps_per_epoch * batch_size,
+            done=self.step * batch_size,
         ) as bar:
             for views in self._steps():
                 outcome = self.learner.training_step(views)
@@ -304,23 +286,11 @@ class Trainer:
         batches = self.views.batches(self.epoch + 1, parts, views=(1, 2))
         images = {int(index): self.image_names[index] for part in parts for index in part}
         views = [(batch.views[0], batch.views[1]) for batch in batches]
-        path = non_finite.dump(self.learner, failed, images, views, self.checkpoints.folder)
+        path = non_finite.dump(self.learner, failed, images, views, self.folder)
         return non_finite.refusal(failed, self._images(failed), path)
-
-    def _progress(self, images: int, title: str, done: int = 0) -> tqdm:
-        return tqdm(
-            total=images,
-            initial=done,
-            desc=title,
-            unit="image",
-            disable=self._quiet,
-        )
 
     def _save(self, *, best: bool = False) -> None:
         self._record_losses()
-        banks = self.learner.clustering.whole_banks()
-        if self.world.is_main:
-            state = self.learner.state_dict() | banks | self.losses.state_dict()
-            place = {"epoch": self.epoch, "step": self.step, "images": self.images}
-            self.checkpoints.save({**place, "bank_reuses": self.bank_pass.reuses, **state}, best=best)
-        self.world.barrier()
+        place = {"epoch": self.epoch, "step": self.step}
+        run = place | {"images": self.images, "bank_reuses": self.bank_pass.reuses}
+        self.saved.save(run | self.learner.state_dict() | self.losses.state_dict(), best=best)

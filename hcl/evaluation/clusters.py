@@ -10,7 +10,7 @@ from torch import Tensor
 from hcl.bounds import require_at_least
 from hcl.distributed import World
 from hcl.evaluation.pca import PCA, fit_pca
-from hcl.evaluation.progress import progress
+from hcl.progress import progress
 from kernels.kmeans import KMeans, initial_centroids, kmeans
 
 

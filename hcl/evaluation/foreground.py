@@ -8,11 +8,11 @@ from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.foreground_scores import ForegroundScores, object_labels, require_objects
 from hcl.evaluation.metrics import over_seeds
-from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
 from hcl.evaluation.resolution import IMAGES_AT_A_TIME, nearest
 from hcl.evaluation.token_store import TokenStore, stored_tokens
 from hcl.evaluation.tokens import TokenKind
+from hcl.progress import progress
 from kernels.foreground import foreground_mask
 
 

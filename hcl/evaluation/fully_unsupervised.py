@@ -27,11 +27,11 @@ from hcl.evaluation.cooccurrence import cooccurrence_sums
 from hcl.evaluation.foreground_clusters import foreground_clusters
 from hcl.evaluation.foreground_scores import ForegroundScores, object_labels, require_objects
 from hcl.evaluation.metrics import CLUSTERING_SCORES, ClusteringScores, Scores, over_seeds, summary
-from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
 from hcl.evaluation.resolution import IMAGES_AT_A_TIME, nearest
 from hcl.evaluation.token_store import TokenStore, stored_tokens
 from hcl.models.backbones import BACKBONES
+from hcl.progress import progress
 from kernels.foreground import foreground_mask
 
 Choice = Literal["published", "otsu"]

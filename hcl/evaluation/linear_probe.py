@@ -16,9 +16,9 @@ from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.linear import LinearScoringConfig, report, require_crf
 from hcl.evaluation.linear_classifier import logits_of, save_classifier, untrained_classifier
-from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import open_extractor, open_labelled
 from hcl.evaluation.tokens import TokenExtractor
+from hcl.progress import progress
 from hcl.randomness import generator
 from pipelines.draws import ProbeConfig
 from pipelines.labelled_images import LabelledBatch, ProbeViews

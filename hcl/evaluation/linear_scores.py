@@ -13,9 +13,9 @@ from hcl.evaluation.crf import CRFConfig, refined
 from hcl.evaluation.framed_images import framed_images
 from hcl.evaluation.linear_classifier import logits_of
 from hcl.evaluation.metrics import SegmentationScores, summary
-from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.token_store import TokenStore
+from hcl.progress import progress
 from pipelines.labelled_images import LabelledBatch
 from pipelines.normalise import colours
 

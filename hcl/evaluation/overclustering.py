@@ -11,10 +11,10 @@ from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.clusters import KMeansConfig, cluster, principal_components, require_enough, rows_of
 from hcl.evaluation.metrics import CLUSTERING_SCORES, ClusteringScores, Scores, summary
-from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import FRAMES, Frame, ProtocolConfig, facts, open_extractor, open_labelled
 from hcl.evaluation.resolution import IMAGES_AT_A_TIME, nearest
 from hcl.evaluation.token_store import TokenStore, stored_tokens
+from hcl.progress import progress
 
 LABELS_USED_FOR = {
     "precision": "giving each cluster the class in which it is most precise, on the scored images",

@@ -11,10 +11,10 @@ from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.label_retrieval import Memory, classes_of_pixels, retrieve, unit_length
 from hcl.evaluation.metrics import RETRIEVAL_SCORES, Scores, SegmentationScores, summary
-from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
 from hcl.evaluation.token_labels import memory_shares, sample_tokens, token_label_distributions
 from hcl.evaluation.token_store import TokenStore, stored_tokens
+from hcl.progress import progress
 
 TRAIN_SPLITS = {
     "voc": "trainaug",

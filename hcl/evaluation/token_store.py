@@ -23,10 +23,10 @@ from hcl.data.samples import Dataset
 from hcl.distributed import World
 from hcl.evaluation.fingerprint import fingerprint
 from hcl.evaluation.framed_images import framed_images
-from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import Frame, ProtocolConfig
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.models.downloads import cache_folder
+from hcl.progress import progress
 from pipelines.labelled_images import LabelledBatch
 
 logger = logging.getLogger(__name__)

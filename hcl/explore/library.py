@@ -10,9 +10,9 @@ from torch import Tensor
 from hcl.data.photographs import upright
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.evaluation.progress import progress
 from hcl.inference import Parts, Segmenter
 from hcl.models.vit import Grid
+from hcl.progress import progress
 
 QUALITY = 95
 

@@ -19,7 +19,6 @@ from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.photographs import upright
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.evaluation.progress import progress
 from hcl.figures.components import Row, Tile, draw_components
 from hcl.files import written_whole
 from hcl.inference.component_queries import Looked, chosen_queries, queries_at
@@ -27,6 +26,7 @@ from hcl.inference.component_search import Gallery, Match, Place, Query
 from hcl.inference.config import InferenceConfig, open_segmenter
 from hcl.inference.reading import read_ahead
 from hcl.inference.segmenter import Segmenter
+from hcl.progress import progress
 
 log = logging.getLogger(__name__)
 

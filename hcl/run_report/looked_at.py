@@ -8,9 +8,9 @@ from torch import Tensor
 
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.evaluation.progress import progress
 from hcl.evaluation.protocol import Frame
 from hcl.evaluation.tokens import TokenExtractor
+from hcl.progress import progress
 from pipelines.labelled_images import EvaluationImages
 from pipelines.normalise import colours
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hcl.engine.checkpoint import Checkpoints, flattened
+from hcl.engine.checkpoint import Checkpoints, flattened, load_checkpoint, newest_usable
 from hcl.engine.records import read_records
 
 
@@ -33,13 +33,13 @@ def read_run(folder: Path) -> RunRecord:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: name the --output of a training run")
-    log, checkpoints = folder / "log.jsonl", Checkpoints(folder)
-    found = checkpoints.load() if checkpoints.existing() else None
+    log, checkpoints = folder / "log.jsonl", Checkpoints(folder).existing()
+    found = newest_usable(checkpoints, load_checkpoint) if checkpoints else None
     return RunRecord(
         folder,
         read_records(log) if log.is_file() else [],
         found.path if found else None,
-        _grouped(found.state["config"]) if found else {},
+        _grouped(found.content["config"]) if found else {},
     )
 
 

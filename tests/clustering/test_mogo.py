@@ -110,7 +110,7 @@ def test_clusters_shrink_to_the_tokens_there_are():
 def test_the_state_comes_back_in_another_object(mode):
     mogo, other = clustering(mode=mode), clustering(mode=mode)
     mogo.refresh(0, samples((rows(20, 0), rows(20, 1))))
-    other.load_state_dict(mogo.state_dict() | mogo.whole_banks(), torch.device("cpu"))
+    other.load_state_dict(mogo.state_dict(), mogo.banks, torch.device("cpu"))
     assert isinstance(other.centroids, Centroids)
     assert torch.equal(other.centroids.background, mogo.centroids.background)
     if mode == "online":

@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from hcl.clustering.mogo import SIDES
 from hcl.data.scenes import write_scenes
 from hcl.distributed import World
+from hcl.engine.bank_files import BankFiles
 from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.records import read_records
 from hcl.engine.step import TrainingStep
@@ -95,10 +97,16 @@ def records(folder: str | Path, *kinds: str) -> list[dict]:
 
 
 def saved_state(folder: str | Path) -> dict:
-    """What a run has saved last, without its settings, which hold paths."""
+    """What a run has saved last, without its settings, which hold paths, and with the rows of its banks."""
     state = load_checkpoint(Path(folder) / "checkpoint.pt")
     del state["config"]
-    return state
+    return state | saved_banks(Path(folder), state)
+
+
+def saved_banks(folder: Path, state: dict) -> dict[str, torch.Tensor]:
+    """The rows of the banks that a checkpoint in a folder needs, by ``bank_`` and their side."""
+    banks = BankFiles(folder, 1, ALONE).read(state["banks"]) or ()
+    return {f"bank_{side}": bank.rows for side, bank in zip(SIDES, banks, strict=False)}
 
 
 def same(left, right) -> bool:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hcl.commands import train
+from hcl.engine.checkpoint import FORMAT
 from pipelines.training_views import TrainingViews
 from tests.engine.support import arguments
 
@@ -80,7 +81,7 @@ def test_a_hostile_checkpoint_is_refused_and_does_nothing(tiny_settings, tmp_pat
     checkpoint = Path(tiny_settings["output"]) / "checkpoint.pt"
     checkpoint.parent.mkdir(parents=True)
     touched = tmp_path / "touched"
-    torch.save({"format": 1, "hostile": Hostile(touched)}, checkpoint, pickle_module=pickle)
+    torch.save({"format": FORMAT, "hostile": Hostile(touched)}, checkpoint, pickle_module=pickle)
     error = refused(tiny_settings, "--resume")
     assert str(checkpoint) in error
     assert not touched.exists()

@@ -12,10 +12,9 @@ from hcl.data.dataset import DataConfig
 from hcl.distributed import World
 from hcl.engine import bank_pass
 from hcl.engine.batches import Batches
-from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.config import TrainConfig
 from hcl.models.pm_vit import PMViT
-from tests.engine.support import arguments, records
+from tests.engine.support import arguments, records, saved_state
 
 NAMES = [f"{what}_{side}" for what in ("bank", "centroids") for side in ("foreground", "background")]
 
@@ -37,7 +36,7 @@ def seen(monkeypatch) -> list[int]:
 def run(settings: dict, folder: Path, **others) -> dict:
     settings = settings | {"output": str(folder)} | {name.replace("__", "."): v for name, v in others.items()}
     assert train.main([*arguments(settings), "--resume"]) == 0
-    return load_checkpoint(folder / "checkpoint.pt")
+    return saved_state(folder)
 
 
 @pytest.mark.parametrize(("accumulation", "batch_size"), [(1, 4), (2, 4), (1, 5)])

@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 
-from hcl.engine.checkpoint import Checkpoints, changed_settings, load_checkpoint
+from hcl.engine.checkpoint import FORMAT, Checkpoints, changed_settings, load_checkpoint, newest_usable
 from hcl.models.weights import CheckpointError
 from tests.engine.support import same
 
@@ -58,7 +58,8 @@ def test_a_gap_left_by_a_kill_between_renames_is_passed_over_and_closed(tmp_path
     for step in range(3):
         checkpoints.save({"step": step})
     (tmp_path / missing).unlink()
-    assert checkpoints.load().state["step"] == (1 if missing == "checkpoint.pt" else 2)
+    found = newest_usable(checkpoints.existing(), load_checkpoint)
+    assert found.content["step"] == (1 if missing == "checkpoint.pt" else 2)
     checkpoints.save({"step": 3})
     assert steps(checkpoints)[0] == 3
     assert len(steps(checkpoints)) == (2 if missing == "checkpoint.pt" else 3)
@@ -69,8 +70,8 @@ def test_a_truncated_checkpoint_gives_way_to_the_one_before_which_is_said(tmp_pa
     for step in range(2):
         checkpoints.save({"step": step, "weights": torch.zeros(1000)})
     checkpoints.newest.write_bytes(checkpoints.newest.read_bytes()[:1000])
-    found = checkpoints.load()
-    assert found.state["step"] == 0
+    found = newest_usable(checkpoints.existing(), load_checkpoint)
+    assert found.content["step"] == 0
     assert found.path == tmp_path / "checkpoint.1.pt"
     assert re.search(r"checkpoint\.pt is damaged", *found.refused)
 
@@ -82,7 +83,7 @@ def test_no_usable_checkpoint_is_an_error_that_names_each(tmp_path):
     for path in checkpoints.existing():
         path.write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt.*checkpoint\.1\.pt"):
-        checkpoints.load()
+        newest_usable(checkpoints.existing(), load_checkpoint)
 
 
 def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path):
@@ -101,7 +102,7 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path):
         except CheckpointError:
             refused += 1
         else:
-            assert same(found, {"format": 1, **state})
+            assert same(found, {"format": FORMAT, **state})
     assert refused > 100
 
 

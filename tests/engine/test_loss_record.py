@@ -66,9 +66,3 @@ def test_an_epoch_taken_up_by_another_record_has_the_same_mean(cut):
     whole = record_of(*totals)
     whole.take()
     assert other.state_dict() == whole.state_dict()
-
-
-def test_a_checkpoint_without_a_record_starts_anew():
-    record = record_of(1.0)
-    record.load_state_dict({})
-    assert record.state_dict() == LossRecord(batch_size=2).state_dict()

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from hcl.commands import train
-from hcl.engine.checkpoint import load_checkpoint
 from tests.engine.support import arguments, records, same, saved_state
 from tests.faults.victim import children, until
 
@@ -40,7 +39,7 @@ def test_ranks_give_the_losses_bank_and_centroids_of_one_process(tiny_settings, 
     for one, two in zip(*steps, strict=True):
         for name in ("loss", "loss_fg", "loss_bg", "loss_prediction"):
             assert abs(one[name] - two[name]) < 1e-5 * max(1, one[name])
-    states = [load_checkpoint(folder / "checkpoint.pt") for folder in (alone, together)]
+    states = [saved_state(folder) for folder in (alone, together)]
     for name in ("centroids_foreground", "centroids_background"):
         torch.testing.assert_close(states[0][name], states[1][name], atol=1e-5, rtol=0)
     for name in ("bank_foreground", "bank_background") if mode == "epoch" else ():

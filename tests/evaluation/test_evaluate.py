@@ -14,6 +14,7 @@ from torch import nn
 import hcl
 from hcl.commands import evaluate
 from hcl.data.scenes import CLASS_NAMES
+from hcl.engine.checkpoint import FORMAT
 from hcl.evaluation import protocol
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from hcl.evaluation.tokens import untrained_head
@@ -201,7 +202,7 @@ def test_published_files_give_the_numbers_of_this_projects_own(command, tmp_path
     classifier = untrained_classifier(24, 6, seed=0)
     nn.init.normal_(classifier.weight, generator=torch.Generator().manual_seed(3))
     both = {"momentum_seg_head": heads[0], "online_seg_head": heads[1]}
-    torch.save({"format": 1, **both}, tmp_path / "own.pt")
+    torch.save({"format": FORMAT, **both}, tmp_path / "own.pt")
     save_classifier(classifier, tmp_path / "own_classifier.pth.tar")
     centroids = {f"centroids_{side}": torch.zeros(5, 4) for side in ("foreground", "background")}
     wrapped = {name: {f"module.{key}": value for key, value in state.items()} for name, state in both.items()}

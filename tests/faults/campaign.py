@@ -27,7 +27,7 @@ Fault = Callable[[Workshop], Iterator[Trial]]
 NOISE = 4000
 """Bytes a step: two runs of the same, read as here, came to -1,000 and 1,500."""
 
-CALLS = {"write": 24, "rename": 70, "bank": 36, "k-means": 100, "log": 48}
+CALLS = {"write": 24, "rename": 80, "bank file": 12, "bank": 36, "k-means": 100, "log": 48}
 """How often a whole run passes each point, or a little less."""
 
 
@@ -62,8 +62,10 @@ def faults(kills: int) -> dict[str, Fault]:
         "Ctrl-C on torchrun": each(trials.launcher_signalled, several(5), signal.SIGINT),
         "disk full": each(trials.disk_full, several(15)),
         "read-only folder": each(trials.read_only, several(5)),
-        "checkpoint truncated": each(trials.damaged, several(15), "truncated"),
-        "checkpoint with flipped bits": each(trials.damaged, several(15), "flipped"),
+        "checkpoint truncated": each(trials.damaged, several(15), "checkpoint", "truncated"),
+        "checkpoint with flipped bits": each(trials.damaged, several(15), "checkpoint", "flipped"),
+        "banks truncated": each(trials.damaged, several(15), "banks", "truncated"),
+        "banks with flipped bits": each(trials.damaged, several(15), "banks", "flipped"),
         "one bit flipped, read only": each(trials.bits_flipped, several(5000)),
         "second run in the folder": each(trials.second_run, several(5)),
         "clock moved back": each(trials.clock_moved_back, several(5)),

@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 from hcl.commands import train
-from hcl.engine import bank_pass, checkpoint
+from hcl.engine import bank_files, bank_pass, checkpoint
 from hcl.engine.run_log import RunLog
 from hcl.engine.step import TrainingStep
 from kernels.kmeans import lloyd
@@ -18,11 +18,13 @@ POINTS: dict[str, tuple[Any, str]] = {
     "step": (TrainingStep, "__call__"),
     "bank": (bank_pass, "sample_tokens"),
     "k-means": (lloyd, "lloyd_step"),
-    "write": (checkpoint, "_write"),
+    "write": (checkpoint, "write_state"),
+    "bank file": (bank_files, "write_state"),
     "rename": (Path, "replace"),
     "log": (RunLog, "record"),
 }
-"""Where a run can be struck: before the function is called, and in the middle of a checkpoint for "write"."""
+"""Where a run can be struck: before the function is called, or in the middle of a file that it writes."""
+FILES = ("write", "bank file")
 
 Strike = Callable[[], None]
 
@@ -52,7 +54,7 @@ def struck(point: str, call: int, strike: Strike) -> Iterator[None]:
     def passing(*positional: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == call and point == "write":
+        if calls == call and point in FILES:
             state, file = positional
             return original(state, _Pipe(file, strike))
         if calls == call:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hcl.engine.checkpoint import Checkpoints, load_checkpoint
+from hcl.engine.checkpoint import Checkpoints, load_checkpoint, newest_usable
 from tests.engine.support import arguments, records
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +112,7 @@ class Victim:
         """The step of the newest checkpoint, which must be sound; 0 before there is one."""
         if not Checkpoints(self.folder).existing():
             return 0
-        state = load_checkpoint(Checkpoints(self.folder).load().path)
+        state = newest_usable(Checkpoints(self.folder).existing(), load_checkpoint).content
         return state["epoch"] * self.steps_per_epoch + state["step"]
 
     def logged(self) -> int:

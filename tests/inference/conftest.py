@@ -8,6 +8,7 @@ import torch
 
 from hcl.data.dataset import DataConfig
 from hcl.data.scenes import write_scenes
+from hcl.engine.checkpoint import FORMAT
 from hcl.engine.config import TrainConfig
 from hcl.evaluation.tokens import untrained_head
 from hcl.inference import Segmenter
@@ -41,7 +42,7 @@ def checkpoint(tmp_path_factory, scenes, photographs) -> Path:
     )
     heads = [untrained_head(build_backbone(config.backbone), config.head, seed) for seed in (3, 4)]
     state = {
-        "format": 1,
+        "format": FORMAT,
         "config": asdict(config),
         "online_seg_head": heads[0].state_dict(),
         "momentum_seg_head": heads[1].state_dict(),

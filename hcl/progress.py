@@ -14,6 +14,7 @@ def progress(
     *,
     steps: Iterable | None = None,
     total: int | None = None,
+    done: int = 0,
     within: bool = False,
 ) -> tqdm:
     """A bar over ``steps``, or one of ``total`` that is moved by hand; only the main rank shows it.
@@ -24,6 +25,8 @@ def progress(
         unit: of what, in the singular.
         steps: to iterate.
         total: number of units, where it cannot be asked of ``steps``.
+        done: of these units, before the bar begins.
         within: whether this is part of what another bar counts; then it goes when it is done.
     """
-    return tqdm(steps, title, total, unit=unit, leave=not within, disable=None if world.is_main else True)
+    silent = None if world.is_main else True
+    return tqdm(steps, title, total, initial=done, unit=unit, leave=not within, disable=silent)

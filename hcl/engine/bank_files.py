@@ -1,0 +1,146 @@
+"""The token banks of a run, in files beside its checkpoints: nearly all that a run needs to go on.
+
+Banks change once an epoch at most, so that they are written once, in the background, while the epoch trains.
+Every rank writes its own share, and any number of ranks reads them; checkpoints say which files are theirs.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hcl.clustering.bank import Bank
+from hcl.clustering.mogo import SIDES, Banks
+from hcl.distributed import World, share
+from hcl.engine.checkpoint import load_checkpoint, write_state
+from hcl.files import sync_folder, written_aside
+from hcl.models.weights import CheckpointError
+
+BankRecord = dict[str, Any]
+"""Which banks a checkpoint needs: ``epoch`` that they were made for, ``ranks`` that wrote them, and the whole
+shape (n, C) of each side's."""
+
+
+class BankFiles:
+    """Writes and reads the banks of the run in one folder, which all ranks must see.
+
+    Args:
+        folder: of the run.
+        kept: how many checkpoints are kept; each may need banks of its own.
+        world: the ranks that the banks are shared out over.
+    """
+
+    def __init__(self, folder: Path, kept: int, world: World) -> None:
+        self.folder = folder / "banks"
+        self.kept = kept
+        self.world = world
+        self._record: BankRecord | None = None
+        self._writing: Future[None] | None = None
+
+    def write(self, epoch: int, banks: Banks) -> None:
+        """Begin to write the banks made before ``epoch``; they may not change until `finish` has returned."""
+        shapes = {side: [bank.total, bank.rows.shape[1]] for side, bank in zip(SIDES, banks, strict=True)}
+        self._record = {"epoch": epoch, "ranks": self.world.size, **shapes}
+        path, stream = self._path(self._record, self.world.rank), _side_stream(self.world.device)
+        writer = ThreadPoolExecutor(max_workers=1)
+        self._writing = writer.submit(self._write, path, banks, stream)
+        writer.shutdown(wait=False)
+
+    def _write(self, path: Path, banks: Banks, stream: torch.cuda.Stream | None) -> None:
+        with torch.cuda.stream(stream):
+            rows = {side: bank.rows.cpu() for side, bank in zip(SIDES, banks, strict=True)}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self.folder / f".{self.world.rank}.fresh"  # one name, so that killed writes do not pile up
+        with written_aside(fresh) as file:
+            write_state(rows, file)
+        fresh.replace(path)
+        sync_folder(self.folder)
+
+    def finish(self) -> BankRecord | None:
+        """Wait until every rank's share is on disk; what a checkpoint says of them, None without banks.
+
+        Raises:
+            OSError: this rank's could not be written.
+        """
+        if self._writing:
+            self._writing.result()
+            self._writing = None
+        self.world.barrier()
+        return self._record
+
+    def read(self, record: BankRecord | None) -> Banks | None:
+        """This rank's share of the banks that a checkpoint needs, on its device.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or holds something else.
+        """
+        self._record = record
+        if record is None:
+            return None
+        parts: dict[str, list[Tensor]] = {side: [] for side in SIDES}
+        for writer in range(record["ranks"]):
+            wanted = {side: self._overlap(record, side, writer) for side in SIDES}
+            if any(overlap.start < overlap.stop for overlap in wanted.values()):
+                rows = self._rows(record, writer)
+                for side in SIDES:
+                    parts[side].append(rows[side][wanted[side]])
+        foreground, background = (
+            Bank(self._joined(parts[side], record[side]), record[side][0]) for side in SIDES
+        )
+        return foreground, background
+
+    def _overlap(self, record: BankRecord, side: str, writer: int) -> slice:
+        """Those of the rows that another rank wrote which are this rank's now."""
+        total = record[side][0]
+        theirs, mine = share(total, writer, record["ranks"]), self.world.slice(total)
+        start = min(max(mine.start, theirs.start), theirs.stop) - theirs.start
+        return slice(start, max(min(mine.stop, theirs.stop) - theirs.start, start))
+
+    def _rows(self, record: BankRecord, writer: int) -> dict[str, Tensor]:
+        path = self._path(record, writer)
+        try:
+            content = load_checkpoint(path)
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"{path} is missing; a run goes on from its checkpoint and the folder {self.folder} together"
+            ) from error
+        for side in SIDES:
+            total, channels = record[side]
+            held = share(total, writer, record["ranks"])
+            expected = (held.stop - held.start, channels)
+            if not isinstance(rows := content.get(side), Tensor) or tuple(rows.shape) != expected:
+                raise CheckpointError(f"{path} holds other token banks than its checkpoint needs")
+        return content
+
+    def _joined(self, parts: list[Tensor], shape: list[int]) -> Tensor:
+        return torch.cat([torch.empty(0, shape[1]), *parts]).to(self.world.device)
+
+    def _path(self, record: BankRecord, writer: int) -> Path:
+        return self.folder / f"{record['epoch']}.{writer}of{record['ranks']}.pt"
+
+    def remove_unneeded(self) -> None:
+        """Delete what no kept checkpoint needs; for one rank to call while none writes.
+
+        An epoch ends with a checkpoint, so that the ones that are kept need banks of as many epochs at most.
+        """
+        if self._record is None:
+            return
+        oldest = self._record["epoch"] - self.kept + 1
+        for path in self.folder.glob("*.pt"):
+            with suppress(ValueError):  # not a file of ours
+                if int(path.name.partition(".")[0]) < oldest:
+                    path.unlink()
+        for path in self.folder.glob(".*.fresh"):
+            path.unlink()
+
+
+def _side_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """A stream that comes after what a GPU was asked for so far, and waits for nothing that comes later."""
+    if device.type != "cuda":
+        return None
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    return stream

@@ -1,0 +1,76 @@
+"""A run as its folder has it: checkpoints with the token banks beside them, for all ranks together."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hcl.clustering.mogo import Banks
+from hcl.distributed import World
+from hcl.engine.bank_files import BankFiles
+from hcl.engine.checkpoint import Checkpoints, Found, load_checkpoint, newest_usable
+from hcl.models.weights import CheckpointError
+
+
+class Saved(NamedTuple):
+    """The state of a run, and this rank's shares of its banks."""
+
+    state: dict[str, Any]
+    banks: Banks | None
+
+
+class SavedRun:
+    """Saves a run and reads it again. Every rank calls the same; the main one writes the checkpoints.
+
+    Args:
+        folder: of the run, which all ranks must see.
+        kept: how many of the last checkpoints to keep.
+        world: the ranks of the run.
+    """
+
+    def __init__(self, folder: Path, kept: int, world: World) -> None:
+        self.checkpoints = Checkpoints(folder, kept)
+        self.bank_files = BankFiles(folder, kept, world)
+        self.world = world
+
+    def save(self, state: dict[str, Any], *, best: bool = False) -> None:
+        """Save a state, the main rank's, with the banks that `BankFiles.write` was given last.
+
+        Raises:
+            OSError: a file could not be written; all earlier checkpoints are left.
+        """
+        record = self.bank_files.finish()
+        if self.world.is_main:
+            self.checkpoints.save({**state, "banks": record}, best=best)
+            self.bank_files.remove_unneeded()
+        self.world.barrier()
+
+    def exists(self) -> bool:
+        """Whether the main rank sees a checkpoint."""
+        return self.world.told_by_main(bool(self.checkpoints.existing()))
+
+    def load(self) -> Found[Saved]:
+        """The newest state that every rank can go on from, of those that the main one sees.
+
+        Raises:
+            CheckpointError: there is none; the message says why for each checkpoint.
+        """
+        return newest_usable(self.world.told_by_main(self.checkpoints.existing()), self._agreed)
+
+    def _agreed(self, path: Path) -> Saved:
+        """What a checkpoint holds; nobody has it before all have, since who goes on may write a newer one."""
+        saved: Saved | None = None
+        problem = f"{path} cannot be used by another rank"
+        try:
+            saved = self._read(path)
+        except (CheckpointError, FileNotFoundError) as error:
+            problem = str(error)
+        if self.world.any(saved is None):
+            raise CheckpointError(problem)
+        assert saved is not None
+        return saved
+
+    def _read(self, path: Path) -> Saved:
+        state = load_checkpoint(path)
+        try:
+            return Saved(state, self.bank_files.read(state["banks"]))
+        except CheckpointError as error:
+            raise CheckpointError(f"{path} needs token banks that cannot be used: {error}") from error
