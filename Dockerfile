@@ -1,5 +1,5 @@
 # CPU:   docker build --tag hcl --build-arg EXTRA_INDEX_URL=<PyTorch's index of CPU builds> .
-# CUDA:  docker build --tag hcl --build-arg EXTRA=cuda13 .
+# CUDA:  docker build --tag hcl --build-arg EXTRA=cuda13 .   (cuda12: with EXTRA_INDEX_URL=<PyTorch's index of CUDA 12 builds>)
 # Run:   docker run --gpus all --shm-size 8g --volume /data:/data --volume "$PWD/runs:/work/runs" hcl \
 #            hcl-train --config voc_vits16 --data.root /data/VOC2012
 FROM python:3.11-slim

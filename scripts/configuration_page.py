@@ -21,8 +21,9 @@ classes while this page is built. A setting is given on the command line (`--clu
 `hcl-export`, in a YAML file (`--config FILE`, of which `configs/` holds examples); where both speak, the
 command line counts. `--print_config` prints all of them, and what a run was told is in its checkpoint and in
 `metrics.json`. Lists are written `'[5, 20]'`; `null` is no value; for a switch the name alone means `true`. A
-setting without a default must be given; one in capitals is given by its place alone. Beside its settings,
-`train.py` takes `--resume`, which continues the run in `--output`.
+setting without a default must be given; one in capitals is given by its place alone. Besides its settings,
+`train.py` takes `--resume`, which continues the run in `--output`. "HCL, section 4" is section 4 of
+[the method](method.md).
 """
 
 

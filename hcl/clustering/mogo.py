@@ -24,8 +24,8 @@ class ClusteringConfig:
     """Settings of the token bank and its clusters.
 
     Args:
-        mode: "epoch" clusters a fresh bank before each epoch (as published); "online" clusters once, then
-            moves the centroids with every batch (HCL, section 11).
+        mode: "epoch" renews the bank and clusters it before each epoch (as published); "online" clusters
+            once, then moves the centroids with every batch (HCL, section 11).
         k: "fixed" takes the two numbers of clusters as they are; "auto" takes no more than a bank has tokens.
         foreground_clusters: K of the foreground bank.
         background_clusters: K of the background bank.

@@ -155,7 +155,7 @@ def build_parser(arguments: Sequence[str] | None = None) -> SettingsParser:
         description="Run a protocol on the backbone's own tokens, on PM-ViT's concatenated levels, on an "
         "untrained head and, with --checkpoint, on that head; writes OUTPUT/metrics.json.",
     )
-    parser.add_command(commands, "baseline", before, "any of these on what a head starts from, too")
+    parser.add_command(commands, "baseline", before, "a protocol, on what the head starts from too")
     choices = before.add_subcommands(dest="command")
     for name, protocol in PROTOCOLS.items():
         if name not in WITHOUT_BASELINE:

@@ -19,7 +19,7 @@ PROGRAM = program_name("train.py", installed="hcl-train")
 def build_parser() -> SettingsParser:
     """The command line: the fields of `TrainConfig`, a preset to start from, and ``--resume``."""
     parser = SettingsParser(
-        prog=PROGRAM, version=__version__, description="Train HCL from a folder of images."
+        prog=PROGRAM, version=__version__, description="Train HCL on images, without labels."
     )
     parser.add_argument("--config", action="config", help="name of a preset, or a YAML file")
     parser.add_argument(

@@ -50,8 +50,8 @@ class TrainConfig:
         seed: of everything that is drawn.
         deterministic: have torch choose reproducible algorithms, slower on a GPU; a CPU computes so anyway.
         device: where to train; auto takes a CUDA GPU if there is one.
-        precision: of the forward pass: fp32, bf16, or on GPUs of compute capability 8.9 fp8, which is bf16
-            with the frozen backbone's linear layers in FP8.
+        precision: of the forward pass: fp32, bf16, or fp8, which is bf16 with the frozen backbone's linear
+            layers in FP8 and needs an NVIDIA GPU of compute capability 8.9 or more.
         compile: torch.compile the transformer blocks; "reduce-overhead" replays them as CUDA graphs on a GPU,
             "max-autotune" also tries kernels out, which takes minutes.
         log_every: steps between records of the losses.
@@ -61,10 +61,10 @@ class TrainConfig:
         on_non_finite: when a loss or gradient is NaN or infinite, stop with a dump of the step, or skip its
             update and count it. It never reaches the weights.
         threads: of the data pipeline.
-        keep_images: whether all training images are decoded once and stay in the memory of the device, of
-            every rank's own; "auto": where they fit into a quarter of what is free.
+        keep_images: whether all training images are decoded once and stay in the memory of every rank's
+            device; "auto": where they fit into a quarter of what is free.
         logger: where the curves can be watched: in TensorBoard, or in Weights & Biases ("wandb"), which obeys
-            its own environment variables, as WANDB_MODE=offline. log.jsonl has the figures either way.
+            its own environment variables, such as WANDB_MODE=offline. log.jsonl has the figures either way.
         views: how the two training views are drawn.
         backbone: the frozen transformer.
         head: the segmentation head.

@@ -43,7 +43,8 @@ class FullyUnsupervisedConfig(ProtocolConfig, KMeansConfig):
     """Fully unsupervised segmentation: cluster-based foreground extraction, then community detection.
 
     Args:
-        train_split: clustered along with the scored split; by default train for voc.
+        train_split: clustered along with the scored split; by default train, for coco the 49,629 images of
+            Coco164kFull_Stuff_Coarse.
         keep_mass: share of the attention that is kept as foreground, in (0, 1].
         extraction_clusters: K of the spherical k-means that finds the foreground's clusters.
         thresholds: how clusters are called foreground: "published" picks the precision that serves the labels

@@ -65,7 +65,7 @@ class ProtocolConfig:
         threads: of the data pipeline.
         device: where to compute; auto takes a CUDA GPU if there is one.
         precision: of the backbone and the head; bf16 pays on GPUs, and on CPUs with bf16 instructions; fp8 is
-            bf16 with the backbone's linear layers in FP8, on GPUs of compute capability 8.9.
+            bf16 with the backbone's linear layers in FP8, on NVIDIA GPUs of compute capability 8.9 or more.
         seed: of an untrained head, and of what the protocol draws.
         token_cache: folder in which tokens are kept, so that another protocol on the same head starts at
             once; by default "tokens" in the folder HCL_CACHE. Ranks must share it.

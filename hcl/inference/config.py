@@ -15,9 +15,9 @@ class InferenceConfig:
     """Settings that the commands on photographs share.
 
     Args:
-        checkpoint: of a trained head: this program's, a published one, or a folder of Hugging Face's form. It
-            says which backbone, which shape of the head and which share of the attention belong to it, but
-            the latter two say less: see the page on checkpoints.
+        checkpoint: of a trained head: this program's, a published one, or a folder of Hugging Face's form.
+            This program's records its backbone, the head's shape and the share of the attention that is
+            foreground; what the others leave open is on the page on checkpoints.
         backbone: what is to be otherwise than the checkpoint says.
         branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
             trained, "online".
@@ -27,7 +27,7 @@ class InferenceConfig:
         threads: that read and write files.
         device: where to compute; auto takes a CUDA GPU if there is one.
         precision: of the backbone and the head; bf16 pays on GPUs, and on CPUs with bf16 instructions; fp8 is
-            bf16 with the backbone's linear layers in FP8, on GPUs of compute capability 8.9.
+            bf16 with the backbone's linear layers in FP8, on NVIDIA GPUs of compute capability 8.9 or more.
     """
 
     checkpoint: str

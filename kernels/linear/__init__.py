@@ -14,8 +14,8 @@ IMPLEMENTATIONS = ("auto", "torch", "onednn")
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str = "auto") -> Tensor:
     """Compute x W^T + b, differentiable in all three.
 
-    torch multiplies float32 matrices on a CPU by MKL, which knows only one maker's processors well; oneDNN
-    is about twice as fast on the others and not slower there. Everything else torch computes itself, forward
+    torch multiplies float32 matrices on a CPU by MKL, which takes slower paths on some processors; oneDNN was
+    twice as fast on one AMD EPYC, and as fast on another. Everything else torch computes itself, forward
     mode (jvp) too. By oneDNN there is one backward pass: second derivatives, and torch.func's transforms but
     vmap, are errors there and want `impl="torch"`.
 
