@@ -121,8 +121,7 @@ def predict(shape: Shape, costs: Costs, images: int, ranks: int, mode: Mode) -> 
     level = shape.tokens * shape.width * shape.level_bytes + shape.attention_heads * shape.cells * FLOAT
     gradient, row = shape.head_parameters * FLOAT, shape.channels * FLOAT
     others = (ranks - 1) / ranks
-    # New rows go to their owners, and all rows to the checkpoint.
-    of_bank = renewed / ranks * row * (shape.replaced * others + (ranks > 1))
+    of_bank = renewed / ranks * row * shape.replaced * others
     sent = 2 * others * gradient * images / batch + of_bank
     making = {"kept": costs.head, "recomputed": costs.view, "online": 0.0}[mode]
     training = max(costs.step, costs.input) if costs.input_overlaps else costs.step + costs.input

@@ -1,0 +1,73 @@
+"""What ranks must agree on: the checkpoint to go on from, and the images."""
+
+import multiprocessing
+from dataclasses import replace
+from datetime import timedelta
+from itertools import repeat
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from hcl.clustering.bank import Bank
+from hcl.data.dataset import DataConfig, open_dataset
+from hcl.data.samples import Dataset
+from hcl.distributed import World
+from hcl.engine.image_identity import identity_of
+from hcl.engine.saved_run import SavedRun
+from hcl.models.weights import CheckpointError
+from tests.engine.support import ALONE
+
+RANKS = 2
+ROWS = torch.arange(10.0).view(5, 2)
+
+
+def _agree(rank: int, folder: Path, dataset: Dataset) -> None:
+    """What one of the ranks does: two checkpoints with banks, of which one rank then finds a file damaged."""
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", store, timedelta(minutes=1), rank=rank, world_size=RANKS)
+    world = World(rank, RANKS, torch.device("cpu"))
+    run = SavedRun(folder, 3, world)
+    assert not run.exists()
+    share = Bank(ROWS[world.slice(len(ROWS))], len(ROWS))
+    for epoch in range(2):
+        run.bank_files.write(epoch, (share, share))
+        run.save({"epoch": epoch})
+    assert run.exists()
+    if rank == 1:
+        (folder / "banks" / "1.1of2.pt").write_bytes(b"damaged")
+    world.barrier()
+    (state, banks), path, refused = run.load()
+    assert (state["epoch"], path.name) == (0, "checkpoint.1.pt")
+    assert torch.equal(banks[0].rows, share.rows)
+    says = "cannot be used by another rank" if rank == 0 else "needs token banks that cannot be used"
+    assert says in refused[0]
+    _refuse_other_images(world, dataset)
+    dist.destroy_process_group()
+
+
+def _refuse_other_images(world: World, dataset: Dataset) -> None:
+    assert identity_of(dataset, world)["count"] == len(dataset)
+    seen = dataset if world.is_main else replace(dataset, samples=dataset.samples[1:])
+    with pytest.raises(
+        ValueError, match=f"the ranks see different images of .*: {len(dataset)} on the main one"
+    ):
+        identity_of(seen, world)
+
+
+def test_ranks_agree_on_a_checkpoint_and_on_the_images(tmp_path, scenes_root):
+    dataset = open_dataset(DataConfig("scenes", str(scenes_root), "train"))
+    with multiprocessing.get_context("spawn").Pool(RANKS) as pool:
+        given = zip(range(RANKS), repeat(tmp_path), repeat(dataset), strict=False)
+        pool.starmap(_agree, given, chunksize=1)
+
+
+def test_without_a_usable_checkpoint_each_is_named(tmp_path):
+    run = SavedRun(tmp_path, 2, ALONE)
+    for epoch in range(2):
+        run.save({"epoch": epoch})
+    for path in run.checkpoints.existing():
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt.*checkpoint\.1\.pt"):
+        run.load()
