@@ -53,7 +53,7 @@ def train(config: TrainConfig, *, resume: bool) -> bool:
         connect(config.device) as world,
         claimed(Path(config.output)) if world.is_main else nullcontext(),
     ):
-        return Trainer(config, world).run(resume=resume)
+        return Trainer(config, world, resume=resume).run()
 
 
 if __name__ == "__main__":

@@ -35,12 +35,7 @@ class Batches:
                 f"batch_size is {self.batch_size}, but the training split has {self.images} images: "
                 f"choose a batch_size between 1 and {self.images}"
             )
-        parts = self.world.size * self.accumulation
-        if self.batch_size % parts:
-            raise ValueError(
-                f"batch_size {self.batch_size} does not divide into {self.world.size} ranks "
-                f"x {self.accumulation} micro-batches"
-            )
+        require_division(self.batch_size, self.accumulation, self.world)
 
     @property
     def micro_batch_size(self) -> int:
@@ -77,3 +72,15 @@ class Batches:
     def _share(self, images: np.ndarray) -> list[np.ndarray]:
         share = images[self.world.slice(len(images))]
         return [share[i : i + self.micro_batch_size] for i in range(0, len(share), self.micro_batch_size)]
+
+
+def require_division(batch_size: int, accumulation: int, world: World) -> None:
+    """Refuse a batch that does not divide among ranks and micro-batches.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if batch_size % (world.size * accumulation):
+        raise ValueError(
+            f"batch_size {batch_size} does not divide into {world.size} ranks x {accumulation} micro-batches"
+        )

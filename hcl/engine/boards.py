@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,6 +19,23 @@ class Board(Protocol):
 
     def close(self) -> None:
         """Hand over what is still held back."""
+
+
+def require_board(logger: Logger) -> Any:
+    """The package of a board that is no dependency, None for one that is.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    if logger == "tensorboard":
+        return None
+    try:
+        return import_module(logger)
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError(
+            f"logger {logger} needs the package {logger}, which is not installed: "
+            f"pip install '.[{logger}]' in the project's folder, or leave out --logger"
+        ) from missing
 
 
 def open_board(logger: Logger, folder: Path, step: int, settings: dict[str, Any]) -> Board:
@@ -55,14 +73,7 @@ class WeightsAndBiases:
     """One run of Weights & Biases a folder; resuming goes on in it."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        try:
-            import wandb
-        except ModuleNotFoundError as missing:
-            raise ModuleNotFoundError(
-                "logger wandb needs the package wandb, which is not installed: "
-                "pip install '.[wandb]' in the project's folder, or leave out --logger"
-            ) from missing
-        self._run = wandb.init(
+        self._run = require_board("wandb").init(
             project=os.environ.get("WANDB_PROJECT", "hcl"),
             name=folder.name,
             id=_identifier(folder / "wandb_id"),

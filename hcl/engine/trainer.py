@@ -14,6 +14,7 @@ from hcl.engine import non_finite
 from hcl.engine.bank_pass import BankPass
 from hcl.engine.batches import Batches
 from hcl.engine.config import TrainConfig
+from hcl.engine.early_refusals import refuse_early
 from hcl.engine.image_identity import identity_of, require_same
 from hcl.engine.interruption import StopRequest, stop_on_signal
 from hcl.engine.learner import Learner
@@ -35,25 +36,32 @@ class Stopped(Exception):  # noqa: N818 - it ends a run early, but it is no erro
 class Trainer:
     """Trains HCL as one configuration says, from the start or from where a run was interrupted.
 
+    Args:
+        config: of the run.
+        world: the ranks that train.
+        resume: continue from the output folder's checkpoint where there is one.
+
     Attributes:
         epoch, step: the position: epochs done, and optimiser steps done in the current one.
     """
 
-    def __init__(self, config: TrainConfig, world: World) -> None:
+    def __init__(self, config: TrainConfig, world: World, *, resume: bool = False) -> None:
         self.config = config
         self.world = world
         self.folder = Path(config.output)
         self.saved = SavedRun(self.folder, config.checkpoints_kept, world)
+        refuse_early(config, world, self.saved, resume=resume)
         self.epoch = self.step = 0
         self.stop = StopRequest()
-        dataset = usable(open_dataset(config.data), config.data.on_error)
+        dataset = open_dataset(config.data)
+        self.learner = Learner(config, world)
+        dataset = usable(dataset, config.data.on_error)
         self.batches = Batches(
             len(dataset.samples), config.batch_size, config.accumulation, config.seed, world
         )
         self.images = identity_of(dataset, world)
         self.image_names = [str(sample.image) for sample in dataset.samples]
         self.losses = LossRecord(config.batch_size)
-        self.learner = Learner(config, world)
         self.keeping = keeping(config.keep_images, dataset, world)
         self.views = TrainingViews(
             dataset,
@@ -70,22 +78,18 @@ class Trainer:
         """Optimiser steps done since the start of the run."""
         return self.epoch * self.batches.steps_per_epoch + self.step
 
-    def run(self, *, resume: bool = False) -> bool:
+    def run(self) -> bool:
         """Train to the last epoch.
-
-        Args:
-            resume: continue from the output folder's checkpoint where there is one.
 
         Returns:
             True when done; False when a signal ended it early, with a checkpoint saved.
 
         Raises:
-            FileExistsError: the output folder holds a run and ``resume`` is False.
-            ValueError: that run had other settings or other images.
+            ValueError: the run that is continued had other settings or other images.
             CheckpointError: it holds checkpoints, and none can be used.
             NonFiniteLossError: a loss or gradient became NaN or infinite, and ``on_non_finite`` says stop.
         """
-        refused = self._start(resume)
+        refused = self._start()
         self.log = RunLog(
             self.folder,
             enabled=self.world.is_main,
@@ -112,14 +116,10 @@ class Trainer:
             self._say_what_was_done()
         return True
 
-    def _start(self, resume: bool) -> list[str]:
+    def _start(self) -> list[str]:
         """Take over the newest checkpoint that can be used; returns why newer ones cannot."""
         if not self.saved.exists():
             return []
-        if not resume:
-            raise FileExistsError(
-                f"{self.folder} holds a run: continue it by --resume, or choose another --output"
-            )
         (state, banks), path, refused = self.saved.load()
         require_same(state["images"], self.images, path)
         self.learner.load_state_dict(state, path, banks)
