@@ -130,24 +130,3 @@ def write_state(state: dict[str, Any], file: BinaryIO) -> None:
     except RuntimeError as error:
         # After a full disk or Ctrl-C, torch tells only of an archive that it cannot close.
         raise error.__context__ or error from None
-
-
-def changed_settings(saved: dict[str, Any], current: dict[str, Any], free: frozenset[str]) -> list[str]:
-    """The settings that differ, as ``name: saved -> current``; those named in ``free`` may."""
-    before, now = flattened(saved), flattened(current)
-    return [
-        f"{name}: {before.get(name)!r} -> {now.get(name)!r}"
-        for name in sorted(before.keys() | now.keys())
-        if name not in free and before.get(name) != now.get(name)
-    ]
-
-
-def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one dict with names such as ``backbone.name``."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= flattened(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -8,7 +8,6 @@ import torch
 
 from hcl.clustering.mogo import Banks, MoGoClustering
 from hcl.distributed import World
-from hcl.engine.checkpoint import changed_settings
 from hcl.engine.compilation import compile_blocks
 from hcl.engine.config import MAY_CHANGE_ON_RESUME, TrainConfig, config_from
 from hcl.engine.step import TrainingStep
@@ -16,6 +15,7 @@ from hcl.models.backbones import build_backbone
 from hcl.models.hcl import HCL
 from hcl.models.number_format import prepare
 from hcl.models.weights import load_into
+from hcl.nested_settings import changed_settings
 
 
 class Learner:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hcl.data.samples import Dataset
-from hcl.engine.checkpoint import changed_settings
 from hcl.figures.colours import as_hex
 from hcl.figures.segments import legend
 from hcl.files import written_whole
 from hcl.inference.labelling import Labels
+from hcl.nested_settings import changed_settings
 
 RECORD = "segments.json"
 

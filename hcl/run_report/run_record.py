@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hcl.engine.checkpoint import Checkpoints, flattened, load_checkpoint, newest_usable
+from hcl.engine.checkpoint import Checkpoints, load_checkpoint, newest_usable
 from hcl.engine.records import read_records
+from hcl.nested_settings import flattened
 
 
 class RunRecord(NamedTuple):

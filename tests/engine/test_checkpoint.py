@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 
-from hcl.engine.checkpoint import FORMAT, Checkpoints, changed_settings, load_checkpoint, newest_usable
+from hcl.engine.checkpoint import FORMAT, Checkpoints, load_checkpoint, newest_usable
 from hcl.models.weights import CheckpointError
 from tests.engine.support import same
 
@@ -125,9 +125,3 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     torch.save({"linear_classifier": {}}, path)
     with pytest.raises(CheckpointError, match="not a training checkpoint"):
         load_checkpoint(path)
-
-
-def test_changed_settings_are_named_unless_free():
-    saved = {"seed": 7, "output": "a", "head": {"width": 768}}
-    current = {"seed": 7, "output": "b", "head": {"width": 512}}
-    assert changed_settings(saved, current, frozenset({"output"})) == ["head.width: 768 -> 512"]
