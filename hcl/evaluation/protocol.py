@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
-from hcl.bounds import require_at_least
+from hcl.bounds import require_above_zero, require_at_least
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.samples import Dataset
 from hcl.distributed import DeviceName, World
@@ -69,6 +69,8 @@ class ProtocolConfig:
         seed: of an untrained head, and of what the protocol draws.
         token_cache: folder in which tokens are kept, so that another protocol on the same head starts at
             once; by default "tokens" in the folder HCL_CACHE. Ranks must share it.
+        token_cache_gib: how much the tokens in that folder may take together, in GiB: where new ones would
+            take more, those used longest ago are deleted.
         keep_tokens: whether tokens stay there; without, they lie in the output folder until the end.
     """
 
@@ -89,11 +91,13 @@ class ProtocolConfig:
     precision: Precision = "fp32"
     seed: int = 0
     token_cache: str | None = None
+    token_cache_gib: float = 100.0
     keep_tokens: bool = True
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "size", "batch_size", "threads")
         require_at_least(0, self, "seed")
+        require_above_zero(self, "token_cache_gib")
         if self.checkpoint is not None and self.tokens != "head":
             raise ValueError(
                 f"checkpoint {self.checkpoint} holds a head, which tokens={self.tokens!r} does without: "

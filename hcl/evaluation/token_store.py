@@ -11,12 +11,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from hcl.data.samples import Dataset
@@ -24,6 +24,7 @@ from hcl.distributed import World
 from hcl.evaluation.fingerprint import fingerprint
 from hcl.evaluation.framed_images import framed_images
 from hcl.evaluation.protocol import Frame, ProtocolConfig
+from hcl.evaluation.token_cache import GIB, alone_in, make_room, mark_used
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.models.downloads import cache_folder
 from hcl.progress import progress
@@ -86,8 +87,9 @@ def _filled(
     with ExitStack() as stack:
         if world.is_main:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_alone_in(folder))
-            _prepare(folder, layout)
+            stack.enter_context(alone_in(folder))
+            _prepare(folder, layout, config.token_cache_gib if config.keep_tokens else inf)
+            mark_used(folder)
         world.barrier()
         arrays = _open(folder, layout, mode="r+")
         missing = np.flatnonzero(arrays["done"] == 0)
@@ -102,21 +104,6 @@ def _filled(
     world.barrier()  # where tokens are not kept, the main rank removes them as soon as it has done with them
     tokens, attention, labels = (torch.from_numpy(arrays[name]) for name in ("tokens", "attention", "labels"))
     return TokenStore(tokens.view(torch.bfloat16), attention, labels, grid)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other programs out of a store; a lock whose holder died is free."""
-    lock = FileLock(folder.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.warning("another program is at the tokens in %s: waiting for it", folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _layout(images: int, grid: tuple[int, int], extractor: TokenExtractor, frame: Frame) -> Layout:
@@ -141,8 +128,8 @@ def _write(arrays: dict[str, np.memmap], batch: LabelledBatch, extractor: TokenE
     arrays["done"].flush()
 
 
-def _prepare(folder: Path, layout: Layout) -> None:
-    """Make the folder's arrays, unless they are there."""
+def _prepare(folder: Path, layout: Layout, limit: float) -> None:
+    """Make the folder's arrays, unless they are there, beside others of so many GiB at most with them."""
     if folder.is_dir():
         try:
             _open(folder, layout, mode="r")
@@ -150,23 +137,23 @@ def _prepare(folder: Path, layout: Layout) -> None:
         except (OSError, ValueError) as error:
             logger.warning("the tokens kept in %s are damaged (%s): computing them again", folder, error)
             shutil.rmtree(folder)
+    needed = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in layout.values())
+    make_room(folder.parent, needed, limit * GIB)
+    _refuse_without_room(folder.parent, needed)
     draft = folder.with_name(f".{folder.name}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
-    _refuse_without_room(draft, layout)
     for name, (dtype, shape) in layout.items():
         _create(draft / f"{name}.npy", dtype, shape)
     draft.rename(folder)
 
 
-def _refuse_without_room(folder: Path, layout: Layout) -> None:
-    needed = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in layout.values())
-    free = shutil.disk_usage(folder).free
+def _refuse_without_room(cache: Path, needed: int) -> None:
+    free = shutil.disk_usage(cache).free
     if needed > free:
-        folder.rmdir()
         raise OSError(
             errno.ENOSPC,
-            f"tokens need {needed / 2**30:.1f} GiB, but {folder.parent} has {free / 2**30:.1f} GiB: "
+            f"tokens need {needed / GIB:.1f} GiB, but {cache} has {free / GIB:.1f} GiB: "
             "choose another folder by --token_cache",
         )
 
