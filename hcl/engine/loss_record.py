@@ -83,8 +83,17 @@ class LossRecord:
         return Taken(figures, failed)
 
     def end_epoch(self) -> bool:
-        """Whether the mean loss over the epoch's applied steps is the lowest of the run so far."""
-        mean = self._epoch_sum / self._epoch_steps if self._epoch_steps else math.inf
+        """Whether the mean loss over the epoch's applied steps is the lowest of the run so far.
+
+        Raises:
+            FloatingPointError: none was applied.
+        """
+        if not self._epoch_steps:
+            raise FloatingPointError(
+                "no step of a whole epoch was finite, so that all were skipped: lower --optimiser.lr, "
+                "try --precision fp32, and look at the images and backbone weights"
+            )
+        mean = self._epoch_sum / self._epoch_steps
         self._epoch_sum, self._epoch_steps = 0.0, 0
         is_best = mean < self._best
         self._best = min(mean, self._best)

@@ -87,7 +87,8 @@ class Trainer:
         Raises:
             ValueError: the run that is continued had other settings or other images.
             CheckpointError: it holds checkpoints, and none can be used.
-            NonFiniteLossError: a loss or gradient became NaN or infinite, and ``on_non_finite`` says stop.
+            FloatingPointError: a loss or gradient became NaN or infinite, and ``on_non_finite`` says stop; or
+                all of an epoch's did.
         """
         refused = self._start()
         self.log = RunLog(
@@ -224,9 +225,10 @@ class Trainer:
                 if self.step < self.batches.steps_per_epoch:
                     self._pause(interrupted)
         self._record_losses()
+        best = self.losses.end_epoch()
         self.epoch, self.step = self.epoch + 1, 0
         self.learner.schedule.step()
-        self._save(best=self.losses.end_epoch())
+        self._save(best=best)
         if interrupted and self.epoch < self.config.epochs:
             raise Stopped
 

@@ -37,11 +37,12 @@ def test_a_failed_step_is_told_and_counts_in_no_mean():
     assert np.isnan(failed[0].losses["total"])
 
 
-def test_steps_that_all_failed_leave_no_losses_and_no_best_epoch():
+def test_steps_that_all_failed_leave_no_losses_and_end_no_epoch():
     record = LossRecord(batch_size=2)
     record.add(1, outcome(float("inf"), 1, 1, 1, applied=False))
     assert set(record.take().figures) == {"images_per_second", "skipped"}
-    assert not record.end_epoch()
+    with pytest.raises(FloatingPointError, match="no step of a whole epoch was finite"):
+        record.end_epoch()
 
 
 def test_the_epoch_of_least_mean_loss_is_the_best():

@@ -128,6 +128,14 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tiny_settings, poison
     assert {int(entry["step"]) for entry in state["optimizer"]["state"].values()} == {6}
 
 
+def test_an_epoch_without_a_finite_step_ends_the_run(tiny_settings, poisoned, capsys):
+    poisoned(1)
+    settings = tiny_settings | {"on_non_finite": "skip", "batch_size": 12}
+    assert train.main(arguments(settings)) == 2
+    assert "no step of a whole epoch was finite, so that all were skipped" in capsys.readouterr().err
+    assert not (Path(settings["output"]) / "checkpoint.pt").exists()
+
+
 def test_weights_that_blow_up_are_never_saved(tiny_settings, capsys):
     settings = tiny_settings | {"optimiser.lr": 1e30}
     assert train.main(arguments(settings)) == 2
