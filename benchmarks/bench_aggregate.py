@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Run
+from benchmarks.harness import Run, compiled
 from kernels.aggregate import aggregate_tokens, fuse_tokens
 
 GPU = torch.cuda.is_available()
@@ -49,9 +49,7 @@ CASES = SHAPES if GPU else [Case(1, 4, (1, 2), 5, 7)]
 def function_of(operation: Callable[..., Tensor], impl: str) -> Callable[..., Tensor]:
     if impl != "compiled":
         return lambda *args: operation(*args, impl="triton" if impl == "triton" else "torch")
-    # On a CPU, where this is an exercise, without minutes in a C++ compiler.
-    backend = "inductor" if GPU else "aot_eager"
-    return torch.compile(lambda *args: operation(*args, impl="torch"), fullgraph=True, backend=backend)
+    return compiled(lambda *args: operation(*args, impl="torch"))
 
 
 def describe(case: Case) -> str:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.harness import Run
+from benchmarks.harness import Run, compiled
 from kernels.fba import FBAOutput, fba_contrastive
 
 GPU = torch.cuda.is_available()
@@ -31,9 +31,7 @@ def function_of(impl: str) -> Callable[..., FBAOutput]:
     def fba(q: Tensor, k: Tensor, foreground: Tensor, fg: Tensor, bg: Tensor) -> FBAOutput:
         return fba_contrastive(q, k, foreground, fg, bg, TAU, impl=chosen)
 
-    # On a CPU, where this is an exercise, without minutes in a C++ compiler.
-    backend = "inductor" if GPU else "aot_eager"
-    return torch.compile(fba, fullgraph=True, backend=backend) if impl == "compiled" else fba
+    return compiled(fba) if impl == "compiled" else fba
 
 
 @pytest.mark.parametrize("impl", ["eager", "compiled", "triton"])

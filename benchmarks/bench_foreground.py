@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Run
+from benchmarks.harness import Run, compiled
 from benchmarks.published import foreground_maps
 from kernels.foreground import foreground_mask
 
@@ -22,11 +22,7 @@ def function_of(impl: str) -> Callable[[Tensor], Tensor]:
     if impl != "compiled":
         chosen = "triton" if impl == "triton" else "torch"
         return lambda attention: foreground_mask(attention, KEEP_MASS, impl=chosen)
-    # On a CPU, where this is an exercise, without minutes in a C++ compiler.
-    backend = "inductor" if GPU else "aot_eager"
-    return torch.compile(
-        lambda attention: foreground_mask(attention, KEEP_MASS, impl="torch"), fullgraph=True, backend=backend
-    )
+    return compiled(lambda attention: foreground_mask(attention, KEEP_MASS, impl="torch"))
 
 
 @pytest.mark.parametrize("impl", ["labelling", "eager", "compiled", "triton"])

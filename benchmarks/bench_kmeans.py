@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Run
+from benchmarks.harness import Run, compiled
 from kernels.kmeans import lloyd_step
 
 GPU = torch.cuda.is_available()
@@ -37,9 +37,7 @@ def function_of(impl: str) -> Callable[[Tensor, Tensor], Any]:
     def step(x: Tensor, centroids: Tensor) -> Any:
         return lloyd_step(x, centroids, impl="triton" if impl == "triton" else "torch")
 
-    # On a CPU, where this is an exercise, without minutes in a C++ compiler.
-    backend = "inductor" if GPU else "aot_eager"
-    return torch.compile(step, backend=backend) if impl == "compiled" else step
+    return compiled(step, fullgraph=False) if impl == "compiled" else step
 
 
 def faiss_search() -> Callable[[Tensor, Tensor], Any]:

@@ -39,9 +39,10 @@ def record(benchmark: Any, pytestconfig: pytest.Config) -> Callable[..., None]:
     def recorded(
         name: str, impl: str, shape: str, setup: Callable[[], Run], bytes_moved: int, flops: int = 0
     ) -> None:
-        row = measure(name, impl, shape, setup, bytes_moved, flops)
+        run = setup()
+        row = measure(name, impl, shape, run, bytes_moved, flops)
         benchmark.extra_info.update(impl=impl, shape=shape, roofline_share=row.roofline_share)
-        benchmark.pedantic(_waited_for(setup()), rounds=3, warmup_rounds=1)
+        benchmark.pedantic(_waited_for(run), rounds=3)
         if torch.cuda.is_available():
             write_rows([row], pytestconfig.getoption("--rows"))
 

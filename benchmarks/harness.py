@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,20 +71,17 @@ class Ceilings:
     matrix: float
 
 
-def measure(
-    name: str, impl: str, shape: str, setup: Callable[[], Run], bytes_moved: int, flops: int = 0
-) -> Row:
-    """Measure the time and memory of what `setup` returns.
+def measure(name: str, impl: str, shape: str, run: Run, bytes_moved: int, flops: int = 0) -> Row:
+    """Measure the time and memory of a call.
 
     Args:
         name: what is computed.
         impl: the implementation.
         shape: the inputs' shape, for people.
-        setup: makes the inputs and returns the call to be measured.
+        run: the call to be measured, which holds its inputs.
         bytes_moved: the fewest bytes that the call must read and write.
         flops: the floating-point operations of its matrix products.
     """
-    run = setup()
     milliseconds = np.quantile(times(run), (0.2, 0.5, 0.8)) * 1e3
     limits = ceilings()
     floor = max(bytes_moved / limits.copy, flops / limits.matrix) * 1e3
@@ -104,6 +102,12 @@ def measure(
         matrix_tflop_s=limits.matrix / 1e12,
         roofline_share=floor / float(milliseconds[1]),
     )
+
+
+def compiled(function: Callable[..., Any], *, fullgraph: bool = True) -> Callable[..., Any]:
+    """A function by torch.compile; on a CPU, where this is an exercise, without minutes in a compiler."""
+    backend = "inductor" if torch.cuda.is_available() else "aot_eager"
+    return torch.compile(function, fullgraph=fullgraph, backend=backend)
 
 
 def times(run: Run) -> list[float]:
