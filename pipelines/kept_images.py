@@ -38,7 +38,8 @@ class KeptImages:
     def __call__(self, indices: np.ndarray) -> Sequence[Any]:
         """The images (H, W, 3) uint8 of some samples, as DALI takes them: numpy's on a CPU, else torch's.
 
-        Raises DecodeError naming the image that cannot be decoded.
+        Raises:
+            DecodeError: an image cannot be decoded; it is named.
         """
         if not self._images:
             self._images = self._decoded()
@@ -71,7 +72,8 @@ class KeptImages:
 def decoded_bytes(dataset: Dataset) -> int:
     """What the decoded images of a data set take, estimated from the sizes of some hundred of them.
 
-    Raises BadImageError for an image that cannot be opened.
+    Raises:
+        BadImageError: an image cannot be opened.
     """
     chosen = np.linspace(0, len(dataset) - 1, min(len(dataset), _LOOKED_AT)).astype(int)
     total = 0

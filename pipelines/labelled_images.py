@@ -52,8 +52,9 @@ class EvaluationImages:
         threads: CPU threads of the pipeline, and as many that read masks.
         indices: of the samples to show, in this order; by default all of them in theirs.
 
-    Iterating raises ValueError for a mask that does not fit its image or holds no class (`read_label`),
-    DecodeError naming the image that cannot be decoded.
+    Raises:
+        ValueError: when iterated, a mask does not fit its image or holds no class (`read_label`).
+        DecodeError: when iterated, an image cannot be decoded; it is named.
     """
 
     def __init__(
@@ -132,7 +133,8 @@ class ProbeViews:
     def batches(self, epoch_draw: int, batches: Sequence[np.ndarray]) -> Iterator[LabelledBatch]:
         """The augmented images and masks of every batch of sample indices, in order.
 
-        Raises as `EvaluationImages` does, and ValueError for an empty batch.
+        Raises:
+            ValueError, DecodeError: as `EvaluationImages`, and where a batch is empty.
         """
         with _LabelReader(self.dataset, batches, self._threads) as labels:
 

@@ -69,9 +69,14 @@ class TrainingViews:
     ) -> Iterator[ViewBatch]:
         """The views of every batch of sample indices, in order; batches may differ in size.
 
-        `epoch_draw` says which draws: the same number gives the same views again. `views` picks among 1 and
-        2. Raises ValueError for another view or an empty batch, DecodeError naming the file that cannot be
-        decoded.
+        Args:
+            epoch_draw: which draws: the same number gives the same views again.
+            batches: (n,) indices each.
+            views: which of 1 and 2.
+
+        Raises:
+            ValueError: another view is asked for, or a batch is empty.
+            DecodeError: a file cannot be decoded; it is named.
         """
         if not views or not set(views) <= {1, 2}:
             raise ValueError(f"views are 1 and 2, got {views}")

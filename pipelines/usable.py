@@ -19,7 +19,9 @@ def usable(dataset: Dataset, on_error: OnError, labels: bool = False) -> Dataset
     later; the samples at fault are left out, a warning says how many and which (the first ten), and
     `Dataset.skipped` of the result names them all. What is left out depends on the files alone.
 
-    Raises FileNotFoundError or ValueError as `check_images` does, ValueError where no sample is left.
+    Raises:
+        FileNotFoundError: as `check_images`.
+        ValueError: likewise, or no sample is left.
     """
     if on_error == "raise":
         check_images(dataset, labels)

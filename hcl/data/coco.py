@@ -39,9 +39,15 @@ Group = Literal["all", "things", "stuff"]
 def open_coco(root: Path, split: str, group: Group = "all") -> Dataset:
     """The images of one of the three lists, or with `train2017` or `val2017` every image of that folder.
 
-    `group` keeps the 27 coarse classes, or only the 12 of things or the 15 of stuff (counted from 0), and
-    ignores the rest; the things are the objects. Raises FileNotFoundError for a list or folder that is not
-    there, ValueError for an unknown split, a line of several names or a name that leaves the root.
+    Args:
+        root: of the data set.
+        split: the list or the folder.
+        group: keeps the 27 coarse classes, or only the 12 of things or the 15 of stuff (counted from 0), and
+            ignores the rest; the things are the objects.
+
+    Raises:
+        FileNotFoundError: the list or folder is not there.
+        ValueError: the split is unknown, or a line has several names or one that leaves the root.
     """
     split = split.removesuffix(".txt")
     if split in _IMAGES_OF:

@@ -80,8 +80,11 @@ class DataConfig:
 def open_dataset(config: DataConfig) -> Dataset:
     """The data set of a configuration; no image is opened (see `hcl.data.checks`).
 
-    Raises FileNotFoundError for a missing root, folder or split (naming the splits that exist), ValueError
-    for an empty or malformed split. Where a limit leaves out images, the name of the data set says so.
+    Where a limit leaves out images, the name of the data set says so.
+
+    Raises:
+        FileNotFoundError: root, folder or split is missing; the splits that exist are named.
+        ValueError: the split is empty or malformed.
     """
     dataset = _open_whole(config)
     if config.limit is None or config.limit >= len(dataset):

@@ -15,9 +15,11 @@ SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", 
 def open_folder(root: Path) -> Dataset:
     """Every image below `root`, in the order of their relative paths; hidden files and folders are left out.
 
-    Links to files are followed, links to folders are not (they may lead round in circles). Raises
-    FileNotFoundError where the folder is not there or holds no image, OSError for a folder that cannot be
-    listed.
+    Links to files are followed, links to folders are not (they may lead round in circles).
+
+    Raises:
+        FileNotFoundError: the folder is not there, or holds no image.
+        OSError: a folder cannot be listed.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}")
@@ -31,8 +33,11 @@ def open_labelled_folder(root: Path, masks: Path, classes: int) -> Dataset:
     """The images of `open_folder`, each with the mask of its name: `root/a/b.jpg` with `masks/a/b.png`.
 
     Masks hold the ids 0 to `classes` - 1, and 255 where a pixel does not count. Every class but the first,
-    background, is an object. Raises what `open_folder` raises, FileNotFoundError where there is no folder of
-    masks, ValueError where it lies below `root` or two images would share a mask.
+    background, is an object.
+
+    Raises:
+        FileNotFoundError, OSError: as `open_folder`, and where there is no folder of masks.
+        ValueError: the masks lie below `root`, or two images would share one.
     """
     images = open_folder(root)
     if not masks.is_dir():

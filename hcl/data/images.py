@@ -68,7 +68,8 @@ def file_problem(path: Path) -> str | None:
 def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """An image whose header was read and found to be one that can be used.
 
-    Raises BadImageError for whatever is wrong, also with what the body reads of the image.
+    Raises:
+        BadImageError: whatever is wrong, also with what the body reads of the image.
     """
     if problem := file_problem(path):
         raise BadImageError(problem)

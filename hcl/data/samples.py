@@ -68,9 +68,10 @@ def spread_out(images: int, most: int) -> np.ndarray:
 def read_label(sample: Sample, dataset: Dataset) -> np.ndarray:
     """The class ids of one image's mask, (H, W) uint8, at the image's size; `ignore_index` where unlabelled.
 
-    Raises ValueError, naming the files, where the sample has no mask, the mask cannot be read or is not a PNG
-    of 8-bit grey values or of palette indices (another format may have changed them), holds a value that is
-    no class, or differs from its image in size.
+    Raises:
+        ValueError: the sample has no mask, or the mask cannot be read, is not a PNG of 8-bit grey values or
+            of palette indices (another format may have changed them), holds a value that is no class, or
+            differs from its image in size; the files are named.
     """
     if sample.label is None:
         raise ValueError(

@@ -111,7 +111,10 @@ def write_scenes(root: Path | str, train: int = 192, val: int = 64, size: int = 
     """Write `train` and `val` scenes of `size`² pixels to `root`, which appears whole or not at all.
 
     The same arguments give the same files. Several processes may call this at once: the first to finish wins.
-    Raises FileExistsError where `root` exists, ValueError for a count below 1 or a size below 32.
+
+    Raises:
+        FileExistsError: `root` exists.
+        ValueError: a count is below 1, or the size below 32.
     """
     root = Path(root)
     if min(train, val) < 1 or size < 32:

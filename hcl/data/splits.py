@@ -12,8 +12,11 @@ def read_split(folder: Path, names: Sequence[str]) -> list[tuple[list[str], str]
     """The lines of the first of the named lists that exists, each as (its fields, "name.txt:line number").
 
     Fields are divided by white space; a byte order mark, Windows' line ends and blank lines are no part of
-    them, and bytes that are not UTF-8 are those of the file's name. Raises FileNotFoundError naming the file
-    and the lists that do exist, ValueError for a list without a line, or one that is no text.
+    them, and bytes that are not UTF-8 are those of the file's name.
+
+    Raises:
+        FileNotFoundError: none exists; the lists that do are named.
+        ValueError: the list has no line, or is no text.
     """
     name = next((name for name in names if (folder / f"{name}.txt").is_file()), None)
     if name is None:

@@ -35,8 +35,11 @@ def open_voc(
     """The images of `ImageSets/Segmentation/{split}.txt`: a line is an id, or an image path and a mask path.
 
     `trainaug` and `train_aug` are two names of one split. Every class but the first, background, is an
-    object. Raises FileNotFoundError or ValueError as `read_split` does, and ValueError for a line in neither
-    form or a path outside the root.
+    object.
+
+    Raises:
+        FileNotFoundError: as `read_split`.
+        ValueError: likewise, or a line is in neither form or has a path outside the root.
     """
     split = split.removesuffix(".txt")
     names = (split, *(other for other in AUGMENTED if split in AUGMENTED and other != split))
