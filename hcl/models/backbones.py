@@ -33,10 +33,11 @@ def _dino(patch_size: int, patch_sizes: tuple[int, ...], width: int, heads: int)
     return Backbone(ViTConfig(patch_size=patch_size, width=width, heads=heads, table=table), patch_sizes)
 
 
-def _dinov2(width: int, heads: int, *, registers: bool) -> Backbone:
+def _dinov2(width: int, heads: int, depth: int = 12, *, registers: bool) -> Backbone:
     vit = ViTConfig(
         patch_size=14,
         width=width,
+        depth=depth,
         heads=heads,
         table=37,
         registers=4 if registers else 0,
@@ -59,6 +60,8 @@ BACKBONES: Mapping[str, Backbone] = MappingProxyType(
         "dinov2_vits14_reg": _dinov2(384, 6, registers=True),
         "dinov2_vitb14": _dinov2(768, 12, registers=False),
         "dinov2_vitb14_reg": _dinov2(768, 12, registers=True),
+        "dinov2_vitl14": _dinov2(1024, 16, depth=24, registers=False),
+        "dinov2_vitl14_reg": _dinov2(1024, 16, depth=24, registers=True),
         "tiny": _TINY,
         "tiny_random": _TINY,
     }
@@ -70,9 +73,10 @@ class BackboneConfig:
     """Choice of the backbone.
 
     Args:
-        name: dino_vits16, dino_vits8, dino_vitb16, dino_vitb8, dinov2_vits14, dinov2_vitb14, with registers
-            dinov2_vits14_reg, dinov2_vitb14_reg; or tiny, which was pretrained on generated scenes and comes
-            with the project, or tiny_random, of its shape with seeded random weights.
+        name: dino_vits16, dino_vits8, dino_vitb16, dino_vitb8, dinov2_vits14, dinov2_vitb14, dinov2_vitl14,
+            with registers dinov2_vits14_reg, dinov2_vitb14_reg, dinov2_vitl14_reg; or tiny, which was
+            pretrained on generated scenes and comes with the project, or tiny_random, of its shape with
+            seeded random weights.
         weights: file with the backbone's state dict, of torch.save or .safetensors; without one those of the
             project or, downloaded, of its authors are taken.
         patch_sizes: of the levels in pixels, ascending from the backbone's own; by default the usual ones.

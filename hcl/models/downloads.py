@@ -76,6 +76,8 @@ BACKBONE_FILES: Mapping[str, RemoteFile] = MappingProxyType(
             f"{_HOST}/dinov2/dinov2_vitb14/dinov2_vitb14_reg4_pretrain.pth",
             "73182a088cf94833c94b1666d1c99e02fe87e2007bff57b564fb6206e25dba71",
         ),
+        "dinov2_vitl14": RemoteFile(f"{_HOST}/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"),
+        "dinov2_vitl14_reg": RemoteFile(f"{_HOST}/dinov2/dinov2_vitl14/dinov2_vitl14_reg4_pretrain.pth"),
     }
 )
 

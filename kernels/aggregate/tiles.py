@@ -10,7 +10,7 @@ from kernels.aggregate import triton_kernels
 from kernels.configurations import CompileCase
 
 STRIDE_PAIR = ("i32:16", "i32:16")
-WIDTHS = (96, 384, 768)
+WIDTHS = (96, 384, 768, 1024)
 """Channels of the documented backbones."""
 
 

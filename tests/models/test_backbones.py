@@ -19,6 +19,8 @@ from hcl.models.weights import CheckpointError
         ("dinov2_vitb14", 86_579_712),
         ("dinov2_vits14_reg", 22_056_192 + 4 * 384),
         ("dinov2_vitb14_reg", 86_579_712 + 4 * 768),
+        ("dinov2_vitl14", 304_367_616),
+        ("dinov2_vitl14_reg", 304_367_616 + 4 * 1024),
     ],
 )
 def test_shapes_are_those_of_the_published_backbones(name, parameters):
