@@ -110,7 +110,7 @@ def bilateral_filter(images: Tensor, pairwise: Pairwise, tolerance: float) -> Fi
     return bilateral
 
 
-@torch.library.custom_op("kernels::crf_filter", mutates_args=())
+@torch.library.custom_op("hcl_kernels::crf_filter", mutates_args=())
 def crf_filter(values: Tensor, features: Tensor, near: Tensor, count: Tensor) -> Tensor:
     """Sum the values of near slots by weight. values (B, C, S), features (B, 5, S); (B, C, S) float32."""
     batch, classes, slots = values.shape
