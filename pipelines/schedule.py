@@ -11,7 +11,7 @@ from hcl.data.checks import image_problem
 from hcl.data.images import shown
 from hcl.data.samples import Dataset
 from pipelines import dali
-from pipelines.decoding import undecodable
+from pipelines.decoding import of_the_gpu, undecodable
 from pipelines.files import device_id
 
 Columns = tuple[list[np.ndarray], ...]
@@ -35,8 +35,6 @@ class Column(NamedTuple):
 
 
 PATH = Column("UINT8", 1)
-# How DALI's errors begin that are a GPU's, not an image's: with its memory full no image can be decoded.
-OF_THE_GPU = ("CUDA runtime API error", "CUDA driver API error", "CUDA allocation failed")
 
 
 class ScheduledPipeline:
@@ -150,7 +148,7 @@ class ScheduledPipeline:
             outputs = pipeline.run()
         except RuntimeError as error:
             # DALI's own is of this very class; those of torch, and of the pictures, are of classes below it.
-            if type(error) is not RuntimeError or any(sign in str(error) for sign in OF_THE_GPU):
+            if type(error) is not RuntimeError or of_the_gpu(error):
                 raise
             raise DecodeError(self._blame(indices, str(error))) from error
         return tuple(self._output(output) for output in outputs)
