@@ -3,7 +3,6 @@
 Without a GPU the library runs at full size, and Triton as an exercise.
 """
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -14,11 +13,12 @@ from benchmarks.crf_scenes import generate_scenes
 from benchmarks.harness import Run
 from kernels.crf import dense_crf
 from kernels.crf.tiles import BLOCK, build_tiles, near_tiles
+from kernels.processors import usable_processors
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 CLASSES, SIDE, TOY_SIDE, ITERATIONS = 21, 448, 12, 10
-WORKERS = {"triton": None, "pydensecrf": 1, "pydensecrf workers": os.cpu_count()}
+WORKERS = {"triton": None, "pydensecrf": 1, "pydensecrf workers": usable_processors()}
 
 
 @pytest.mark.parametrize("impl", WORKERS)

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from benchmarks.options import Parser
 from kernels.configurations import CompileCase
+from kernels.processors import usable_processors
 
 MODULES = tuple(f"kernels.{name}.triton" for name in ("aggregate", "crf", "fba", "foreground", "kmeans"))
 
@@ -156,7 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--target", choices=TARGETS, action="append", help="only this target; may be repeated"
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; one for every processor")
+    parser.add_argument(
+        "--jobs", type=int, default=usable_processors(), help="processes; one for every processor"
+    )
     parser.add_argument("--largest", action="store_true", help="only the largest case of each kernel")
     options = parser.parse_args(arguments)
     if os.environ.get("TRITON_INTERPRET") == "1":

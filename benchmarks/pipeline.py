@@ -7,7 +7,6 @@ take turns.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from benchmarks.published_views import PublishedViews
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.samples import Dataset
 from hcl.data.scenes import write_scenes
+from kernels.processors import usable_processors
 from pipelines.draws import ViewsConfig
 from pipelines.training_views import TrainingViews
 
@@ -123,7 +123,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("batch_size", 64, "images that are made together"),
         ("step_batch_size", 16, "images in a step"),
         ("size", 224, "pixels a side of a view"),
-        ("threads", os.cpu_count() or 1, "of DALI, and processes of the published way"),
+        ("threads", usable_processors(), "of DALI, and processes of the published way"),
         ("rounds", 3, "epochs of each source that count"),
     )
     return parser.parse_args(arguments)

@@ -118,11 +118,16 @@ def momentum_tokens(model: HCL, images: Tensor, keep_mass: float) -> tuple[Tenso
     return project(model.momentum, z), foreground_maps(attention, keep_mass)
 
 
-def project(head: SegHead, z: Tensor) -> Tensor:
-    """Projected tokens (B, N, C) of concatenated levels, the head's attention written out."""
+def component_tokens(head: SegHead, z: Tensor) -> Tensor:
+    """Component tokens (B, N, E) of concatenated levels, the head's attention written out."""
     fused = head.norm(head.multi_scale_fuser(z))
     mixed = attend(head.seg_head, fused)[0] if isinstance(head.seg_head, Block) else head.seg_head(fused)
-    return head.project(head.norm_2(mixed))
+    return head.norm_2(mixed)
+
+
+def project(head: SegHead, z: Tensor) -> Tensor:
+    """Projected tokens (B, N, C) of concatenated levels."""
+    return head.project(component_tokens(head, z))
 
 
 def nearest_on_host(tokens: Tensor, centroids: Tensor) -> Tensor:

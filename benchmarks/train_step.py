@@ -92,7 +92,7 @@ def published_step(bench: Bench) -> Run:
 def own_step(bench: Bench, precision: Precision, *, compiled: Compile) -> tuple[Run, Callable[[], Parts]]:
     """This project's step on a model of its own, and what splits it into parts, which runs them once."""
     model = deepcopy(bench.model)
-    prepare(model.backbone, precision, bench.world.device)
+    model.backbone = prepare(model.backbone, precision, bench.world.device)
     compile_blocks(model, compiled)
     optimizer = adamw(model, fused=True)
     clustering = MoGoClustering(ClusteringConfig(), seed=0, ranks=bench.world)

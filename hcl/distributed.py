@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,13 +170,23 @@ def connect(device: DeviceName = "auto") -> Iterator[World]:
     try:
         yield world
     except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
+        if _lost(error):
             raise LostRankError(
                 f"rank {world.rank} lost its connection to the other ranks; see what ended the first of them"
             ) from error
         raise
     # Not after an error: NCCL would wait for ranks that wait in a collective for this one.
     dist.destroy_process_group()
+
+
+def _lost(error: RuntimeError) -> bool:
+    """Whether a collective failed by its connection.
+
+    Gloo says so by a RuntimeError that only its message tells from others, so it must come from a collective.
+    """
+    raised = list(traceback.walk_tb(error.__traceback__))
+    in_collective = bool(raised) and raised[-1][0].f_globals["__name__"].startswith("torch.distributed")
+    return isinstance(error, dist.DistError) or (in_collective and "gloo" in str(error).lower())
 
 
 def _join(device: torch.device) -> None:

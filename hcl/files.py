@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         OSError: it could not be written; what stood at ``path`` stands there still.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Not the process's number, which others have in containers of their own.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with written_aside(temporary) as file:
         yield file
     temporary.replace(path)

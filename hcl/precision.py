@@ -16,10 +16,13 @@ def mixed(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 def forbid_tf32() -> None:
-    """Have convolutions of float32 be of float32 on GPUs, in all of this process.
+    """Have matrix products and convolutions of float32 be of float32, in all of this process.
 
-    torch leaves matrix products as they are, but of convolutions it rounds the operands to 11 bits (TF32).
+    torch rounds the operands of convolutions on GPUs to 11 bits (TF32) unless it is told not to, and those of
+    matrix products where the environment says so, as that of some container images does
+    (`TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1`), or the program that uses this.
     """
+    torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from pipelines import dali
 from pipelines.files import device_id, path_bytes
 
+GPU_ERRORS = ("CUDA runtime API error", "CUDA driver API error", "CUDA allocation failed")
 BATCH = 8  # images at a time: eight of the largest that `hcl.data.images` lets through take four gigabytes
 
 
@@ -31,7 +32,10 @@ def decoder(device: torch.device) -> dict[str, Any]:
 def undecodable(
     paths: Iterable[Path], device: torch.device | str = "cpu", *, threads: int = 2
 ) -> frozenset[Path]:
-    """Those of the image files that DALI cannot decode on a device; all of them are read whole."""
+    """Those of the image files that DALI cannot decode on a device; all of them are read whole.
+
+    Raises RuntimeError where the GPU is at fault.
+    """
     unique = list(dict.fromkeys(paths))
     waiting = deque(_groups(unique, BATCH))
     pipeline, found = None, set()
@@ -43,7 +47,9 @@ def undecodable(
             pipeline.feed_input("path", [path_bytes(path) for path in group])
             pipeline.run()
             bar.update(len(group))
-        except RuntimeError:
+        except RuntimeError as error:
+            if of_the_gpu(error):
+                raise
             pipeline = None  # after an error it gives nothing more
             if len(group) == 1:
                 found.add(group[0])
@@ -52,6 +58,11 @@ def undecodable(
                 waiting.extendleft(reversed(_groups(group, (len(group) + 1) // 2)))
     bar.close()
     return frozenset(found)
+
+
+def of_the_gpu(error: RuntimeError) -> bool:
+    """Whether an error of DALI is a GPU's, not an image's: with its memory full no image can be decoded."""
+    return any(sign in str(error) for sign in GPU_ERRORS)
 
 
 def quiet() -> bool | None:

@@ -11,7 +11,7 @@ from hcl.data.checks import image_problem
 from hcl.data.images import shown
 from hcl.data.samples import Dataset
 from pipelines import dali
-from pipelines.decoding import undecodable
+from pipelines.decoding import of_the_gpu, undecodable
 from pipelines.files import device_id
 
 Columns = tuple[list[np.ndarray], ...]
@@ -73,9 +73,9 @@ class ScheduledPipeline:
     def run(self, batches: Sequence[np.ndarray], load: Load) -> Iterator[tuple[np.ndarray, Outputs]]:
         """(indices, outputs) of every batch of sample indices, in order; batches may differ in size.
 
-        `load` gives a batch's columns; what it raises reaches the caller. An image that cannot be decoded is
-        a DecodeError that names it. Whatever ends a run early, an error or a caller who stops asking, costs
-        the next run a new build.
+        `load` gives a batch's columns; what it raises reaches the caller, as do a GPU's errors. An image that
+        cannot be decoded is a DecodeError that names it. Whatever ends a run early, an error or a caller who
+        stops asking, costs the next run a new build.
         """
         if any(len(indices) == 0 for indices in batches):
             raise ValueError("a batch needs at least one image")
@@ -145,22 +145,30 @@ class ScheduledPipeline:
 
     def _outputs(self, pipeline: Any, indices: np.ndarray) -> Outputs:
         try:
-            return tuple(self._output(output) for output in pipeline.run())
+            outputs = pipeline.run()
         except RuntimeError as error:
-            raise DecodeError(self._blame(indices)) from error
+            # DALI's own is of this very class; those of torch, and of the pictures, are of classes below it.
+            if type(error) is not RuntimeError or of_the_gpu(error):
+                raise
+            raise DecodeError(self._blame(indices, str(error))) from error
+        return tuple(self._output(output) for output in outputs)
 
     def _output(self, batch: Any) -> torch.Tensor | list[torch.Tensor]:
         if self._ragged:
             return [_to_torch(sample, self._device) for sample in batch]
         return _to_torch(batch.as_tensor(), self._device)
 
-    def _blame(self, indices: np.ndarray) -> str:
+    def _blame(self, indices: np.ndarray, said: str) -> str:
+        """The images at fault, by name; where none is found, all of a batch, and what DALI said."""
         samples = dict.fromkeys(self._dataset.samples[index] for index in indices)
         bad = undecodable((s.image for s in samples if not image_problem(s.image)), self._device)
         reasons = {s: "cannot be decoded" if s.image in bad else image_problem(s.image) for s in samples}
         guilty = [f"{shown(s.image)} {reason} ({s.origin})" for s, reason in reasons.items() if reason]
-        listed = "\n".join(guilty or [f"{shown(s.image)} ({s.origin})" for s in samples])
-        return f"DALI could not process {'' if guilty else 'one of '}these images:\n{listed}"
+        if guilty:
+            return "\n".join(["DALI could not process these images:", *guilty])
+        batch = [f"{shown(s.image)} ({s.origin})" for s in samples]
+        own = said.rpartition("encountered:")[2].strip()
+        return "\n".join(["DALI could not process one of these images:", *batch, f"It says: {own}"])
 
 
 class _Feed:

@@ -1,8 +1,11 @@
+from types import FunctionType
+
 import pytest
 import torch
 import torch.distributed as dist
 
-from hcl.distributed import PATIENCE, World, choose_device, connect
+from hcl.distributed import PATIENCE, LostRankError, World, choose_device, connect
+from pipelines.schedule import DecodeError
 
 
 @pytest.fixture
@@ -41,6 +44,23 @@ def test_a_rank_that_fails_does_not_wait_for_the_others_at_the_end(joined):
     with pytest.raises(ValueError, match="bad image"), connect("cpu"):
         raise ValueError("bad image")
     assert "destroyed" not in joined
+
+
+@pytest.mark.parametrize("error", [DecodeError, RuntimeError])
+def test_an_error_that_names_a_file_like_a_backend_is_no_lost_connection(joined, error):
+    with pytest.raises(error, match="/data/igloo/1 cannot"), connect("cpu"):
+        raise error("/data/igloo/1 cannot be decoded")
+
+
+def test_a_collective_whose_connection_breaks_is_a_lost_rank(joined):
+    def breaks():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:17580")
+
+    collective = FunctionType(breaks.__code__, {**globals(), "__name__": "torch.distributed.x"})
+    with pytest.raises(LostRankError, match="rank 1 lost its connection"), connect("cpu"):
+        collective()
+    with pytest.raises(LostRankError, match="rank 1 lost its connection"), connect("cpu"):
+        raise dist.DistBackendError("NCCL communicator was aborted")
 
 
 def test_rows_are_gathered_where_no_rank_has_any(monkeypatch):

@@ -55,7 +55,7 @@ class Learner:
     def _build_model(self) -> HCL:
         torch.manual_seed(self.config.seed)
         model = HCL(build_backbone(self.config.backbone), self.config.head).to(self.world.device)
-        prepare(model.backbone, self.config.precision, self.world.device)
+        model.backbone = prepare(model.backbone, self.config.precision, self.world.device)
         compile_blocks(model, self.config.compile)
         return model
 

@@ -7,6 +7,7 @@ import torch
 
 from hcl.data.samples import Dataset
 from hcl.distributed import World, local_ranks
+from kernels import control_groups
 from pipelines.kept_images import decoded_bytes
 
 GIB = 2**30
@@ -35,7 +36,8 @@ def keeping(wanted: Literal["auto", "always", "never"], dataset: Dataset, world:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process may still take: of its GPU, or its share of the machine."""
+    """Bytes that this process may still take: of its GPU, or its share of the machine or the container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available // local_ranks()
+    machine, container = psutil.virtual_memory().available, control_groups.free_memory()
+    return (machine if container is None else min(machine, container)) // local_ranks()

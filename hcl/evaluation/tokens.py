@@ -34,8 +34,7 @@ class TokenExtractor:
             level 0 after the final LayerNorm.
         head: for kind ``head``.
         device: where to compute.
-        precision: of the forward pass; the tokens are float32 either way. The given backbone's layers
-            are replaced by such as are ready for it.
+        precision: of the forward pass; the tokens are float32 either way.
 
     Raises:
         ValueError: kind and head do not go together, or the device does not compute in the precision.
@@ -58,8 +57,7 @@ class TokenExtractor:
             raise ValueError(f"tokens of kind {kind!r} and {'a' if head else 'no'} head do not go together")
         # The backbone's own tokens need no other level.
         levels = PMViT(backbone.vit, backbone.patch_sizes[:1]) if kind == "backbone" else backbone
-        self.backbone = levels.to(device)
-        prepare(self.backbone, precision, device)
+        self.backbone = prepare(levels.to(device), precision, device)
         self.head = head.to(device).eval().requires_grad_(False) if head else None
         self.device = device
         self.kind = kind

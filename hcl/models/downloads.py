@@ -7,11 +7,9 @@ checked against that. In either case `hcl.models.weights` reads the file without
 checks every key and shape. Processes that need the same file at once wait for the first of them.
 """
 
-import fcntl
 import hashlib
 import logging
 import os
-import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -108,10 +106,17 @@ def fetch(remote: RemoteFile) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the system releases the lock of one that dies."""
+    """One process at a time; the system releases the lock of one that dies.
+
+    On systems and file systems without such locks files are fetched twice, and whole all the same.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        yield
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # On a file system without locks the file is fetched twice, and whole all the same.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -120,22 +125,17 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _download(remote: RemoteFile, path: Path) -> None:
-    """Write under a temporary name, verify, then rename, so that the cache never holds half a file."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
+    """Verify what comes before it takes its place, so that the cache never holds half a file."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with written_whole(path) as file:
             received = _receive(remote, file)
-        if remote.sha256 not in (None, received):
-            raise DownloadError(f"what came has SHA-256 {received}, not {remote.sha256}")
-        temporary.replace(path)
+            if remote.sha256 not in (None, received):
+                raise DownloadError(f"what came has SHA-256 {received}, not {remote.sha256}")
     except (OSError, ValueError, HTTPException) as error:
         raise DownloadError(
             f"cannot download {remote.url} ({error}): get the file some other way and put it at {path}, or "
             "name one with --backbone.weights FILE"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _receive(remote: RemoteFile, file: BinaryIO) -> str:
@@ -174,19 +174,28 @@ def _verify(remote: RemoteFile, path: Path) -> None:
     """Check a cached file against the known sum, or against the one recorded when it was first used."""
     with path.open("rb") as content:
         actual = hashlib.file_digest(content, "sha256").hexdigest()
-    record = path.with_name(f"{path.name}.sha256")
-    expected = remote.sha256
-    if expected is None and record.is_file():
-        expected = record.read_text().partition(" ")[0]
-    if expected is None:
-        with written_whole(record) as file:
-            file.write(f"{actual}  {path.name}\n".encode())
-        log.warning(
-            "no trustworthy checksum of %s is known: its SHA-256 %s is recorded in %s, and later uses are "
-            "checked against that",
-            path.name,
-            actual,
-            record,
-        )
-    elif actual != expected:
+    expected = remote.sha256 or _recorded(path, actual)
+    if actual != expected:
         raise DownloadError(f"{path} has SHA-256 {actual}, not {expected}: delete it to download it again")
+
+
+def _recorded(path: Path, actual: str) -> str:
+    """The sum that a file had when it was first used, which may be now."""
+    record = path.with_name(f"{path.name}.sha256")
+    if not record.is_file():
+        with _locked(path.parent):
+            if not record.is_file():
+                _record(path, actual, record)
+    return record.read_text().partition(" ")[0]
+
+
+def _record(path: Path, actual: str, record: Path) -> None:
+    with written_whole(record) as file:
+        file.write(f"{actual}  {path.name}\n".encode())
+    log.warning(
+        "no trustworthy checksum of %s is known: its SHA-256 %s is recorded in %s, and later uses are "
+        "checked against that",
+        path.name,
+        actual,
+        record,
+    )

@@ -1,23 +1,21 @@
 """The frozen backbone's linear layers in FP8."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hcl.models.linear import Linear, replace_linear
+from hcl.models.linear import Linear, TrainedLinear, replace_linear
 from hcl.models.pm_vit import PMViT
 from kernels.linear.fp8 import fp8_linear, quantised
 
 
-class FP8Linear(Linear):
-    """A trained linear layer that multiplies in FP8; its parameters stay, under their names."""
+class FP8Linear(TrainedLinear):
+    """A trained linear layer that multiplies in FP8."""
 
     weight_fp8: Tensor
     weight_scale: Tensor
 
     def __init__(self, trained: Linear) -> None:
-        nn.Module.__init__(self)
-        self.in_features, self.out_features = trained.in_features, trained.out_features
-        self.weight, self.bias = trained.weight, trained.bias
+        super().__init__(trained)
         values, scale = quantised(trained.weight.detach())
         self.register_buffer("weight_fp8", values, persistent=False)
         self.register_buffer("weight_scale", scale, persistent=False)

@@ -4,14 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hcl.models.linear import Linear, replace_linear
+from hcl.models.linear import Linear, TrainedLinear, replace_linear
 from hcl.models.pm_vit import PMViT
 from kernels.linear import frozen, linear
 from kernels.linear.frozen import FrozenWeight
 
 
-class FrozenLinear(Linear):
-    """A trained linear layer, ready for products in one dtype; its parameters stay, under their names.
+class FrozenLinear(TrainedLinear):
+    """A trained linear layer, ready for products in one dtype.
 
     Autocast would round a weight without a gradient in every call. Where the products are to be in another
     dtype, or a gradient is wanted, this is the plain layer.
@@ -25,9 +25,7 @@ class FrozenLinear(Linear):
     bias_rounded: Tensor
 
     def __init__(self, trained: Linear, dtype: torch.dtype) -> None:
-        nn.Module.__init__(self)
-        self.in_features, self.out_features = trained.in_features, trained.out_features
-        self.weight, self.bias = trained.weight, trained.bias
+        super().__init__(trained)
         self.dtype = dtype
         self._derive()
         self.register_load_state_dict_post_hook(_derive_anew)

@@ -76,10 +76,6 @@ class SegHead(nn.Module):
         )
         return self.norm_2(self.seg_head(fused))
 
-    def tokens_from_concatenated(self, z: Tensor) -> Tensor:
-        """Component tokens (B, N, E) of concatenated levels z (B, N, (L + 1)·D)."""
-        return self.norm_2(self.seg_head(self.norm(self.multi_scale_fuser(z))))
-
     def project(self, tokens: Tensor) -> Tensor:
         """Component tokens (B, N, E) to L2-normalised projections (B, N, C), float32 at least."""
         return _normalised(self.projection_head(tokens))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from hcl.models.linear import Linear
@@ -170,7 +171,7 @@ class VisionTransformer(nn.Module):
         if self.config.registers:
             prefix.append(self.register_tokens)
         prefix = [token.expand(images.shape[0], -1, -1) for token in prefix]
-        return torch.cat([*prefix, patches.flatten(2).transpose(1, 2) + patch_positions], dim=1)
+        return torch.cat([*prefix, rearrange(patches, "b d h w -> b (h w) d") + patch_positions], dim=1)
 
     def patch_positions(self, grid: Grid) -> Tensor:
         """The position table resized to a grid (h, w) of patches: (1, h·w, D)."""
@@ -182,13 +183,13 @@ class VisionTransformer(nn.Module):
         # part of what the backbone was trained with.
         scale = tuple((n + offset) / side for n in grid) if offset else None
         resized = F.interpolate(
-            table.unflatten(1, (side, side)).permute(0, 3, 1, 2),
+            rearrange(table, "b (h w) d -> b d h w", h=side),
             size=None if scale else grid,
             scale_factor=scale,
             mode="bicubic",
             antialias=self.config.antialias,
         )
-        return resized.flatten(2).transpose(1, 2)
+        return rearrange(resized, "b d h w -> b (h w) d")
 
     def forward(self, x: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Run the blocks over embedded sequences that lie side by side.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 Grid = tuple[int, int]
@@ -44,6 +45,6 @@ def upsample(tokens: Tensor, grid: Grid, target: Grid) -> Tensor:
     """Interpolate (B, h*w, D) tokens bilinearly from one grid to another, (B, H*W, D)."""
     if grid == target:
         return tokens
-    channels_last = tokens.unflatten(1, grid).permute(0, 3, 1, 2)
-    resized = F.interpolate(channels_last, size=target, mode="bilinear", align_corners=False)
-    return resized.permute(0, 2, 3, 1).flatten(1, 2)
+    maps = rearrange(tokens, "b (h w) d -> b d h w", h=grid[0])
+    resized = F.interpolate(maps, size=target, mode="bilinear", align_corners=False)
+    return rearrange(resized, "b d h w -> b (h w) d")

@@ -51,7 +51,7 @@ def fuse_tokens(
     return fuse_op(levels, _flat(grids), cls, norm_weight, norm_bias, eps, _dtype(levels[0]))
 
 
-@torch.library.custom_op("kernels::aggregate", mutates_args=())
+@torch.library.custom_op("hcl_kernels::aggregate", mutates_args=())
 def aggregate_op(
     sequences: list[Tensor],
     grids: list[int],
@@ -100,7 +100,7 @@ def _empty_z(
     return sequences[0].new_empty(batch, grids[0] * grids[1], (len(sequences) + 1) * width, dtype=dtype)
 
 
-@torch.library.custom_op("kernels::aggregate_backward", mutates_args=())
+@torch.library.custom_op("hcl_kernels::aggregate_backward", mutates_args=())
 def aggregate_backward_op(
     d_z: Tensor, sequences: list[Tensor], grids: list[int], norm_weight: Tensor, eps: float
 ) -> list[Tensor]:
@@ -125,7 +125,7 @@ def _empty_aggregate_gradients(
     return [*gradients, torch.empty_like(norm_weight), torch.empty_like(norm_weight)]
 
 
-@torch.library.custom_op("kernels::fuse", mutates_args=())
+@torch.library.custom_op("hcl_kernels::fuse", mutates_args=())
 def fuse_op(
     levels: list[Tensor],
     grids: list[int],
@@ -176,7 +176,7 @@ def _empty_fused(
     return levels[0].new_empty(batch, grids[0] * grids[1], width, dtype=dtype)
 
 
-@torch.library.custom_op("kernels::fuse_backward", mutates_args=())
+@torch.library.custom_op("hcl_kernels::fuse_backward", mutates_args=())
 def fuse_backward_op(
     d_out: Tensor, levels: list[Tensor], grids: list[int], cls: Tensor, norm_weight: Tensor, eps: float
 ) -> list[Tensor]:

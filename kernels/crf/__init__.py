@@ -8,12 +8,14 @@ from torch import Tensor
 from kernels.crf import pydensecrf, reference
 from kernels.crf.energy import Pairwise
 from kernels.crf.pending import Pending, Ready
+from kernels.crf.tiles import BLOCK
 from kernels.dispatch import choose
 
 __all__ = ["Pending", "dense_crf", "submit_dense_crf"]
 
 MAX_TORCH_PIXELS = 10_000
 MAX_SIDE = 2**16
+MAX_TRITON_MESSAGES = 2**31 - 1
 
 
 def dense_crf(
@@ -53,15 +55,16 @@ def dense_crf(
         workers: of "pydensecrf": the number of processes, by default one for every processor that this one
             may use; 1 computes in this process. They stay for the next call. A script that is run directly
             calls this below `if __name__ == "__main__":`, because workers import it.
-        impl: "auto", "torch" (up to 10,000 pixels), "triton" or "pydensecrf" (copies to the host). "auto" is
-            Triton on CUDA tensors and pydensecrf elsewhere.
+        impl: "auto", "torch" (up to 10,000 pixels), "triton" (whose memory grows with the square of the
+            pixels: a GiB for a million) or "pydensecrf" (copies to the host). "auto" is Triton on CUDA
+            tensors and pydensecrf elsewhere.
 
     Returns:
         The marginals, (B, C, H, W) float32.
 
     Raises:
         ValueError: shapes, dtypes or devices disagree, a parameter is out of range, or the image is too large
-            for "torch".
+            for "torch", or for "triton" in the device's memory.
         ModuleNotFoundError: the implementation's package is not installed.
         RuntimeError: a worker process died.
     """
@@ -120,6 +123,7 @@ def submit_dense_crf(
         return pydensecrf.submit(probabilities, images, iterations, pairwise, workers)
     from kernels.crf import triton
 
+    _check_messages(probabilities)
     return Ready(triton.dense_crf(probabilities, images, iterations, pairwise, tolerance))
 
 
@@ -161,4 +165,13 @@ def _check_size(images: Tensor) -> None:
         raise ValueError(
             f"impl='torch' compares every pixel with every pixel and takes up to {MAX_TORCH_PIXELS} of them, "
             f"got {height}x{width}; use 'pydensecrf', or 'triton' on CUDA tensors"
+        )
+
+
+def _check_messages(probabilities: Tensor) -> None:
+    classes, height, width = probabilities.shape[1:]
+    if classes * (height * width + BLOCK) > MAX_TRITON_MESSAGES:
+        raise ValueError(
+            f"impl='triton' counts classes times pixels in 32 bits, got {classes} classes of "
+            f"{height}x{width}; use smaller images"
         )

@@ -9,10 +9,11 @@ class Pending(Protocol):
     """Marginals that were asked for, wherever they are computed."""
 
     def result(self) -> Tensor:
-        """The marginals (B, C, H, W) float32, once they are there. To be asked for once.
+        """The marginals (B, C, H, W) float32, once they are there, however often they are asked for.
 
         Raises:
             RuntimeError: a worker process died.
+            CancelledError: they were cancelled.
         """
         ...
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
@@ -88,20 +88,28 @@ class InWorkers:
         self.workers, self.device = workers, device
         pool = _pool(workers)
         self.exchange, self.place = pool.exchange, pool.exchange.put(beliefs)
+        self.marginals: Tensor | None = None
         self.tasks: list[Future[None]] = []
         for index, picture in enumerate(pictures):
             with self._deaths_told():
                 self.tasks.append(pool.submit(_replace, self.place, index, picture, iterations, pairwise))
 
     def result(self) -> Tensor:
-        """The marginals, once all workers are done with them."""
-        try:
-            with self._deaths_told():
-                for task in self.tasks:
-                    task.result()
-            return torch.from_numpy(self.exchange.at(self.place)).to(self.device, copy=True)
-        finally:
-            self.cancel()
+        """The marginals, once all workers are done with them; from then on they lie here."""
+        if self.marginals is None:
+            try:
+                self.marginals = self._collect()
+            finally:
+                self.cancel()
+        return self.marginals
+
+    def _collect(self) -> Tensor:
+        with self._deaths_told():
+            for task in self.tasks:
+                task.result()
+        if self.place not in self.exchange.taken:
+            raise CancelledError("these marginals were cancelled, and others may lie in their place")
+        return torch.from_numpy(self.exchange.at(self.place)).to(self.device, copy=True)
 
     def cancel(self) -> None:
         """Leave the images undone that no worker has begun, and wait for the others."""

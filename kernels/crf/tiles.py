@@ -16,6 +16,8 @@ from torch import Tensor
 from kernels.crf.energy import Pairwise
 
 BLOCK = 64
+PAIRS_AT_ONCE = 2**22
+EVERY = slice(None)
 # exp(-d^2 / 2) is exp2(-(s d)^2) with this s.
 EXP2_SCALE = math.sqrt(0.5 * math.log2(math.e))
 
@@ -94,11 +96,40 @@ def _reordered(values: Tensor, order: Tensor) -> Tensor:
     return values.gather(2, order[:, None].expand_as(values))
 
 
-def near_tiles(tiles: Tiles, tolerance: float) -> Tensor:
-    """Whether any two pixels of two tiles can have a weight of `tolerance` or more. (B, T, T) bool."""
+def near_tiles(tiles: Tiles, tolerance: float, rows: slice = EVERY) -> Tensor:
+    """Whether any two pixels of two tiles can have a weight of `tolerance` or more.
+
+    (B, T, T) bool, or only some of its rows.
+    """
     batch, _, count = tiles.low.shape
-    distance = tiles.low.new_zeros(batch, count, count)
+    distance = tiles.low.new_zeros(batch, len(tiles.low[0, 0, rows]), count)
     for low, high in zip(tiles.low.unbind(1), tiles.high.unbind(1), strict=True):
-        gap = torch.maximum(low[:, :, None] - high[:, None], low[:, None] - high[:, :, None])
-        distance += gap.clamp(min=0).square()
+        gap = torch.maximum(low[:, rows, None] - high[:, None], low[:, None] - high[:, rows, None])
+        distance += gap.clamp_(min=0).square_()
     return torch.exp2(-distance) >= tolerance
+
+
+def near_lists(tiles: Tiles, tolerance: float) -> tuple[Tensor, Tensor]:
+    """For every tile the tiles near it, in order, and their number. (B, T, T) and (B, T) int32.
+
+    Beside these, tile pairs take some 25 bytes each, but only PAIRS_AT_ONCE at a time.
+    """
+    batch, _, count = tiles.low.shape
+    lists = tiles.low.new_empty(batch, count, count, dtype=torch.int32)
+    counts = lists.new_empty(batch, count)
+    height = max(PAIRS_AT_ONCE // (batch * count), 1)
+    for begin in range(0, count, height):
+        rows = slice(begin, begin + height)
+        lists[:, rows], counts[:, rows] = _listed(near_tiles(tiles, tolerance, rows))
+    return lists, counts
+
+
+def _listed(near: Tensor) -> tuple[Tensor, Tensor]:
+    """The places (B, R, T) of what is true in the rows of near (B, R, T), and how many (B, R) there are."""
+    rank = near.cumsum(dim=2, dtype=torch.int32)
+    counts = rank[..., -1].clone()
+    every = torch.arange(near.shape[2], dtype=torch.int32, device=near.device).expand_as(near)
+    # From 1 on; what is false goes to 0, which is left out.
+    place = rank.mul_(near).long()
+    places = rank.new_zeros(*near.shape[:2], near.shape[2] + 1).scatter_(2, place, every)
+    return places[..., 1:], counts

@@ -12,7 +12,7 @@ from torch import Tensor
 from kernels.configurations import CompileCase
 from kernels.crf.energy import Pairwise
 from kernels.crf.mean_field import Filter, mean_field
-from kernels.crf.tiles import BLOCK, build_tiles, near_tiles
+from kernels.crf.tiles import BLOCK, build_tiles, near_lists
 from kernels.dispatch import TRITON_INTERPRETED
 from kernels.precision import without_autocast
 
@@ -20,7 +20,7 @@ WARPS = 4
 STAGES = 3
 # Messages and weights lie in [0, 1] and are summed in float32, where errors of 2^-11 average out.
 MESSAGE_DTYPE = torch.float32 if TRITON_INTERPRETED else torch.float16
-# Images are taken as many at a time as have this many tile pairs, which take 4 bytes each.
+# Images are taken as many at a time as have this many tile pairs (4 bytes each), but at least one.
 MAX_TILE_PAIRS = 2**27
 
 
@@ -87,9 +87,21 @@ def dense_crf(
 
 
 def bilateral_filter(images: Tensor, pairwise: Pairwise, tolerance: float) -> Filter:
-    """Sort the pixels of images (B, 3, H, W) and give the filter over them."""
+    """Sort the pixels of images (B, 3, H, W) and give the filter over them.
+
+    Raises:
+        ValueError: the lists of near tiles do not fit into the device's memory.
+    """
     tiles = build_tiles(images, pairwise)
-    near, count = near_lists(near_tiles(tiles, tolerance))
+    try:
+        near, count = near_lists(tiles, tolerance)
+    except torch.OutOfMemoryError as error:
+        batch, _, height, width = images.shape
+        raise ValueError(
+            f"impl='triton' takes {4 * batch * tiles.low.shape[2] ** 2 / 2**30:.1f} GiB of lists for images "
+            f"of {height}x{width}, {batch} at a time, more than the GPU has left; "
+            "use 'pydensecrf', or smaller images"
+        ) from error
 
     def bilateral(values: Tensor) -> Tensor:
         slots = tiles.gather(values.flatten(2)).to(MESSAGE_DTYPE)
@@ -98,17 +110,7 @@ def bilateral_filter(images: Tensor, pairwise: Pairwise, tolerance: float) -> Fi
     return bilateral
 
 
-def near_lists(near: Tensor) -> tuple[Tensor, Tensor]:
-    """For every tile the tiles near it, in order, and their number. (B, T, T) and (B, T) int32."""
-    tiles = near.shape[2]
-    rank = near.cumsum(dim=2, dtype=torch.int32)
-    place = torch.where(near, rank - 1, tiles).long()
-    lists = rank.new_zeros(*near.shape[:2], tiles + 1)
-    every = torch.arange(tiles, dtype=torch.int32, device=near.device).expand_as(near)
-    return lists.scatter_(2, place, every)[..., :tiles].contiguous(), rank[..., -1].contiguous()
-
-
-@torch.library.custom_op("kernels::crf_filter", mutates_args=())
+@torch.library.custom_op("hcl_kernels::crf_filter", mutates_args=())
 def crf_filter(values: Tensor, features: Tensor, near: Tensor, count: Tensor) -> Tensor:
     """Sum the values of near slots by weight. values (B, C, S), features (B, 5, S); (B, C, S) float32."""
     batch, classes, slots = values.shape

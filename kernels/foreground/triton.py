@@ -120,7 +120,7 @@ def foreground_mask(cls_attention: Tensor, keep_mass: float, min_size: int) -> T
     return foreground_op(cls_attention.detach(), keep_mass, min_size)
 
 
-@torch.library.custom_op("kernels::foreground_mask", mutates_args=())
+@torch.library.custom_op("hcl_kernels::foreground_mask", mutates_args=())
 def foreground_op(cls_attention: Tensor, keep_mass: float, min_size: int) -> Tensor:
     """`foreground_mask` as an operator of torch."""
     mask = _empty_mask(cls_attention, keep_mass, min_size)

@@ -45,7 +45,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str =
         return F.linear(x, weight, bias)
     if bias is None:
         bias = weight.new_zeros(len(weight))
-    return torch.ops.kernels.linear(x, weight, bias)
+    return torch.ops.hcl_kernels.linear(x, weight, bias)
 
 
 def _check_shapes(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:

@@ -34,7 +34,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-@torch.library.custom_op("kernels::linear", mutates_args=())
+@torch.library.custom_op("hcl_kernels::linear", mutates_args=())
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return product(x.contiguous(), weight, bias.contiguous())
 
@@ -49,7 +49,7 @@ def _rows(x: Tensor) -> Tensor:
     return x.unsqueeze(0).flatten(0, -2)
 
 
-@torch.library.custom_op("kernels::linear_backward", mutates_args=())
+@torch.library.custom_op("hcl_kernels::linear_backward", mutates_args=())
 def _backward(gradient: Tensor, x: Tensor, weight: Tensor, need_x: bool) -> tuple[Tensor, Tensor, Tensor]:
     rows, inputs = _rows(gradient).contiguous(), _rows(x)
     d_x = product(rows, weight.t()).view(x.shape) if need_x else x.new_empty(0)
@@ -71,7 +71,9 @@ def _keep_inputs(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor
 
 def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
     x, weight = ctx.saved_tensors
-    d_x, d_weight, d_bias = torch.ops.kernels.linear_backward(gradient, x, weight, ctx.needs_input_grad[0])
+    d_x, d_weight, d_bias = torch.ops.hcl_kernels.linear_backward(
+        gradient, x, weight, ctx.needs_input_grad[0]
+    )
     return d_x if ctx.needs_input_grad[0] else None, d_weight, d_bias
 
 

@@ -1,6 +1,9 @@
 """What is kept in memory is what fits there, and changes nothing else."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from hcl.commands import train
 from hcl.data.dataset import DataConfig, open_dataset
@@ -14,6 +17,14 @@ from tests.engine.support import ALONE, arguments, same, saved_state
 @pytest.fixture
 def dataset(scenes_root):
     return open_dataset(DataConfig("scenes", str(scenes_root), "train"))
+
+
+@pytest.mark.parametrize(("container", "free"), [(None, 500), (300, 150), (5000, 500)])
+def test_ranks_share_what_machine_and_container_have_left(monkeypatch, container, free):
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(memory.control_groups, "free_memory", lambda: container)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert memory.free_memory(torch.device("cpu")) == free
 
 
 def test_images_are_kept_where_they_fit_into_a_quarter_of_what_is_free(dataset, monkeypatch):

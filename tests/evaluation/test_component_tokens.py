@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmarks.published import component_tokens
 from hcl.data.dataset import DataConfig
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.tokens import TokenExtractor, untrained_head
@@ -22,7 +23,7 @@ def config(**settings):
 
 def test_head_tokens_are_component_tokens(backbone, extractor, images):
     with torch.no_grad():
-        expected = extractor.head.tokens_from_concatenated(backbone.concatenated(backbone(images)))
+        expected = component_tokens(extractor.head, backbone.concatenated(backbone(images)))
     assert extractor.channels == 24
     torch.testing.assert_close(extractor(images).tokens.clone(), expected, atol=1e-5, rtol=1e-5)
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import CancelledError, wait
 
 import numpy as np
 import pytest
@@ -84,6 +85,24 @@ def test_batches_in_flight_give_the_bits_of_one_process_in_order():
     pending = [submit_dense_crf(*batch, workers=2) for batch in zip(probabilities, images, strict=True)]
     expected = [dense_crf(*batch, workers=1) for batch in zip(probabilities, images, strict=True)]
     assert all(torch.equal(own.result(), other) for own, other in zip(pending, expected, strict=True))
+
+
+def test_marginals_may_be_asked_for_again_when_others_lie_where_they_lay():
+    batches = [[tensor.roll(shift, 2) for tensor in inputs(3)] for shift in (0, 5)]
+    first = submit_dense_crf(*batches[0], workers=2)
+    expected = first.result().clone()
+    second = submit_dense_crf(*batches[1], workers=2)
+    assert second.place.begin == first.place.begin
+    assert not torch.equal(second.result(), expected)
+    assert torch.equal(first.result(), expected)
+
+
+def test_marginals_that_were_cancelled_when_they_were_done_are_not_given():
+    pending = submit_dense_crf(*inputs(2), workers=2)
+    wait(pending.tasks)
+    pending.cancel()
+    with pytest.raises(CancelledError, match="others may lie in their place"):
+        pending.result()
 
 
 def test_one_image_that_is_waited_for_needs_no_worker(monkeypatch):

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.crf import dense_crf, triton
+from kernels.crf import tiles as crf_tiles
 from kernels.crf.energy import Pairwise
-from kernels.crf.tiles import BLOCK, build_tiles, near_tiles
+from kernels.crf.tiles import BLOCK, build_tiles, near_lists, near_tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PAIRWISE = Pairwise(1.0, 3.0, 67.0, 3.0, 4.0)
@@ -150,6 +151,44 @@ def test_no_weight_between_far_tiles_reaches_the_tolerance():
     assert near_tiles(tiles, 0).all()
 
 
+@pytest.mark.parametrize("at_once", [1, 40, 2**22])
+def test_lists_hold_the_near_tiles_in_order_however_many_are_looked_at_together(monkeypatch, at_once):
+    _, images = inputs((2, 1, 20, 22), regions=6)
+    tiles = build_tiles(images, PAIRWISE)
+    near = near_tiles(tiles, 1e-3)
+    looked_at = []
+
+    def some(tiles, tolerance, rows):
+        looked_at.append(near[:, rows].numel())
+        return near_tiles(tiles, tolerance, rows)
+
+    monkeypatch.setattr(crf_tiles, "PAIRS_AT_ONCE", at_once)
+    monkeypatch.setattr(crf_tiles, "near_tiles", some)
+    lists, count = near_lists(tiles, 1e-3)
+    assert sum(looked_at) == near.numel()
+    assert max(looked_at) <= max(at_once, 2 * near.shape[2])
+    assert torch.equal(count, near.sum(dim=2))
+    assert not near.all()
+    for found, number, expected in zip(lists.flatten(0, 1), count.flatten(), near.flatten(0, 1), strict=True):
+        assert torch.equal(found[:number], expected.nonzero().flatten())
+
+
+def test_images_whose_lists_do_not_fit_are_refused(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(triton, "near_lists", full)
+    with pytest.raises(ValueError, match=r"0\.0 GiB of lists for images of 9x10, 2 at a .* 'pydensecrf'"):
+        dense_crf(*inputs((2, 3, 9, 10)), impl="triton")
+
+
+def test_more_messages_than_32_bits_count_are_refused():
+    probabilities = torch.empty(1, 1, 1, 1, device=DEVICE).expand(1, 600, 2000, 2000)
+    images = torch.empty(1, 1, 1, 1, dtype=torch.uint8, device=DEVICE).expand(1, 3, 2000, 2000)
+    with pytest.raises(ValueError, match="got 600 classes of 2000x2000; use smaller images"):
+        dense_crf(probabilities, images, impl="triton")
+
+
 def test_compiles_into_one_graph():
     probabilities, images = inputs((1, 2, 5, 4))
 
@@ -163,7 +202,7 @@ def test_compiles_into_one_graph():
 def test_the_operator_keeps_its_contract():
     _, images = inputs((2, 1, 5, 16))
     tiles = build_tiles(images, PAIRWISE)
-    lists, count = triton.near_lists(near_tiles(tiles, 1e-3))
+    lists, count = near_lists(tiles, 1e-3)
     values = torch.rand(2, 3, 2 * BLOCK, device=DEVICE, dtype=triton.MESSAGE_DTYPE)
     torch.library.opcheck(triton.crf_filter, (values, tiles.features, lists, count))
 

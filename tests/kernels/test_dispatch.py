@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 
@@ -77,3 +78,10 @@ def test_kernels_import_neither_triton_nor_the_project():
         "assert not {'triton', 'pydensecrf', 'hcl', 'pipelines'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_operators_are_registered_under_one_name():
+    for operation in ("aggregate", "crf", "fba", "foreground", "kmeans"):
+        importlib.import_module(f"kernels.{operation}.triton")
+    registered = {name.partition("::")[0] for name in torch._C._dispatch_get_all_op_names()}
+    assert {name for name in registered if "kernels" in name} == {"hcl_kernels"}

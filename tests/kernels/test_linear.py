@@ -71,7 +71,7 @@ def test_strided_inputs():
 @needs_onednn
 def test_the_operation_keeps_torchs_rules():
     leaves = [tensor.requires_grad_() for tensor in case((2, 3, 4), 5)]
-    torch.library.opcheck(torch.ops.kernels.linear, tuple(leaves))
+    torch.library.opcheck(torch.ops.hcl_kernels.linear, tuple(leaves))
 
 
 @needs_onednn

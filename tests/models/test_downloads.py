@@ -1,10 +1,13 @@
+import fcntl
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -202,8 +205,40 @@ def test_a_lock_that_the_file_system_does_not_know_is_done_without(server, cache
     def refuse(*_: object) -> None:
         raise OSError("no locks available")
 
-    monkeypatch.setattr(downloads.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     assert fetch(remote(server, "w.pth", SHA256)).read_bytes() == CONTENT
+
+
+def test_a_system_that_has_no_such_locks_is_done_without(server, cache):
+    program = f"import sys; sys.modules['fcntl'] = None\n{FETCH}"
+    command = [sys.executable, "-c", program, remote(server, "w.pth", None).url, SHA256]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    fetched = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (fetched.stdout, fetched.returncode) == (f"{len(CONTENT)}\n", 0), fetched.stderr
+
+
+def test_a_sum_that_another_process_records_meanwhile_counts(server, cache, monkeypatch):
+    path = fetch(remote(server, "w.pth", SHA256))
+    record = path.with_name("w.pth.sha256")
+
+    @contextmanager
+    def locked(folder):
+        record.write_text(f"{'0' * 64}  w.pth\n")
+        yield
+
+    monkeypatch.setattr(downloads, "_locked", locked)
+    with pytest.raises(DownloadError, match=f"has SHA-256 {SHA256}, not {'0' * 64}"):
+        fetch(remote(server, "w.pth", None))
+
+
+def test_weights_may_be_read_by_whom_the_umask_lets(server, cache):
+    before = os.umask(0o027)
+    try:
+        path = fetch(remote(server, "w.pth", None))
+    finally:
+        os.umask(before)
+    assert {stat.filemode(file.stat().st_mode) for file in cache.iterdir()} == {"-rw-r-----"}
+    assert path.read_bytes() == CONTENT
 
 
 def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):

@@ -10,7 +10,6 @@ import torch._dynamo
 from hcl import precision
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.fp8 import FP8Linear, multiply_in_fp8
-from hcl.models.number_format import prepare
 from hcl.precision import mixed, require_support, runs_fp8
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -55,12 +54,6 @@ def test_the_compiler_takes_it_in_one_graph(backbone, images):
     torch._dynamo.reset()
     with torch.no_grad(), mixed(CPU, "fp8"):
         assert torch._dynamo.explain(in_fp8.__call__)(images).graph_break_count == 0
-
-
-def test_other_formats_leave_the_backbone_alone(backbone):
-    for name in ("fp32", "bf16"):
-        prepare(backbone, name, CPU)
-    assert not any(isinstance(module, FP8Linear) for module in backbone.modules())
 
 
 def test_a_cpu_is_refused_in_a_sentence(tmp_path, capsys):

@@ -39,8 +39,7 @@ def z(backbone: PMViT, images: torch.Tensor, precision: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("precision", DTYPES)
 def test_every_linear_layer_of_the_blocks_is_replaced_and_the_state_dict_stays(backbone, precision):
-    prepared = deepcopy(backbone)
-    prepare(prepared, precision, CPU)
+    prepared = prepare(backbone, precision, CPU)
     layers = [module for module in prepared.modules() if isinstance(module, FrozenLinear)]
     assert len(layers) == 4 * len(backbone.vit.blocks)
     before, after = backbone.state_dict(), prepared.state_dict()

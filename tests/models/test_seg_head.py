@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from benchmarks.published import component_tokens
 from hcl.models.pm_vit import PMViT
 from hcl.models.seg_head import Predictor, SegHead, SegHeadConfig
 
@@ -14,7 +15,8 @@ def test_matches_the_published_program(section, kind, prefix):
     head = SegHead(192, SegHeadConfig(kind, width=96, hidden=64, projection_dim=32, heads=12))
     head.load_state_dict(state)
     with torch.no_grad():
-        ours = head.tokens_from_concatenated(section("seg_head", "z")[""])
+        fused = head.norm(head.multi_scale_fuser(section("seg_head", "z")[""]))
+        ours = head.norm_2(head.seg_head(fused))
         torch.testing.assert_close(ours, tokens, atol=1e-4, rtol=0)
         torch.testing.assert_close(head.project(ours).mT, projected.flatten(2), atol=1e-4, rtol=0)
 
@@ -26,7 +28,7 @@ def test_fusing_the_levels_gives_the_tokens_of_the_concatenation(make_vit, kind)
     levels = backbone(torch.randn(2, 3, 19, 34, dtype=torch.float64))
     head = SegHead(4 * 12, SegHeadConfig(kind, **SMALL_HEAD)).double()
     fused = head.tokens(backbone.normalised(levels))
-    torch.testing.assert_close(fused, head.tokens_from_concatenated(backbone.concatenated(levels)))
+    torch.testing.assert_close(fused, component_tokens(head, backbone.concatenated(levels)))
     torch.testing.assert_close(head(backbone.normalised(levels)), head.project(fused))
 
 
@@ -35,7 +37,7 @@ def test_projections_and_predictions_have_length_one(mixed):
     torch.manual_seed(0)
     head, predictor = SegHead(48, SegHeadConfig(**SMALL_HEAD)), Predictor(8, 16)
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        q = head.project(head.tokens_from_concatenated(torch.randn(2, 6, 48)))
+        q = head.project(torch.randn(2, 6, 24))
         predicted = predictor(q)
     assert q.shape == predicted.shape == (2, 6, 8)
     torch.testing.assert_close(q.norm(dim=-1), torch.ones(2, 6))

@@ -1,5 +1,7 @@
 """What DALI makes of odd images is what they show; what it cannot decode is skipped and counted, or named."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +10,7 @@ from hcl.data.checks import image_problem
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.folder import open_folder
 from hcl.data.samples import Dataset, Sample
+from pipelines import decoding
 from pipelines.decoding import undecodable
 from pipelines.draws import ViewsConfig
 from pipelines.labelled_images import EvaluationImages
@@ -89,6 +92,16 @@ def test_damage_found_during_a_run_names_the_one_file(tmp_path, case):
     with pytest.raises(DecodeError) as refusal:
         list(EvaluationImages(dataset, size=16))
     assert str(refusal.value).splitlines()[1:] == [f"{bad} cannot be decoded (s:4)"]
+
+
+def test_no_image_is_at_fault_where_a_gpu_has_no_memory_left(odd, monkeypatch):
+    def full():
+        raise RuntimeError("CUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory")
+
+    pipeline = SimpleNamespace(feed_input=lambda name, paths: None, run=full)
+    monkeypatch.setattr(decoding, "_build", lambda device, threads: pipeline)
+    with pytest.raises(RuntimeError, match="cudaErrorMemoryAllocation"):
+        undecodable([sample.image for sample in odd.samples])
 
 
 def test_no_usable_image_is_an_error(tmp_path):

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from hcl.data.dataset import DataConfig, open_dataset
-from pipelines import schedule
+from pipelines import dali, schedule
 from pipelines.draws import ViewsConfig
-from pipelines.schedule import DecodeError
+from pipelines.files import path_bytes
+from pipelines.schedule import PATH, DecodeError, ScheduledPipeline
 from pipelines.training_views import TrainingViews
 
 CONFIG = ViewsConfig(size=16, color_probability=0, blur_probability=0)
@@ -88,6 +89,60 @@ def test_what_cannot_be_decoded_is_named_and_the_rest_goes_on(images, tmp_path, 
         next(batches)
     (good,) = views.batches(0, [np.array([0, 1])])
     assert good.views[0].isfinite().all()
+
+
+def first_batch(images, *stages, pictures=None):
+    """One image through DALI's graph of decoding, if there are no pictures, and more stages."""
+
+    def graph(picture, *inputs):
+        picture = dali.fn.decoders.image(dali.fn.io.file.read(picture)) if pictures is None else picture
+        for stage in stages:
+            picture = stage(picture)
+        return (picture,)
+
+    pipeline = ScheduledPipeline(
+        graph, [PATH], images, device=torch.device("cpu"), threads=1, pictures=pictures
+    )
+    return next(pipeline.run([np.array([0])], lambda indices: ([path_bytes(images.samples[0].image)],)))
+
+
+def beyond_the_border(picture):
+    return dali.fn.slice(picture, [0, 0], [1000, 1000], axes=[0, 1])
+
+
+def test_where_no_image_is_at_fault_the_error_says_what_dali_said(images):
+    said = r"one of these images:\n.*0\.png \(0\.png\)\nIt says: Slice can't be"
+    with pytest.raises(DecodeError, match=said):
+        first_batch(images, beyond_the_border)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, torch.AcceleratorError])
+def test_a_gpu_that_fails_after_decoding_is_not_blamed_on_an_image(images, monkeypatch, error):
+    def fails(*_):
+        raise error("of the GPU")
+
+    monkeypatch.setattr(schedule, "_to_torch", fails)
+    with pytest.raises(error, match="of the GPU"):
+        first_batch(images)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory"),
+        DecodeError("DALI could not process these images:\nanother.png cannot be decoded (another.png)"),
+    ],
+    ids=["torch", "DALI", "pictures"],
+)
+def test_errors_within_dali_that_are_not_of_these_images_stay_as_they_are(images, error):
+    def fails(indices):
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        first_batch(images, pictures=fails)
+    assert str(error) in str(raised.value)
+    assert "0.png" not in str(raised.value)
 
 
 @pytest.mark.skipif(not REAL, reason="HCL_DATA does not name a folder of real data")
