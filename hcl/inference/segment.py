@@ -103,14 +103,11 @@ def run(config: SegmentConfig, world: World) -> None:
     world.barrier()
     if world.is_main:
         describe(folder, labels, settings)
-    pending = [
-        (sample, outputs)
-        for sample, outputs in zip(dataset.samples, outputs_of(dataset, folder), strict=True)
-        if not (config.resume and outputs.exist())
-    ]
-    mine = pending[world.rank :: world.size]
-    with progress(world, f"segments of {dataset.name}", "image", total=len(mine)) as bar:
-        skipped = _segment(mine, segmenter, labels, config, bar)
+    # Shared out first: what is there already may be more for a rank that looks when others write.
+    photographs = [*zip(dataset.samples, outputs_of(dataset, folder), strict=True)][world.rank :: world.size]
+    pending = [own for own in photographs if not (config.resume and own[1].exist())]
+    with progress(world, f"segments of {dataset.name}", "image", total=len(pending)) as bar:
+        skipped = _segment(pending, segmenter, labels, config, bar)
     _tell(skipped, len(pending), config, world)
 
 
@@ -221,8 +218,8 @@ def _finish(writing: Sequence[Future[None]]) -> None:
         future.result()
 
 
-def _tell(skipped: Sequence[str], tried: int, config: SegmentConfig, world: World) -> None:
-    count = int(world.sum(torch.tensor(len(skipped), device=world.device)))
+def _tell(skipped: Sequence[str], tried_here: int, config: SegmentConfig, world: World) -> None:
+    count, tried = world.sum(torch.tensor([len(skipped), tried_here], device=world.device)).tolist()
     if tried and count == tried:
         raise ValueError(f"none of the {tried} photographs can be used:\n{listed([*skipped])}")
     if skipped:

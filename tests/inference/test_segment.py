@@ -11,7 +11,9 @@ from PIL import Image
 
 from hcl.commands import evaluate
 from hcl.data.scenes import CLASS_NAMES
+from hcl.distributed import World
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
+from hcl.inference.segment import SegmentConfig, run
 
 
 @pytest.fixture
@@ -93,6 +95,30 @@ def test_a_run_goes_on_where_it_was_cut_short(segment, folder, tmp_path, capsys)
     assert missing.exists()
     assert done.stat().st_mtime_ns == before
     assert "segmented 1 of 1 photographs" in capsys.readouterr().out
+
+
+class LaterRank(World):
+    """One of two ranks, when the ranks before it are done."""
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def barrier(self) -> None:
+        pass
+
+
+def test_a_rank_that_begins_late_leaves_nothing_out(folder, checkpoint, tmp_path):
+    config = SegmentConfig(
+        photographs=str(folder),
+        checkpoint=str(checkpoint),
+        output=str(tmp_path / "out"),
+        size=64,
+        clusters=6,
+        resume=True,
+    )
+    for rank in range(2):
+        run(config, LaterRank(rank, 2, torch.device("cpu")))
+    assert len([*(tmp_path / "out" / "labels").rglob("*.png")]) == 3
 
 
 def test_a_run_goes_on_with_files_that_moved_and_not_with_other_weights(
