@@ -48,6 +48,7 @@ class ProtocolConfig:
     Args:
         data: the labelled images to score.
         output: folder for metrics.json and what else the protocol leaves.
+        overwrite: replace a metrics.json of other settings there, which is refused otherwise.
         backbone: the frozen transformer, where it is not as the checkpoint says.
         tokens: "head" for the SegHead's component tokens, "pmvit" for the concatenated levels that it takes,
             or "backbone" for the backbone's own tokens at its own patch size.
@@ -76,6 +77,7 @@ class ProtocolConfig:
 
     data: DataConfig
     output: str = "runs/evaluation"
+    overwrite: bool = False
     backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
     tokens: TokenKind = "head"
     checkpoint: str | None = None

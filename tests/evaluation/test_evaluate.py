@@ -59,7 +59,7 @@ def test_the_same_settings_give_the_same_numbers(command, tmp_path):
     arguments = ["overcluster", *command, *OVERCLUSTER, "--clusters", "6"]
     evaluate.main(arguments)
     first = metrics(tmp_path / "out")["results"]
-    evaluate.main([*arguments, "--batch_size", "3"])
+    evaluate.main([*arguments, "--batch_size", "3", "--overwrite"])
     assert metrics(tmp_path / "out")["results"] == first
 
 
@@ -74,7 +74,7 @@ def test_a_quick_look_is_never_taken_for_the_whole(command, tmp_path, capsys):
         str(tmp_path / "kept"),
     ]
     for limit in ([], ["--data.limit", "2"]):
-        assert evaluate.main([*arguments, *limit]) == 0
+        assert evaluate.main([*arguments, *limit, "--overwrite"]) == 0
     report = metrics(tmp_path / "out")
     assert report["data"]["images"] == report["settings"]["data"]["limit"] == 2
     assert report["data"]["name"] == "2 of the 3 images of scenes-val"
@@ -124,7 +124,7 @@ def test_a_head_in_the_hubs_form_is_scored_as_the_checkpoint_that_it_came_from(c
         place = command.index("--backbone.name")
         said = command if name == "head.pt" else [*command[:place], *command[place + 2 :]]
         arguments = [*said, *OVERCLUSTER, "--clusters", "6", "--checkpoint", str(tmp_path / name)]
-        assert evaluate.main(["overcluster", *arguments]) == 0
+        assert evaluate.main(["overcluster", *arguments, "--overwrite"]) == 0
         results.append(metrics(tmp_path / "out")["results"])
     assert results[0] == results[1] == results[2]
 
@@ -144,12 +144,12 @@ def test_the_backbone_is_the_one_that_the_checkpoint_records(command, tmp_path, 
     assert report["tokens"]["source"].endswith("head.pt on tiny")
     assert evaluate.main(["overcluster", *unnamed, *quick, "--backbone.name", "tiny"]) == 0
     assert metrics(tmp_path / "out")["results"] == report["results"]
-    assert evaluate.main(["baseline", "overcluster", *unnamed, *quick]) == 0
+    assert evaluate.main(["baseline", "overcluster", *unnamed, *quick, "--overwrite"]) == 0
     all_tokens = metrics(tmp_path / "out")["all_tokens"]
     assert [tokens["channels"] for tokens in all_tokens.values()] == [96, 288, 24, 24]
     assert all("tiny" in tokens["source"] for tokens in all_tokens.values())
     capsys.readouterr()
-    other = [*unnamed, "--backbone.name", "dino_vits16"]
+    other = [*unnamed, "--backbone.name", "dino_vits16", "--overwrite"]
     for name in ("overcluster", "cluster", "linear-probe", "retrieval", "fully-unsupervised"):
         assert evaluate.main([name, *other]) == 2
         assert "was trained on the backbone tiny, not on dino_vits16: leave out" in capsys.readouterr().err
@@ -215,7 +215,7 @@ def test_published_files_give_the_numbers_of_this_projects_own(command, tmp_path
         results = []
         for head, linear in (("own.pt", "own_classifier.pth.tar"), ("hcl.pth.tar", "classifier.pth.tar")):
             files = ["--checkpoint", str(tmp_path / head), "--classifier", str(tmp_path / linear)]
-            assert evaluate.main(["linear", *command, *files, "--branch", branch]) == 0
+            assert evaluate.main(["linear", *command, *files, "--branch", branch, "--overwrite"]) == 0
             results.append(metrics(tmp_path / "out")["results"])
         assert results[0] == results[1]
 
@@ -273,7 +273,7 @@ def test_the_seeds_that_are_named_are_those_that_ran(command, tmp_path):
         for result in metrics(tmp_path / "out")["results"]
     }
     assert seeds == {"foreground": [5], "communities": [1, 2]}
-    assert evaluate.main(["foreground", *command, *QUICK["foreground"], "--seed", "5"]) == 0
+    assert evaluate.main(["foreground", *command, *QUICK["foreground"], "--seed", "5", "--overwrite"]) == 0
     assert [run["seed"] for run in metrics(tmp_path / "out")["results"][0]["seeds"]] == [5]
 
 
@@ -286,8 +286,8 @@ def test_a_baseline_scores_what_a_head_starts_from(command, tmp_path, backbone):
     names = ["backbone", "z", "untrained head", "trained head"]
     assert [result["name"] for result in report["results"]] == [f"{name}: K = 6" for name in names]
     assert [tokens["channels"] for tokens in report["all_tokens"].values()] == [96, 384, 24, 24]
-    assert evaluate.main(["overcluster", *arguments]) == 0
-    alone = metrics(tmp_path / "out")["results"][0]
+    assert evaluate.main(["overcluster", *arguments, "--output", str(tmp_path / "alone")]) == 0
+    alone = metrics(tmp_path / "alone")["results"][0]
     assert report["results"][3]["mean"] == alone["mean"]
 
 
@@ -356,7 +356,7 @@ def test_own_photographs_and_masks_are_scored_as_a_data_set_is(command, own_phot
     quick = [*QUICK[protocol], *(["--clusters=6"] if protocol == "overcluster" else [])]
     assert evaluate.main([protocol, *command, *quick]) == 0
     expected = metrics(tmp_path / "out")
-    assert evaluate.main([protocol, *command, *quick, *own_photographs]) == 0
+    assert evaluate.main([protocol, *command, *quick, *own_photographs, "--overwrite"]) == 0
     found = metrics(tmp_path / "out")
     assert found["data"]["images"] == 3
     assert found["data"]["classes"] == [f"class {number}" for number in range(6)]
