@@ -196,7 +196,8 @@ def step(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> float:
     message = torch.cat(
         [summed[None], pixels[None], *(gradient.flatten().double() for gradient in gradients)]
     )
-    summed, pixels, *_ = message = probe.world.sum(message)
+    message = probe.world.sum(message)
+    summed, pixels = message[:2].unbind()
     # A batch may hold ignored pixels only, of which the mean would be NaN.
     mean = message[2:] / pixels.clamp(min=1)
     sizes = [gradient.numel() for gradient in gradients]
