@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from hcl.bounds import require_above_zero, require_at_least
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.evaluation.linear import LinearScoringConfig, report, require_crf
+from hcl.evaluation.crf import require_crf
+from hcl.evaluation.linear import LinearScoringConfig, report
 from hcl.evaluation.linear_classifier import logits_of, save_classifier, untrained_classifier
 from hcl.evaluation.protocol import open_extractor, open_labelled
 from hcl.evaluation.tokens import TokenExtractor
@@ -105,7 +106,8 @@ def run(config: LinearProbeConfig, world: World) -> dict[str, Any]:
         FloatingPointError: the loss became NaN or infinite.
         ModuleNotFoundError: a CRF was asked for that needs another package.
     """
-    require_crf(config, world)
+    if config.crf:
+        require_crf(config.crf_settings, config.frame.size, world.device)
     validation = open_labelled(config.data)
     training = open_labelled(replace(config.data, split=config.schedule.train_split))
     extractor = open_extractor(config, world)

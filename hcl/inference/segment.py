@@ -23,7 +23,7 @@ from hcl.data.checks import OnError, check_images, listed
 from hcl.data.folder import open_folder
 from hcl.data.samples import Dataset, Sample
 from hcl.distributed import World
-from hcl.evaluation.crf import CRFConfig, refined
+from hcl.evaluation.crf import CRFConfig, refined, require_crf
 from hcl.evaluation.fingerprint import digest_of_weights
 from hcl.figures.segments import label_map, overlay
 from hcl.files import written_whole
@@ -89,7 +89,10 @@ def run(config: SegmentConfig, world: World) -> None:
     Raises:
         FileNotFoundError: a photograph, the checkpoint, weights or the classifier are missing.
         ValueError: a file or a setting is not right, or no photograph can be used.
+        ModuleNotFoundError: a CRF was asked for that needs another package.
     """
+    if config.crf:
+        require_crf(config.crf_settings, config.crf_size, world.device)
     dataset = open_photographs(config)
     segmenter = open_segmenter(config, world)
     if config.classifier is None:

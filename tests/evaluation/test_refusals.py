@@ -48,11 +48,24 @@ def test_infomap_is_missed_before_any_token(command, capsys, monkeypatch, no_tok
 
 
 @pytest.mark.parametrize(
+    ("setting", "value", "bound"),
+    [
+        ("iterations", "-1", "-1; it must not be negative"),
+        ("gaussian_compat", "-1", "-1.0; it must not be negative"),
+        ("bilateral_sxy", "0", "0.0; it must be above 0"),
+        ("workers", "0", "0; it must be at least 1"),
+    ],
+)
+def test_settings_of_a_crf_are_refused_at_once(command, capsys, setting, value, bound):
+    assert evaluate.main(["linear-probe", *command, f"--crf_settings.{setting}", value]) == 2
+    assert f"{setting} is {bound}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ([], "impl='pydensecrf' needs that library: pip install '.[evaluation]'"),
         (["--crf_settings.impl", "torch", "--size", "112"], "takes up to 10000 of them, got 112x112"),
-        (["--crf_settings.bilateral_srgb", "0"], "bilateral_srgb must be finite and positive, got 0"),
     ],
 )
 @pytest.mark.parametrize("protocol", ["linear-probe", "linear"])

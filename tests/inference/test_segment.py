@@ -14,6 +14,7 @@ from hcl.data.scenes import CLASS_NAMES
 from hcl.distributed import World
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from hcl.inference.segment import SegmentConfig, run
+from kernels.crf import pydensecrf
 
 
 @pytest.fixture
@@ -83,6 +84,22 @@ def test_the_crf_changes_the_maps(segment, folder, tmp_path):
         assert refined.shape == plain.shape
         changed.append(bool((refined != plain).any()))
     assert any(changed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "impl='pydensecrf' needs that library: pip install '.[evaluation]'"),
+        (["--crf_settings.impl", "torch"], "takes up to 10000 of them, got 512x512"),
+    ],
+)
+def test_a_crf_that_cannot_run_is_told_before_any_work(
+    segment, folder, tmp_path, capsys, monkeypatch, settings, message
+):
+    monkeypatch.setattr(pydensecrf, "find_spec", lambda name: None)
+    assert segment(folder, "--crf", *settings) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_goes_on_where_it_was_cut_short(segment, folder, tmp_path, capsys):
