@@ -115,10 +115,11 @@ def rows_of(images: slice, cells: int) -> slice:
     return slice(images.start * cells, images.stop * cells)
 
 
-def require_enough(clusters: int, images: int, grid: tuple[int, int], name: str) -> None:
-    """Raise a ValueError where a data set has fewer tokens than clusters."""
+def require_enough(clusters: int, images: int, grid: tuple[int, int], name: str, *, setting: str) -> None:
+    """Raise a ValueError where images, those of ``name``, have fewer tokens than clusters are asked for."""
     available = images * grid[0] * grid[1]
     if clusters > available:
         raise ValueError(
-            f"{clusters} clusters are more than {name} has tokens at this size, {available}: lower --clusters"
+            f"{clusters} clusters are more than the tokens of {name} at this size, {available}: "
+            f"lower {setting}"
         )

@@ -21,7 +21,7 @@ from hcl.evaluation.cluster_foreground import (
     precision_sums,
     published_threshold,
 )
-from hcl.evaluation.clusters import KMeansConfig, cluster, principal_components, rows_of
+from hcl.evaluation.clusters import KMeansConfig, cluster, principal_components, require_enough, rows_of
 from hcl.evaluation.communities import communities, require_infomap
 from hcl.evaluation.cooccurrence import cooccurrence_sums
 from hcl.evaluation.foreground_clusters import foreground_clusters
@@ -138,6 +138,13 @@ def run(config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
     train = open_labelled(replace(config.data, split=config.training_split))
     require_objects(val)
     extractor = open_extractor(config, world)
+    require_enough(
+        config.extraction_clusters,
+        len(train) + len(val),
+        extractor.grid(config.frame.size),
+        f"{train.name} and {val.name}",
+        setting="--extraction_clusters",
+    )
     with (
         stored_tokens(config, train, extractor, world) as train_store,
         stored_tokens(config, val, extractor, world) as val_store,

@@ -99,6 +99,8 @@ def run(config: SegmentConfig, world: World) -> None:
         labels = clusters(segmenter, config.clusters)
     else:
         labels = classes(segmenter, config.classifier, config.class_names)
+    if config.on_error == "raise":
+        check_images(dataset)  # after what a typing error ends at once, since it looks into every file
     folder = Path(config.output).expanduser()
     settings = {**asdict(config), "digests": _digests(segmenter, config.classifier)}
     if config.resume:
@@ -155,26 +157,20 @@ def _segment(
 
 
 def open_photographs(config: SegmentConfig) -> Dataset:
-    """The photographs, once it is sure that they are there.
+    """The photographs, into which nobody has looked yet.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: with on_error "raise", a file cannot be used; or the output is among the photographs,
-            where the next run would take it for some.
+        FileNotFoundError: there is no folder, or no photograph in it.
+        ValueError: the output is among the photographs, where the next run would take it for some.
     """
     path = Path(config.photographs).expanduser()
     if not path.is_dir():
-        dataset = Dataset(path.name, [Sample(path, None, path.name)])
-    else:
-        if Path(config.output).expanduser().resolve().is_relative_to(path.resolve()):
-            raise ValueError(
-                f"output {config.output} lies in the folder of photographs {config.photographs}: "
-                "choose another"
-            )
-        dataset = open_folder(path)
-    if config.on_error == "raise":
-        check_images(dataset)
-    return dataset
+        return Dataset(path.name, [Sample(path, None, path.name)])
+    if Path(config.output).expanduser().resolve().is_relative_to(path.resolve()):
+        raise ValueError(
+            f"output {config.output} lies in the folder of photographs {config.photographs}: choose another"
+        )
+    return open_folder(path)
 
 
 def _scored(photographs: Iterable[list[Read]], segmenter: Segmenter, labels: Labels) -> Iterator[Scored]:

@@ -370,7 +370,7 @@ def test_own_photographs_and_masks_are_scored_as_a_data_set_is(command, own_phot
     [
         (
             ["--clusters", "500"],
-            "500 clusters are more than scenes-val has tokens at this size, 48: lower --clusters",
+            "500 clusters are more than the tokens of scenes-val at this size, 48: lower --clusters",
         ),
         (["--size", "70"], "size 70 must be a multiple of the patch size 16"),
         (["--data.split", "test"], "no split"),

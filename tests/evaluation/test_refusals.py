@@ -41,6 +41,15 @@ def test_classes_that_are_all_objects_are_refused_before_any_token(
     assert "every class of scenes-val is an object" in capsys.readouterr().err
 
 
+def test_more_clusters_than_tokens_are_refused_before_any_token(command, capsys, no_tokens):
+    settings = [*QUICK["fully-unsupervised"], "--extraction_clusters", "113"]
+    assert evaluate.main(["fully-unsupervised", *command, *settings]) == 2
+    expected = (
+        "113 clusters are more than the tokens of scenes-train and scenes-val at this size, 112: lower "
+    )
+    assert f"{expected}--extraction_clusters" in capsys.readouterr().err
+
+
 def test_infomap_is_missed_before_any_token(command, capsys, monkeypatch, no_tokens):
     monkeypatch.setitem(sys.modules, "infomap", None)
     assert evaluate.main(["fully-unsupervised", *command, *QUICK["fully-unsupervised"]]) == 2

@@ -170,6 +170,13 @@ def test_a_bad_file_stops_the_run_before_it_begins(segment, folder, tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("setting", ["checkpoint", "classifier"])
+def test_a_mistyped_file_is_told_before_photographs_are_looked_into(segment, folder, capsys, setting):
+    (folder / "letter.jpg").write_text("Dear Sir or Madam")
+    assert segment(folder, f"--{setting}", "missing.pt") == 2
+    assert "missing.pt" in capsys.readouterr().err
+
+
 def test_bad_files_are_skipped_and_named(segment, folder, tmp_path, caplog, capsys):
     (folder / "letter.jpg").write_text("Dear Sir or Madam")
     assert segment(folder, "--on_error", "skip") == 0
