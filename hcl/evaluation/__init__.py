@@ -8,5 +8,5 @@
 - Parts of the linear classifier: `linear_classifier`, `linear_scores`, `crf`.
 - Parts of what clusters: `pca`, `clusters`; of the fully unsupervised protocol: `cluster_foreground`,
   `foreground_clusters`, `cooccurrence`, `communities`, `foreground_scores`.
-- Parts of retrieval: `token_labels`, `nearest_tokens`, `label_retrieval`.
+- Parts of retrieval: `token_labels`, `retrieval_memory`, `nearest_tokens`, `label_retrieval`.
 """

@@ -428,11 +428,6 @@ def test_images_that_are_skipped_are_named_in_the_report(command, scenes, tmp_pa
     assert [str(broken) in reason for reason in data["skipped"]] == [True]
 
 
-def test_more_neighbours_than_the_memory_holds_are_refused(command, capsys):
-    assert evaluate.main(["retrieval", *command, "--memory_size", "20"]) == 2
-    assert "30 neighbours of a memory of 20 tokens" in capsys.readouterr().err
-
-
 def test_more_clusters_than_foreground_are_refused(command, capsys):
     arguments = [*command, *QUICK["fully-unsupervised"], "--community_clusters", "5000"]
     assert evaluate.main(["fully-unsupervised", *arguments]) == 2

@@ -10,7 +10,7 @@ from hcl.commands import evaluate
 from hcl.data import dataset
 from hcl.data.samples import Dataset
 from hcl.data.voc import open_voc
-from hcl.evaluation import foreground, fully_unsupervised
+from hcl.evaluation import foreground, fully_unsupervised, retrieval, retrieval_memory
 from kernels.crf import pydensecrf
 from tests.evaluation.conftest import QUICK
 
@@ -22,7 +22,7 @@ def no_tokens(monkeypatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("tokens were asked for")
 
-    for module in (foreground, fully_unsupervised):
+    for module in (foreground, fully_unsupervised, retrieval):
         monkeypatch.setattr(module, "stored_tokens", refuse)
 
 
@@ -48,6 +48,22 @@ def test_more_clusters_than_tokens_are_refused_before_any_token(command, capsys,
         "113 clusters are more than the tokens of scenes-train and scenes-val at this size, 112: lower "
     )
     assert f"{expected}--extraction_clusters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "memory"), [(["--memory_size", "29"], 29), (["--neighbours", "65"], 64)], ids=str
+)
+def test_more_neighbours_than_the_memory_may_hold_are_refused_before_any_token(
+    command, capsys, no_tokens, settings, memory
+):
+    assert evaluate.main(["retrieval", *command, *settings]) == 2
+    assert f"neighbours of a memory of {memory} tokens: choose 1 to {memory}" in capsys.readouterr().err
+
+
+def test_a_memory_that_does_not_fit_is_refused_before_any_token(command, capsys, monkeypatch, no_tokens):
+    monkeypatch.setattr(retrieval_memory, "free_memory", lambda device: 64 * (24 * 2 + 6 * 4) - 1)
+    assert evaluate.main(["retrieval", *command]) == 2
+    assert "the memory would take 0.0 GiB on every rank, and 0.0 GiB are free" in capsys.readouterr().err
 
 
 def test_infomap_is_missed_before_any_token(command, capsys, monkeypatch, no_tokens):
