@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 
 from hcl.commands import evaluate
+from hcl.data.samples import Dataset, Sample
 from hcl.data.scenes import CLASS_NAMES
 from hcl.distributed import World
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from hcl.inference.segment import SegmentConfig, run
+from hcl.inference.segment_folder import outputs_of
 from kernels.crf import pydensecrf
 
 
@@ -161,6 +163,15 @@ def test_photographs_that_differ_in_their_ending_only_do_not_share_pictures(segm
     assert segment(folder) == 0
     found = sorted(path.name for path in (tmp_path / "out" / "labels").glob("*.png"))
     assert found == ["one.jpg.png", "one.png.png", "three.png"]
+
+
+def test_no_two_photographs_share_pictures(tmp_path):
+    names = ["a.jpg", "a.jpg.png", "a.jpg.png.webp", "a.png", "b.jpg", "c/a.jpg", "c/d.jpg.png"]
+    dataset = Dataset("holiday", [Sample(tmp_path / name, None, name) for name in names])
+    outputs = outputs_of(dataset, tmp_path)
+    kept = ["a.jpg", "a.jpg.png", "a.jpg.png.webp", "a.png", "b", "c/a", "c/d.jpg"]
+    assert [own.labels for own in outputs] == [tmp_path / "labels" / f"{name}.png" for name in kept]
+    assert [own.overlay for own in outputs] == [tmp_path / "overlays" / f"{name}.jpg" for name in kept]
 
 
 def test_a_bad_file_stops_the_run_before_it_begins(segment, folder, tmp_path, capsys):
