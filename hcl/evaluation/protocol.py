@@ -10,9 +10,10 @@ from hcl.data.samples import Dataset
 from hcl.distributed import DeviceName, World
 from hcl.evaluation.tokens import TokenExtractor, TokenKind, untrained_head
 from hcl.models.backbones import BackboneConfig, build_backbone
-from hcl.models.recorded_backbone import RecordedBackbone, chosen_backbone
-from hcl.models.seg_head import SegHead, SegHeadConfig
-from hcl.models.weights import Branch, read_head_checkpoint, seg_head_of
+from hcl.models.recorded_backbone import RecordedBackbone
+from hcl.models.seg_head import SegHeadConfig
+from hcl.models.trained_head import TrainedHead, trained_head
+from hcl.models.weights import Branch, read_head_checkpoint
 from hcl.precision import Precision
 from pipelines.labelled_images import Mode
 from pipelines.usable import usable
@@ -23,13 +24,6 @@ class Frame(NamedTuple):
 
     size: int
     mode: Mode
-
-
-class GivenHead(NamedTuple):
-    """A checkpoint's head on the CPU, and the backbone that it stands on."""
-
-    head: SegHead
-    backbone: BackboneConfig
 
 
 FRAMES = {
@@ -56,8 +50,9 @@ class ProtocolConfig:
             without it the head is untrained.
         branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
             trained, "online".
-        head: shape of an untrained head; of a checkpoint's head only the number of attention heads is taken
-            from here.
+        heads: attention heads of the checkpoint's head, where it does not tell: published ones do not, and
+            have 12.
+        head: shape of an untrained head.
         size: side in pixels that images and labels are brought to; by default the published one of the
             protocol and the kind of data.
         mode: "resize" to size x size, or "shorter-crop": the shorter side to size, then the centre; by
@@ -82,6 +77,7 @@ class ProtocolConfig:
     tokens: TokenKind = "head"
     checkpoint: str | None = None
     branch: Branch = "momentum"
+    heads: int | None = None
     head: SegHeadConfig = field(default_factory=SegHeadConfig)
     size: int | None = None
     mode: Mode | None = None
@@ -94,7 +90,7 @@ class ProtocolConfig:
     keep_tokens: bool = True
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "size", "batch_size", "threads")
+        require_at_least(1, self, "size", "batch_size", "threads", "heads")
         require_at_least(0, self, "seed")
         if self.checkpoint is not None and self.tokens != "head":
             raise ValueError(
@@ -114,18 +110,17 @@ class ProtocolConfig:
         return Frame(self.size or published.size, self.mode or published.mode)
 
     @cached_property
-    def given_head(self) -> GivenHead | None:
+    def given_head(self) -> TrainedHead | None:
         """What is needed of the checkpoint, which is read once; None without one.
 
         Raises:
-            FileNotFoundError, CheckpointError: as `hcl.models.weights.load_seg_head`.
-            FileNotFoundError, ValueError: as `hcl.models.recorded_backbone.chosen_backbone`.
+            FileNotFoundError, CheckpointError, ValueError: as `hcl.models.weights.read_head_checkpoint` and
+                `hcl.models.trained_head.trained_head`.
         """
         if self.checkpoint is None:
             return None
         read = read_head_checkpoint(self.checkpoint)
-        backbone = chosen_backbone(read, self.checkpoint, self.backbone)
-        return GivenHead(seg_head_of(read, self.checkpoint, self.branch, heads=self.head.heads), backbone)
+        return trained_head(read, self.checkpoint, self.branch, backbone=self.backbone, heads=self.heads)
 
     @property
     def chosen_backbone(self) -> BackboneConfig:

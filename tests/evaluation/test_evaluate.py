@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 import hcl
@@ -127,6 +129,22 @@ def test_a_head_in_the_hubs_form_is_scored_as_the_checkpoint_that_it_came_from(c
         assert evaluate.main(["overcluster", *arguments, "--overwrite"]) == 0
         results.append(metrics(tmp_path / "out")["results"])
     assert results[0] == results[1] == results[2]
+
+
+def test_a_head_alone_is_scored_with_the_attention_heads_that_it_is_told(command, tmp_path, backbone, capsys):
+    shape = replace(SMALL_HEAD, heads=6)
+    state = untrained_head(backbone, shape, seed=1).state_dict()
+    torch.save({"momentum_seg_head": state, "config": {"head": {"heads": 6}}}, tmp_path / "head.pt")
+    save_file(state, tmp_path / "head.safetensors")
+    quick = [*OVERCLUSTER, "--clusters", "6", "--overwrite"]
+    results = []
+    for name, heads in (("head.pt", []), ("head.safetensors", ["--heads", "6"])):
+        head = ["--checkpoint", str(tmp_path / name), *heads]
+        assert evaluate.main(["overcluster", *command, *quick, *head]) == 0
+        results.append(metrics(tmp_path / "out")["results"])
+    assert results[0] == results[1]
+    assert evaluate.main(["overcluster", *command, "--checkpoint", str(tmp_path / "head.safetensors")]) == 2
+    assert "head.safetensors does not say how many attention heads its block has" in capsys.readouterr().err
 
 
 def test_the_backbone_is_the_one_that_the_checkpoint_records(command, tmp_path, capsys):

@@ -224,6 +224,16 @@ def test_a_head_in_the_hubs_form_labels_by_a_classifier(segment, pretrained, fol
     assert (tmp_path / "out" / "legend.png").exists()
 
 
+def test_a_head_alone_needs_its_number_of_attention_heads(segment, pretrained, folder, tmp_path, capsys):
+    alone = shutil.copy(pretrained / "model.safetensors", tmp_path / "head.safetensors")
+    save_classifier(untrained_classifier(24, 6, seed=1), tmp_path / "classifier.pth.tar")
+    labels = ["--classifier", str(tmp_path / "classifier.pth.tar"), "--class_names", "scenes"]
+    head = ["--checkpoint", str(alone), "--backbone.name", "tiny"]
+    assert segment(folder, *head, *labels) == 2
+    assert "say it (--heads), as 12" in capsys.readouterr().err
+    assert segment(folder, *head, *labels, "--heads", "6") == 0
+
+
 def test_names_without_a_classifier_are_refused(segment, folder, capsys):
     assert segment(folder, "--class_names", "voc") == 2
     assert "class_names='voc' is for the classes of a --classifier" in capsys.readouterr().err
