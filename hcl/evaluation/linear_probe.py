@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from hcl.distributed import World
 from hcl.evaluation.crf import require_crf
 from hcl.evaluation.linear import LinearScoringConfig, report
 from hcl.evaluation.linear_classifier import logits_of, save_classifier, untrained_classifier
-from hcl.evaluation.protocol import open_extractor, open_labelled
+from hcl.evaluation.protocol import open_extractor, open_two_splits
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.progress import progress
 from hcl.randomness import generator
@@ -108,8 +108,7 @@ def run(config: LinearProbeConfig, world: World) -> dict[str, Any]:
     """
     if config.crf:
         require_crf(config.crf_settings, config.frame.size, world.device)
-    validation = open_labelled(config.data)
-    training = open_labelled(replace(config.data, split=config.schedule.train_split))
+    training, validation = open_two_splits(config.data, config.schedule.train_split)
     extractor = open_extractor(config, world)
     extractor.grid(config.view_size)
     classifier = untrained_classifier(extractor.channels, len(training.class_names), seed=config.seed)

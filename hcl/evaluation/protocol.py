@@ -1,6 +1,6 @@
 """What every protocol is told, and what it opens before it begins."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -147,12 +147,33 @@ def open_labelled(config: DataConfig) -> Dataset:
         FileNotFoundError: the data set, an image or a label is missing.
         ValueError: the images have no labels, or a file is damaged.
     """
+    return usable(_listed(config), config.on_error, labels=True)
+
+
+def open_two_splits(config: DataConfig, train_split: str) -> tuple[Dataset, Dataset]:
+    """Another split of the same data, which its labels are taken from, and the split that is scored.
+
+    Both are there before files of either are looked into.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_labelled`.
+    """
+    scored = _listed(config)
+    try:
+        train = _listed(replace(config, split=train_split))
+    except (FileNotFoundError, ValueError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"train_split is {train_split!r}: {error}: name another by --train_split") from error
+    return usable(train, config.on_error, labels=True), usable(scored, config.on_error, labels=True)
+
+
+def _listed(config: DataConfig) -> Dataset:
     dataset = open_dataset(config)
     if not dataset.labelled:
         raise ValueError(
             f"{dataset.name} has no labels to score against; choose a labelled data set or split"
         )
-    return usable(dataset, config.on_error, labels=True)
+    return dataset
 
 
 def open_extractor(config: ProtocolConfig, world: World) -> TokenExtractor:

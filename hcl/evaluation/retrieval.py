@@ -1,6 +1,6 @@
 """Dense nearest-neighbour retrieval as a protocol (Hummingbird; facts and departures: `label_retrieval`)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from hcl.distributed import World
 from hcl.evaluation.label_retrieval import Memory, classes_of_pixels, retrieve
 from hcl.evaluation.metrics import RETRIEVAL_SCORES, Scores, SegmentationScores, summary
 from hcl.evaluation.nearest_tokens import require_neighbours
-from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
+from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_two_splits
 from hcl.evaluation.retrieval_memory import empty_memory, remember
 from hcl.evaluation.token_store import TokenStore, stored_tokens
 from hcl.progress import progress
@@ -65,8 +65,7 @@ def run(config: RetrievalConfig, world: World) -> dict[str, Any]:
             setting, file or label is not right.
         FileNotFoundError: data or weights are missing.
     """
-    val = open_labelled(config.data)
-    train = open_labelled(replace(config.data, split=config.training_split))
+    train, val = open_two_splits(config.data, config.training_split)
     extractor = open_extractor(config, world)
     empty = empty_memory(config.memory_size, train, extractor, config.frame.size, world)
     require_neighbours(config.neighbours, len(empty.tokens))

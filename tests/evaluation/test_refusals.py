@@ -72,6 +72,26 @@ def test_infomap_is_missed_before_any_token(command, capsys, monkeypatch, no_tok
     assert "community detection needs the package infomap: pip install" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("protocol", ["linear-probe", "retrieval", "fully-unsupervised"])
+def test_a_train_split_that_is_not_there_is_told_before_any_image_is_looked_into(
+    command, scenes, tmp_path, capsys, monkeypatch, protocol
+):
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("images were looked into")
+
+    monkeypatch.setattr("hcl.evaluation.protocol.usable", refuse)
+    masks = ["--data.masks", str(scenes / "SegmentationClass"), "--data.mask_classes", "6"]
+    own = ["--data.kind", "folder", "--data.root", str(scenes / "JPEGImages"), "--data.split", "", *masks]
+    for data, split, missing in (
+        (own, "train", f"no folder {scenes}/JPEGImages/train"),
+        (["--train_split", "trained"], "trained", f"no split {scenes}/ImageSets/Segmentation/trained.txt"),
+    ):
+        assert evaluate.main([protocol, *command, *QUICK[protocol], *data]) == 2
+        error = capsys.readouterr().err
+        assert f"train_split is {split!r}: {missing}" in error
+        assert error.endswith(": name another by --train_split\n")
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "bound"),
     [
