@@ -14,6 +14,7 @@ from rich.console import Console
 from hcl import __version__
 from hcl.command_line import preset_first, program_name, reported
 from hcl.distributed import World, connect
+from hcl.engine.determinism import reproducible
 from hcl.evaluation import baseline
 from hcl.evaluation.output import require_output
 from hcl.evaluation.report import complete, print_report, write_metrics
@@ -240,10 +241,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     def run() -> int:
         task = parse(arguments)
-        with connect(task.config.device) as world:
-            if task.name in COMMANDS:
+        if task.name in COMMANDS:
+            with connect(task.config.device) as world:
                 task.run(task.config, world)
-            else:
+        else:
+            with reproducible(task.config.deterministic), connect(task.config.device) as world:
                 score(task, world)
         return 0
 

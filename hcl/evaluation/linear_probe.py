@@ -219,9 +219,11 @@ def _backward(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> t
     # Tokens made in inference mode cannot be kept for backward; a copy made outside of it can.
     tokens = probe.extractor(batch.images).tokens.clone()
     logits = logits_of(probe.classifier, tokens, probe.extractor.grid(size), size)
-    summed = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
+    # Summed apart: on a GPU the sum inside of the loss has no reproducible form.
+    losses = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
+    summed = losses.sum(dtype=torch.float64)
     summed.backward()
-    return summed.detach().double(), (labels != ignore_index).sum().double()
+    return summed.detach(), (labels != ignore_index).sum().double()
 
 
 def _finish(stream: Iterator[LabelledBatch]) -> None:

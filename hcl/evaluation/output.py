@@ -9,7 +9,7 @@ from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.report import METRICS, as_json, settings_of
 
 FREE = frozenset(
-    {"output", "overwrite", "token_cache", "keep_tokens", "threads", "device"}
+    {"output", "overwrite", "token_cache", "keep_tokens", "threads", "device", "deterministic"}
     | {"data.on_error", "crf_settings.workers"}
 )
 """Settings that do not make numbers others."""

@@ -63,6 +63,8 @@ class ProtocolConfig:
         precision: of the backbone and the head; bf16 pays on GPUs, and on CPUs with bf16 instructions; fp8 is
             bf16 with the backbone's linear layers in FP8, on NVIDIA GPUs of compute capability 8.9 or more.
         seed: of an untrained head, and of what the protocol draws.
+        deterministic: have torch choose reproducible algorithms, slower on a GPU, where operations that have
+            none are errors; a CPU computes so anyway.
         token_cache: folder in which tokens are kept, so that another protocol on the same head starts at
             once; by default "tokens" in the folder HCL_CACHE. Ranks must share it.
         keep_tokens: whether tokens stay there; without, they lie in the output folder until the end.
@@ -86,6 +88,7 @@ class ProtocolConfig:
     device: DeviceName = "auto"
     precision: Precision = "fp32"
     seed: int = 0
+    deterministic: bool = False
     token_cache: str | None = None
     keep_tokens: bool = True
 

@@ -65,6 +65,26 @@ def test_the_same_settings_give_the_same_numbers(command, tmp_path):
     assert metrics(tmp_path / "out")["results"] == first
 
 
+@pytest.mark.parametrize("protocol", sorted(set(evaluate.PROTOCOLS) - {"linear"}))
+def test_reproducible_algorithms_are_taken_while_a_protocol_runs(command, tmp_path, monkeypatch, protocol):
+    within = []
+
+    def noted(*arguments):
+        within.append(torch.are_deterministic_algorithms_enabled())
+        return complete(*arguments)
+
+    complete = evaluate.complete
+    monkeypatch.setattr(evaluate, "complete", noted)
+    results = []
+    for flag in ("false", "true"):
+        quick = [*QUICK[protocol], *(["--clusters=6"] if protocol == "overcluster" else [])]
+        assert evaluate.main([protocol, *command, *quick, "--deterministic", flag]) == 0
+        results.append(metrics(tmp_path / "out")["results"])
+    assert within == [False, True]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert results[0] == results[1]
+
+
 def test_a_quick_look_is_never_taken_for_the_whole(command, tmp_path, capsys):
     arguments = [
         "overcluster",
