@@ -38,7 +38,9 @@ def test_classes_that_are_all_objects_are_refused_before_any_token(
 ):
     monkeypatch.setattr(dataset, "open_voc", only_objects)
     assert evaluate.main([protocol, *command, *QUICK[protocol]]) == 2
-    assert "every class of scenes-val is an object" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "every class of scenes-val is an object" in error
+    assert "score it on voc, scenes, a folder with masks, or coco with all classes" in error
 
 
 def test_more_clusters_than_tokens_are_refused_before_any_token(command, capsys, no_tokens):
