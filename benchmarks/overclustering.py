@@ -19,6 +19,9 @@ from torch import Tensor
 from benchmarks import published
 from benchmarks.machine import give, machine
 from benchmarks.options import Parser, add_integers
+from hcl.distributed import World
+from hcl.evaluation import clusters
+from hcl.evaluation.clusters import KMeansConfig
 from hcl.evaluation.metrics import ClusteringScores
 from hcl.evaluation.pca import fit_pca
 from hcl.evaluation.resolution import nearest
@@ -129,14 +132,13 @@ def run_ours(data: TokenSet, options: argparse.Namespace) -> tuple[dict[str, Any
 
 
 def cluster(points: Tensor, options: argparse.Namespace, seed: int, *, whole: bool) -> Any:
-    """Our k-means: of the whole protocol, or with the published way's share of restarts and iterations."""
-    return kmeans(
-        points,
-        options.clusters,
+    """The protocol's k-means: the whole, or the published way's share of restarts and iterations."""
+    config = KMeansConfig(
         iterations=options.iterations if whole else options.published_iterations,
         restarts=options.restarts if whole else options.published_restarts,
-        seed=seed,
     )
+    alone = World(0, 1, points.device)
+    return clusters.cluster(points, slice(None), options.clusters, config, seed=seed, world=alone)
 
 
 def run_published(

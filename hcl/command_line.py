@@ -1,6 +1,8 @@
 """What the project's commands share."""
 
+import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from itertools import islice, takewhile
 from pathlib import Path
@@ -11,6 +13,8 @@ from pipelines.schedule import DecodeError
 
 BAD_INPUT = (ValueError, OSError, FloatingPointError, DecodeError, ModuleNotFoundError)
 """What a command reports in a sentence, with exit status 2: the user can do something about it."""
+TRACEBACK = "HCL_TRACEBACK"
+"""The variable that is 1 where a person wants to see more than the sentence."""
 
 
 def program_name(script: str, *, installed: str) -> str:
@@ -23,6 +27,8 @@ def reported(
 ) -> int:
     """Run a command; what the user can do something about becomes one sentence on stderr.
 
+    An error of ours may look the same: with `TRACEBACK` in the environment, where it arose stands before it.
+
     Args:
         program: its name.
         run: returns the exit status.
@@ -34,6 +40,8 @@ def reported(
     try:
         return run()
     except BAD_INPUT as error:
+        if os.environ.get(TRACEBACK, "0") not in ("", "0"):
+            traceback.print_exc()
         print(f"{program}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -67,7 +67,7 @@ def run(command: Callable[[list[str]], int], arguments: list[str]) -> None:
 def score(protocol: str, name: str, settings: list[str]) -> dict[str, Any]:
     """The first entry of a protocol's results, which stay in the run's folder."""
     folder = RUN / protocol / name.replace(" ", "-").replace("'", "")
-    run(evaluate.main, [protocol, *settings, f"--output={folder}"])
+    run(evaluate.main, [protocol, *settings, f"--output={folder}", "--overwrite"])
     result: dict[str, Any] = json.loads((folder / "metrics.json").read_text())["results"][0]
     return result
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import hcl
-from hcl.command_line import preset_first
+from hcl.command_line import preset_first, reported
 from hcl.commands import evaluate, train
 from hcl.export import __main__ as export
 from hcl.presets import find_preset
@@ -67,6 +67,24 @@ def test_a_subcommand_imports_no_other(subcommand):
     program = f"import sys; from hcl.commands import evaluate; {build}; print(*sys.modules, sep='\\n')"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert {command.module for command in every.values()} & set(ran.stdout.split()) == own
+
+
+def of_ours() -> int:
+    """As where a caller gets shapes wrong."""
+    return int("seven")
+
+
+@pytest.mark.parametrize(("value", "shown"), [(None, False), ("0", False), ("", False), ("1", True)])
+def test_where_an_error_arose_is_shown_to_who_asks(monkeypatch, capsys, value, shown):
+    if value is None:
+        monkeypatch.delenv("HCL_TRACEBACK", raising=False)
+    else:
+        monkeypatch.setenv("HCL_TRACEBACK", value)
+    assert reported("program", of_ours) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("program: invalid literal")
+    assert any("in of_ours" in line for line in lines) == shown
+    assert (len(lines) > 1) == shown
 
 
 @dataclass

@@ -14,7 +14,9 @@ from rich.console import Console
 from hcl import __version__
 from hcl.command_line import preset_first, program_name, reported
 from hcl.distributed import World, connect
+from hcl.engine.determinism import reproducible
 from hcl.evaluation import baseline
+from hcl.evaluation.output import require_output
 from hcl.evaluation.report import complete, print_report, write_metrics
 from hcl.settings_parser import SettingsParser
 
@@ -216,13 +218,19 @@ def parse(arguments: list[str]) -> Task:
 
 
 def score(task: Task, world: World) -> None:
-    """Run a protocol on all ranks; the main one writes the report and prints it."""
+    """Run a protocol on all ranks; the main one prints the report, then writes it.
+
+    Raises:
+        ValueError, OSError: as `hcl.evaluation.output.require_output`, before anything else.
+    """
     started = time.perf_counter()
+    if world.is_main:
+        require_output(task.name, task.config)
     results = task.run(task.config, world)
     metrics = complete(results, task.name, task.config, world, time.perf_counter() - started)
     if world.is_main:
-        path = write_metrics(metrics, Path(task.config.output))
         print_report(metrics, Console())
+        path = write_metrics(metrics, Path(task.config.output))
         print(f"written to {path}")
 
 
@@ -233,10 +241,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     def run() -> int:
         task = parse(arguments)
-        with connect(task.config.device) as world:
-            if task.name in COMMANDS:
+        if task.name in COMMANDS:
+            with connect(task.config.device) as world:
                 task.run(task.config, world)
-            else:
+        else:
+            with reproducible(task.config.deterministic), connect(task.config.device) as world:
                 score(task, world)
         return 0
 

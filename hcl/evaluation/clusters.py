@@ -85,24 +85,29 @@ def cluster(
             f"cannot form {clusters} clusters of {len(rows)} tokens: lower the number of clusters, or "
             "take more images"
         )
-    mine = rows[share]
-    generator = torch.Generator().manual_seed(seed)
-
+    mine, generator = rows[share], torch.Generator().manual_seed(seed)
+    starts = torch.stack(
+        [
+            initial_centroids(rows, clusters, config.init, generator, spherical=spherical)
+            for _ in range(config.restarts)
+        ]
+    )
     # At most: a run ends once no row changes its cluster.
-    steps = config.restarts * (config.iterations + 1)
+    steps = 1 + config.restarts * (config.iterations + 1)
     with progress(world, f"k-means, K = {clusters}", "step", total=steps, within=True) as bar:
 
-        def reduce(totals: Tensor) -> Tensor:  # which is called once a step
+        def reduce(totals: Tensor) -> Tensor:  # which is called once before the first step, and once a step
             bar.update()
             return world.sum(totals)
 
-        def run() -> KMeans:
-            start = world.of_main(initial_centroids(rows, clusters, config.init, generator))
-            return kmeans(
-                mine, clusters, iterations=config.iterations, init=start, spherical=spherical, reduce=reduce
-            )
-
-        return min((run() for _ in range(config.restarts)), key=lambda result: result.inertia)
+        return kmeans(
+            mine,
+            clusters,
+            iterations=config.iterations,
+            init=world.of_main(starts),
+            spherical=spherical,
+            reduce=reduce,
+        )
 
 
 def rows_of(images: slice, cells: int) -> slice:
@@ -110,10 +115,11 @@ def rows_of(images: slice, cells: int) -> slice:
     return slice(images.start * cells, images.stop * cells)
 
 
-def require_enough(clusters: int, images: int, grid: tuple[int, int], name: str) -> None:
-    """Raise a ValueError where a data set has fewer tokens than clusters."""
+def require_enough(clusters: int, images: int, grid: tuple[int, int], name: str, *, setting: str) -> None:
+    """Raise a ValueError where images, those of ``name``, have fewer tokens than clusters are asked for."""
     available = images * grid[0] * grid[1]
     if clusters > available:
         raise ValueError(
-            f"{clusters} clusters are more than {name} has tokens at this size, {available}: lower --clusters"
+            f"{clusters} clusters are more than the tokens of {name} at this size, {available}: "
+            f"lower {setting}"
         )

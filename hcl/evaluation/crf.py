@@ -2,13 +2,14 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
+import torch
 from torch import Tensor
 
-from hcl.bounds import require_at_least
+from hcl.bounds import require_above_zero, require_at_least
 from hcl.distributed import local_ranks
 from kernels.crf import Pending, dense_crf, submit_dense_crf
 from kernels.processors import usable_processors
@@ -44,6 +45,8 @@ class CRFConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "workers")
+        require_at_least(0, self, "iterations", "gaussian_compat", "bilateral_compat")
+        require_above_zero(self, "gaussian_sxy", "bilateral_sxy", "bilateral_srgb")
 
     def __str__(self) -> str:
         return (
@@ -65,6 +68,16 @@ class CRFConfig:
 def refine(logits: Tensor, pictures: Tensor, config: CRFConfig) -> Tensor:
     """Logits (B, classes, H, W) and their pictures (B, 3, H, W) uint8 RGB to marginals (B, classes, H, W)."""
     return dense_crf(logits.softmax(dim=1), pictures, **config.arguments())
+
+
+def require_crf(config: CRFConfig, size: int, device: torch.device) -> None:
+    """Refine an empty image of size x size pixels: what a CRF lacks is told before there is work to lose.
+
+    Raises:
+        ValueError, ModuleNotFoundError: as `kernels.crf.dense_crf`.
+    """
+    image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
+    refine(image[:, :2].float(), image, replace(config, iterations=1))
 
 
 def refined(batches: Iterable[tuple[T, Tensor, Tensor]], config: CRFConfig) -> Iterator[tuple[T, Tensor]]:

@@ -21,6 +21,8 @@ class ForegroundConfig(ProtocolConfig):
     """Jaccard index of the foreground map against "any object class".
 
     Args:
+        tokens: the map is the backbone's whatever they are; only with "head" may a checkpoint be given, and
+            then to say which backbone it is.
         keep_mass: shares of the attention that are kept as foreground, each scored: 0.65 is that of the fully
             unsupervised protocol, 0.7 that of training.
         label_resolution: side in cells at which maps and labels are compared, both taken there by nearest

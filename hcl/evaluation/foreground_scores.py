@@ -24,7 +24,8 @@ def require_objects(dataset: Dataset) -> None:
     if not objects or len(objects) == classes:
         raise ValueError(
             f"{'every' if objects else 'no'} class of {dataset.name} is an object, so that a foreground map "
-            "has nothing to be compared with: score it on voc, scenes, or coco with all classes"
+            "has nothing to be compared with: score it on voc, scenes, a folder with masks, or coco with all "
+            "classes"
         )
 
 

@@ -4,7 +4,7 @@ Ziegler and Asano, "Self-Supervised Learning of Object Parts for Semantic Segmen
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,13 +21,13 @@ from hcl.evaluation.cluster_foreground import (
     precision_sums,
     published_threshold,
 )
-from hcl.evaluation.clusters import KMeansConfig, cluster, principal_components, rows_of
+from hcl.evaluation.clusters import KMeansConfig, cluster, principal_components, require_enough, rows_of
 from hcl.evaluation.communities import communities, require_infomap
 from hcl.evaluation.cooccurrence import cooccurrence_sums
 from hcl.evaluation.foreground_clusters import foreground_clusters
 from hcl.evaluation.foreground_scores import ForegroundScores, object_labels, require_objects
 from hcl.evaluation.metrics import CLUSTERING_SCORES, ClusteringScores, Scores, over_seeds, summary
-from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
+from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_two_splits
 from hcl.evaluation.resolution import IMAGES_AT_A_TIME, nearest
 from hcl.evaluation.token_store import TokenStore, stored_tokens
 from hcl.models.backbones import BACKBONES
@@ -134,10 +134,16 @@ def run(config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
         ModuleNotFoundError: Infomap is not installed.
     """
     require_infomap()
-    val = open_labelled(config.data)
-    train = open_labelled(replace(config.data, split=config.training_split))
+    train, val = open_two_splits(config.data, config.training_split)
     require_objects(val)
     extractor = open_extractor(config, world)
+    require_enough(
+        config.extraction_clusters,
+        len(train) + len(val),
+        extractor.grid(config.frame.size),
+        f"{train.name} and {val.name}",
+        setting="--extraction_clusters",
+    )
     with (
         stored_tokens(config, train, extractor, world) as train_store,
         stored_tokens(config, val, extractor, world) as val_store,

@@ -1,14 +1,13 @@
 """A given linear classifier, this project's or a published one, scored on frozen tokens (HCL, section 7)."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.evaluation.crf import CRFConfig, refine
+from hcl.evaluation.crf import CRFConfig, require_crf
 from hcl.evaluation.linear_classifier import refuse_other_channels, refuse_other_classes
 from hcl.evaluation.linear_scores import score
 from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
@@ -52,7 +51,8 @@ def run(config: LinearConfig, world: World) -> dict[str, Any]:
         FileNotFoundError: data, weights or the classifier are missing.
         ModuleNotFoundError: a CRF was asked for that needs another package.
     """
-    require_crf(config, world)
+    if config.crf:
+        require_crf(config.crf_settings, config.frame.size, world.device)
     classifier = load_linear_classifier(config.classifier)
     dataset = open_labelled(config.data)
     extractor = open_extractor(config, world)
@@ -64,19 +64,6 @@ def run(config: LinearConfig, world: World) -> dict[str, Any]:
         **report(classifier, extractor, dataset, config, world, labels_used_for=use),
         "classifier": config.classifier,
     }
-
-
-def require_crf(config: LinearScoringConfig, world: World) -> None:
-    """Refine an empty image where a CRF is asked for: what it lacks is told before there is work to lose.
-
-    Raises:
-        ValueError, ModuleNotFoundError: as `kernels.crf.dense_crf`.
-    """
-    if config.crf:
-        image = torch.zeros(
-            1, 3, config.frame.size, config.frame.size, dtype=torch.uint8, device=world.device
-        )
-        refine(image[:, :2].float(), image, replace(config.crf_settings, iterations=1))
 
 
 def report(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from hcl.bounds import require_above_zero, require_at_least
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.evaluation.linear import LinearScoringConfig, report, require_crf
+from hcl.evaluation.crf import require_crf
+from hcl.evaluation.linear import LinearScoringConfig, report
 from hcl.evaluation.linear_classifier import logits_of, save_classifier, untrained_classifier
-from hcl.evaluation.protocol import open_extractor, open_labelled
+from hcl.evaluation.protocol import open_extractor, open_two_splits
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.progress import progress
 from hcl.randomness import generator
@@ -105,9 +106,9 @@ def run(config: LinearProbeConfig, world: World) -> dict[str, Any]:
         FloatingPointError: the loss became NaN or infinite.
         ModuleNotFoundError: a CRF was asked for that needs another package.
     """
-    require_crf(config, world)
-    validation = open_labelled(config.data)
-    training = open_labelled(replace(config.data, split=config.schedule.train_split))
+    if config.crf:
+        require_crf(config.crf_settings, config.frame.size, world.device)
+    training, validation = open_two_splits(config.data, config.schedule.train_split)
     extractor = open_extractor(config, world)
     extractor.grid(config.view_size)
     classifier = untrained_classifier(extractor.channels, len(training.class_names), seed=config.seed)
@@ -196,7 +197,8 @@ def step(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> float:
     message = torch.cat(
         [summed[None], pixels[None], *(gradient.flatten().double() for gradient in gradients)]
     )
-    summed, pixels, *_ = message = probe.world.sum(message)
+    message = probe.world.sum(message)
+    summed, pixels = message[:2].unbind()
     # A batch may hold ignored pixels only, of which the mean would be NaN.
     mean = message[2:] / pixels.clamp(min=1)
     sizes = [gradient.numel() for gradient in gradients]
@@ -217,9 +219,11 @@ def _backward(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> t
     # Tokens made in inference mode cannot be kept for backward; a copy made outside of it can.
     tokens = probe.extractor(batch.images).tokens.clone()
     logits = logits_of(probe.classifier, tokens, probe.extractor.grid(size), size)
-    summed = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
+    # Summed apart: on a GPU the sum inside of the loss has no reproducible form.
+    losses = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
+    summed = losses.sum(dtype=torch.float64)
     summed.backward()
-    return summed.detach().double(), (labels != ignore_index).sum().double()
+    return summed.detach(), (labels != ignore_index).sum().double()
 
 
 def _finish(stream: Iterator[LabelledBatch]) -> None:

@@ -66,8 +66,13 @@ def _check(queries: Tensor, memory: Tensor, k: int) -> None:
         )
     if memory.dtype not in (torch.bfloat16, torch.float32):
         raise ValueError(f"the memory is {memory.dtype}; it must be bfloat16 or float32")
-    if not 1 <= k <= len(memory):
-        raise ValueError(f"{k} neighbours of a memory of {len(memory)} tokens: choose 1 to {len(memory)}")
+    require_neighbours(k, len(memory))
+
+
+def require_neighbours(k: int, tokens: int) -> None:
+    """Raise a ValueError where a memory of so many tokens has no k of them."""
+    if not 1 <= k <= tokens:
+        raise ValueError(f"{k} neighbours of a memory of {tokens} tokens: choose 1 to {tokens}")
 
 
 def _bar(queries: Tensor, memory: Tensor, k: int) -> Tensor:

@@ -85,7 +85,8 @@ def run(config: OverclusteringConfig, world: World) -> dict[str, Any]:
     dataset = open_labelled(config.data)
     extractor = open_extractor(config, world)
     numbers = config.cluster_numbers(len(dataset.class_names))
-    require_enough(max(numbers), len(dataset), extractor.grid(config.frame.size), dataset.name)
+    grid = extractor.grid(config.frame.size)
+    require_enough(max(numbers), len(dataset), grid, dataset.name, setting="--clusters")
     with stored_tokens(config, dataset, extractor, world) as store:
         points = principal_components([store.tokens], config.dimensions, world)
         if points.shape[2] < config.dimensions:

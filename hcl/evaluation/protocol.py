@@ -1,6 +1,6 @@
 """What every protocol is told, and what it opens before it begins."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -10,9 +10,10 @@ from hcl.data.samples import Dataset
 from hcl.distributed import DeviceName, World
 from hcl.evaluation.tokens import TokenExtractor, TokenKind, untrained_head
 from hcl.models.backbones import BackboneConfig, build_backbone
-from hcl.models.recorded_backbone import RecordedBackbone, chosen_backbone
-from hcl.models.seg_head import SegHead, SegHeadConfig
-from hcl.models.weights import Branch, read_head_checkpoint, seg_head_of
+from hcl.models.recorded_backbone import RecordedBackbone
+from hcl.models.seg_head import SegHeadConfig
+from hcl.models.trained_head import TrainedHead, trained_head
+from hcl.models.weights import Branch, read_head_checkpoint
 from hcl.precision import Precision
 from pipelines.labelled_images import Mode
 from pipelines.usable import usable
@@ -23,13 +24,6 @@ class Frame(NamedTuple):
 
     size: int
     mode: Mode
-
-
-class GivenHead(NamedTuple):
-    """A checkpoint's head on the CPU, and the backbone that it stands on."""
-
-    head: SegHead
-    backbone: BackboneConfig
 
 
 FRAMES = {
@@ -48,6 +42,7 @@ class ProtocolConfig:
     Args:
         data: the labelled images to score.
         output: folder for metrics.json and what else the protocol leaves.
+        overwrite: replace a metrics.json of other settings there, which is refused otherwise.
         backbone: the frozen transformer, where it is not as the checkpoint says.
         tokens: "head" for the SegHead's component tokens, "pmvit" for the concatenated levels that it takes,
             or "backbone" for the backbone's own tokens at its own patch size.
@@ -55,8 +50,9 @@ class ProtocolConfig:
             without it the head is untrained.
         branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
             trained, "online".
-        head: shape of an untrained head; of a checkpoint's head only the number of attention heads is taken
-            from here.
+        heads: attention heads of the checkpoint's head, where it does not tell: published ones do not, and
+            have 12.
+        head: shape of an untrained head.
         size: side in pixels that images and labels are brought to; by default the published one of the
             protocol and the kind of data.
         mode: "resize" to size x size, or "shorter-crop": the shorter side to size, then the centre; by
@@ -67,6 +63,8 @@ class ProtocolConfig:
         precision: of the backbone and the head; bf16 pays on GPUs, and on CPUs with bf16 instructions; fp8 is
             bf16 with the backbone's linear layers in FP8, on NVIDIA GPUs of compute capability 8.9 or more.
         seed: of an untrained head, and of what the protocol draws.
+        deterministic: have torch choose reproducible algorithms, slower on a GPU, where operations that have
+            none are errors; a CPU computes so anyway.
         token_cache: folder in which tokens are kept, so that another protocol on the same head starts at
             once; by default "tokens" in the folder HCL_CACHE. Ranks must share it.
         token_cache_gib: how much the tokens in that folder may take together, in GiB: where new ones would
@@ -78,10 +76,12 @@ class ProtocolConfig:
 
     data: DataConfig
     output: str = "runs/evaluation"
+    overwrite: bool = False
     backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
     tokens: TokenKind = "head"
     checkpoint: str | None = None
     branch: Branch = "momentum"
+    heads: int | None = None
     head: SegHeadConfig = field(default_factory=SegHeadConfig)
     size: int | None = None
     mode: Mode | None = None
@@ -90,12 +90,13 @@ class ProtocolConfig:
     device: DeviceName = "auto"
     precision: Precision = "fp32"
     seed: int = 0
+    deterministic: bool = False
     token_cache: str | None = None
     token_cache_gib: float = 100.0
     keep_tokens: bool = True
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "size", "batch_size", "threads")
+        require_at_least(1, self, "size", "batch_size", "threads", "heads")
         require_at_least(0, self, "seed")
         require_above_zero(self, "token_cache_gib")
         if self.checkpoint is not None and self.tokens != "head":
@@ -116,18 +117,17 @@ class ProtocolConfig:
         return Frame(self.size or published.size, self.mode or published.mode)
 
     @cached_property
-    def given_head(self) -> GivenHead | None:
+    def given_head(self) -> TrainedHead | None:
         """What is needed of the checkpoint, which is read once; None without one.
 
         Raises:
-            FileNotFoundError, CheckpointError: as `hcl.models.weights.load_seg_head`.
-            FileNotFoundError, ValueError: as `hcl.models.recorded_backbone.chosen_backbone`.
+            FileNotFoundError, CheckpointError, ValueError: as `hcl.models.weights.read_head_checkpoint` and
+                `hcl.models.trained_head.trained_head`.
         """
         if self.checkpoint is None:
             return None
         read = read_head_checkpoint(self.checkpoint)
-        backbone = chosen_backbone(read, self.checkpoint, self.backbone)
-        return GivenHead(seg_head_of(read, self.checkpoint, self.branch, heads=self.head.heads), backbone)
+        return trained_head(read, self.checkpoint, self.branch, backbone=self.backbone, heads=self.heads)
 
     @property
     def chosen_backbone(self) -> BackboneConfig:
@@ -154,12 +154,33 @@ def open_labelled(config: DataConfig) -> Dataset:
         FileNotFoundError: the data set, an image or a label is missing.
         ValueError: the images have no labels, or a file is damaged.
     """
+    return usable(_listed(config), config.on_error, labels=True)
+
+
+def open_two_splits(config: DataConfig, train_split: str) -> tuple[Dataset, Dataset]:
+    """Another split of the same data, which its labels are taken from, and the split that is scored.
+
+    Both are there before files of either are looked into.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_labelled`.
+    """
+    scored = _listed(config)
+    try:
+        train = _listed(replace(config, split=train_split))
+    except (FileNotFoundError, ValueError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"train_split is {train_split!r}: {error}: name another by --train_split") from error
+    return usable(train, config.on_error, labels=True), usable(scored, config.on_error, labels=True)
+
+
+def _listed(config: DataConfig) -> Dataset:
     dataset = open_dataset(config)
     if not dataset.labelled:
         raise ValueError(
             f"{dataset.name} has no labels to score against; choose a labelled data set or split"
         )
-    return usable(dataset, config.on_error, labels=True)
+    return dataset
 
 
 def open_extractor(config: ProtocolConfig, world: World) -> TokenExtractor:

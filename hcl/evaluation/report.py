@@ -1,6 +1,7 @@
 """What a protocol leaves: metrics.json with everything that led to the numbers, and tables to read."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,17 +44,39 @@ def complete(
         "protocol": protocol,
         **results,
         "seed": config.seed,
-        "settings": {**asdict(config), "backbone": asdict(config.chosen_backbone)},
+        "settings": settings_of(config),
         "seconds": round(seconds, 1),
         **provenance(world),
     }
+
+
+def settings_of(config: ProtocolConfig) -> dict[str, Any]:
+    """The settings as `METRICS` tells them: with the backbone that the checkpoint and they come to.
+
+    Raises:
+        FileNotFoundError, CheckpointError, ValueError: as `ProtocolConfig.given_head`.
+    """
+    return {**asdict(config), "backbone": asdict(config.chosen_backbone)}
+
+
+def as_json(report: dict[str, Any]) -> str:
+    """The report as JSON; a number that is not finite, which JSON does not know, as a word: "nan", "inf"."""
+    return json.dumps(_finite(report), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(own) for name, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(own) for own in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_metrics(report: dict[str, Any], folder: Path) -> Path:
     """Write `METRICS` into the folder, whole or not at all."""
     path = folder / METRICS
     with written_whole(path) as file:
-        file.write(json.dumps(report, indent=2, allow_nan=False).encode() + b"\n")
+        file.write(as_json(report).encode() + b"\n")
     return path
 
 
@@ -115,11 +138,15 @@ def _printed(corner: str, cells: Cells) -> Table:
 
 
 def _class_cell(result: dict[str, Any], name: str) -> str:
-    return "absent" if name in result["absent_classes"] else f"{100 * result['class_iou'][name]:.2f}"
+    return "absent" if name in result["absent_classes"] else _hundredfold(result["class_iou"][name])
 
 
 def _per_cent(result: dict[str, Any], name: str) -> str:
     if name not in result["mean"]:
         return ""
-    mean = f"{100 * result['mean'][name]:.2f}"
-    return f"{mean} ± {100 * result['std'][name]:.2f}" if len(result["seeds"]) > 1 else mean
+    mean = _hundredfold(result["mean"][name])
+    return f"{mean} ± {_hundredfold(result['std'][name])}" if len(result["seeds"]) > 1 else mean
+
+
+def _hundredfold(share: float | str) -> str:
+    return f"{100 * float(share):.2f}"

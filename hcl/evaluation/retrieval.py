@@ -1,18 +1,18 @@
 """Dense nearest-neighbour retrieval as a protocol (Hummingbird; facts and departures: `label_retrieval`)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from hcl.bounds import require_above_zero, require_at_least
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.evaluation.label_retrieval import Memory, classes_of_pixels, retrieve, unit_length
+from hcl.evaluation.label_retrieval import Memory, classes_of_pixels, retrieve
 from hcl.evaluation.metrics import RETRIEVAL_SCORES, Scores, SegmentationScores, summary
-from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
-from hcl.evaluation.token_labels import memory_shares, sample_tokens, token_label_distributions
+from hcl.evaluation.nearest_tokens import require_neighbours
+from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_two_splits
+from hcl.evaluation.retrieval_memory import empty_memory, remember
 from hcl.evaluation.token_store import TokenStore, stored_tokens
 from hcl.progress import progress
 
@@ -31,7 +31,8 @@ class RetrievalConfig(ProtocolConfig):
     Args:
         train_split: whose tokens are remembered; by default trainaug for voc, the 49,629 images of
             Coco164kFull_Stuff_Coarse for coco, train for others.
-        memory_size: tokens that are remembered, evenly from all images; where there are fewer, all.
+        memory_size: tokens that are remembered, evenly from all images; where there are fewer, all. They stay
+            on the host where a GPU has no room for them.
         neighbours: k.
         temperature: of the softmax over the neighbours' similarities.
     """
@@ -45,6 +46,7 @@ class RetrievalConfig(ProtocolConfig):
         super().__post_init__()
         require_at_least(1, self, "memory_size", "neighbours")
         require_above_zero(self, "temperature")
+        require_neighbours(self.neighbours, self.memory_size)
 
     @property
     def training_split(self) -> str:
@@ -59,14 +61,16 @@ def run(config: RetrievalConfig, world: World) -> dict[str, Any]:
         What `hcl.evaluation.report` takes: one entry under ``results``.
 
     Raises:
-        ValueError: the memory holds fewer tokens than neighbours, or a setting, file or label is not right.
+        ValueError: the memory holds fewer tokens than neighbours or does not fit into the machine's, or a
+            setting, file or label is not right.
         FileNotFoundError: data or weights are missing.
     """
-    val = open_labelled(config.data)
-    train = open_labelled(replace(config.data, split=config.training_split))
+    train, val = open_two_splits(config.data, config.training_split)
     extractor = open_extractor(config, world)
+    empty = empty_memory(config.memory_size, train, extractor, config.frame.size, world)
+    require_neighbours(config.neighbours, len(empty.tokens))
     with stored_tokens(config, train, extractor, world) as store:
-        memory = remember(store, train, config, world)
+        memory = remember(empty, store, train, batch_size=config.batch_size, seed=config.seed, world=world)
     with stored_tokens(config, val, extractor, world) as store:
         scores = score(store, memory, val, config, world)
     described = facts(
@@ -83,23 +87,6 @@ def run(config: RetrievalConfig, world: World) -> dict[str, Any]:
         "memory_tokens": len(memory.tokens),
         "results": [{"name": name, **summary({config.seed: scores}, val.class_names, RETRIEVAL_SCORES)}],
     }
-
-
-def remember(store: TokenStore, dataset: Dataset, config: RetrievalConfig, world: World) -> Memory:
-    """The memory of a training split, whole on every rank's device."""
-    classes = len(dataset.class_names)
-    shares = memory_shares(min(config.memory_size, store.tokens[..., 0].numel()), len(store))
-    tokens, labels = [], []
-    with progress(world, "memory", "image", total=len(store)) as bar:
-        for images in _batches(np.arange(len(store)), config.batch_size):
-            distributions, labelled = token_label_distributions(
-                store.labels[images], store.grid, classes, dataset.ignore_index
-            )
-            kept = sample_tokens(distributions, labelled, images, shares, seed=config.seed)
-            tokens.append(unit_length(store.tokens[images][kept], torch.bfloat16).to(world.device))
-            labels.append(distributions[kept].to(world.device))
-            bar.update(len(images))
-    return Memory(torch.cat(tokens), torch.cat(labels))
 
 
 def score(

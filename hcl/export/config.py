@@ -20,7 +20,8 @@ class ExportConfig:
         backbone: the frozen transformer that the head was trained on, where it is not as the checkpoint says.
         branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
             trained, "online".
-        heads: attention heads of the head's block, where the checkpoint does not tell: published ones do not.
+        heads: attention heads of the head's block, where the checkpoint does not tell: published ones do not,
+            and have 12.
         forms: which to write: "pt2" for torch.export, "onnx" for ONNX, "hub" for Hugging Face's Hub.
         size: height and width in pixels of the images that the programs take; the batch is free.
         keep_mass: share of the attention that the programs call foreground; by default the checkpoint's, and
@@ -32,7 +33,7 @@ class ExportConfig:
     output: str = "runs/export"
     backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
     branch: Branch = "momentum"
-    heads: int = 12
+    heads: int | None = None
     forms: list[Form] = field(default_factory=lambda: ["pt2", "onnx", "hub"])
     size: list[int] = field(default_factory=lambda: [448, 448])
     keep_mass: float | None = None

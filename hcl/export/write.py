@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from torch.export import ExportedProgram
 
@@ -13,8 +12,8 @@ from hcl.export.programs import Program, open_onnx, open_pt2, require_onnx, to_o
 from hcl.files import written_whole
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.component_model import ComponentModel
-from hcl.models.recorded_backbone import chosen_backbone
-from hcl.models.weights import CheckpointError, read_head_checkpoint, seg_head_of
+from hcl.models.trained_head import trained_head
+from hcl.models.weights import read_head_checkpoint
 
 PROGRAMS: dict[str, tuple[Callable[[ExportedProgram], bytes], Callable[[bytes], Program]]] = {
     "pt2": (to_pt2, open_pt2),
@@ -45,27 +44,12 @@ def export(config: ExportConfig) -> Iterator[str]:
 
 def open_model(config: ExportConfig) -> tuple[ComponentModel, BackboneConfig]:
     """The model that a configuration describes, its weights loaded, on the CPU, and which backbone it has."""
-    checkpoint = read_head_checkpoint(config.checkpoint)
-    backbone = chosen_backbone(checkpoint, config.checkpoint, config.backbone)
-    head = seg_head_of(checkpoint, config.checkpoint, config.branch, heads=config.heads)
-    keep_mass = config.keep_mass or recorded_keep_mass(checkpoint, config.checkpoint)
-    return ComponentModel(build_backbone(backbone), head, keep_mass), backbone
-
-
-def recorded_keep_mass(checkpoint: dict[str, Any], path: str) -> float:
-    """The share of the attention that was foreground in training; the published one where it is not recorded.
-
-    Raises:
-        CheckpointError: what is recorded is no such share.
-    """
-    settings = checkpoint.get("config")
-    told = settings.get("clustering") if isinstance(settings, dict) else None
-    if told is None:
-        return ClusteringConfig.keep_mass
-    try:
-        return ClusteringConfig(keep_mass=told["keep_mass"]).keep_mass
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} records no share of the attention: {error}") from error
+    read = read_head_checkpoint(config.checkpoint)
+    trained = trained_head(
+        read, config.checkpoint, config.branch, backbone=config.backbone, heads=config.heads
+    )
+    keep_mass = config.keep_mass or trained.keep_mass or ClusteringConfig.keep_mass
+    return ComponentModel(build_backbone(trained.backbone), trained.head, keep_mass), trained.backbone
 
 
 def _write_program(ending: str, traced: ExportedProgram, model: ComponentModel, config: ExportConfig) -> str:
@@ -89,6 +73,6 @@ def _write_pretrained(model: ComponentModel, backbone: BackboneConfig, config: E
             "pip install '.[hub]' in the project's folder, or leave out hub from --forms"
         ) from missing
     levels = list(model.backbone.patch_sizes)
-    head = PretrainedSegHead.of(model.head, backbone.name, levels, config.branch)
+    head = PretrainedSegHead.of(model.head, backbone.name, levels, config.branch, model.keep_mass)
     head.save_pretrained(config.output)
     return f"{config.output}: the head as model.safetensors and config.json; load it by --checkpoint"

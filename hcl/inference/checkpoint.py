@@ -12,9 +12,10 @@ from hcl.engine.config import config_from
 from hcl.engine.step import LossConfig
 from hcl.models.backbones import build_backbone
 from hcl.models.pm_vit import PMViT
-from hcl.models.recorded_backbone import RecordedBackbone, chosen_backbone
+from hcl.models.recorded_backbone import RecordedBackbone
 from hcl.models.seg_head import SegHead
-from hcl.models.weights import Branch, CheckpointError, is_pretrained, read_head_checkpoint, seg_head_of
+from hcl.models.trained_head import trained_head
+from hcl.models.weights import Branch, CheckpointError, is_pretrained, read_head_checkpoint
 
 BANKS = ("centroids_foreground", "centroids_background")
 
@@ -47,6 +48,7 @@ def open_trained(
     weights: str | Path | None = None,
     patch_sizes: list[int] | None = None,
     branch: Branch = "momentum",
+    heads: int | None = None,
 ) -> TrainedModel:
     """Read a checkpoint of this program, a published one or the Hub's form, and the backbone it stands on.
 
@@ -57,23 +59,26 @@ def open_trained(
         weights: file with the backbone's weights; by default where the checkpoint found them, or downloaded.
         patch_sizes: of the levels; by default the checkpoint's, or the usual ones of the backbone.
         branch: which of the two heads.
+        heads: attention heads of the head's block, where the checkpoint does not tell: published ones do not,
+            and have 12; of a ``.safetensors`` alone it must be said.
 
     Raises:
         FileNotFoundError: the checkpoint or the backbone's weights are missing.
-        CheckpointError: a file is damaged, would execute code, or holds something else.
+        CheckpointError: a file is damaged, would execute code, or holds something else; or nobody says how
+            many heads a block has.
         ValueError: the backbone is unknown, neither given nor named by the checkpoint, or given as another
             than the checkpoint's.
     """
     checkpoint = read_head_checkpoint(path)
     whole = "config" in checkpoint and not is_pretrained(path)
     recorded = config_from(checkpoint["config"], Path(path)) if whole else None
-    head = seg_head_of(checkpoint, path, branch)
     asked = RecordedBackbone(backbone, None if weights is None else str(weights), patch_sizes)
+    trained = trained_head(checkpoint, path, branch, backbone=asked, heads=heads)
     return TrainedModel(
-        build_backbone(chosen_backbone(checkpoint, path, asked)),
-        head,
-        _centroids(checkpoint, head.config.projection_dim, path),
-        (recorded.clustering if recorded else ClusteringConfig()).keep_mass,
+        build_backbone(trained.backbone),
+        trained.head,
+        _centroids(checkpoint, trained.head.config.projection_dim, path),
+        trained.keep_mass or ClusteringConfig.keep_mass,
         (recorded.loss if recorded else LossConfig()).temperature,
         recorded.data if recorded else None,
     )

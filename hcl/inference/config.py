@@ -21,6 +21,8 @@ class InferenceConfig:
         backbone: what is to be otherwise than the checkpoint says.
         branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
             trained, "online".
+        heads: attention heads of the checkpoint's head, where it does not tell: published ones do not, and
+            have 12.
         size: photographs are looked at with about size x size pixels, in their own shape.
         batch_size: photographs at a time; three times as many are in memory at most, with a CRF another
             two batches and one for every worker of it.
@@ -33,6 +35,7 @@ class InferenceConfig:
     checkpoint: str
     backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
     branch: Branch = "momentum"
+    heads: int | None = None
     size: int = 448
     batch_size: int = 4
     threads: int = 2
@@ -40,7 +43,7 @@ class InferenceConfig:
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "size", "batch_size", "threads")
+        require_at_least(1, self, "heads", "size", "batch_size", "threads")
 
 
 def open_segmenter(config: InferenceConfig, world: World) -> Segmenter:
@@ -55,6 +58,7 @@ def open_segmenter(config: InferenceConfig, world: World) -> Segmenter:
         weights=config.backbone.weights,
         patch_sizes=config.backbone.patch_sizes,
         branch=config.branch,
+        heads=config.heads,
         size=config.size,
         device=world.device,
         precision=config.precision,

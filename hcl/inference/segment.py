@@ -23,7 +23,7 @@ from hcl.data.checks import OnError, check_images, listed
 from hcl.data.folder import open_folder
 from hcl.data.samples import Dataset, Sample
 from hcl.distributed import World
-from hcl.evaluation.crf import CRFConfig, refined
+from hcl.evaluation.crf import CRFConfig, refined, require_crf
 from hcl.evaluation.fingerprint import digest_of_weights
 from hcl.figures.segments import label_map, overlay
 from hcl.files import written_whole
@@ -89,13 +89,18 @@ def run(config: SegmentConfig, world: World) -> None:
     Raises:
         FileNotFoundError: a photograph, the checkpoint, weights or the classifier are missing.
         ValueError: a file or a setting is not right, or no photograph can be used.
+        ModuleNotFoundError: a CRF was asked for that needs another package.
     """
+    if config.crf:
+        require_crf(config.crf_settings, config.crf_size, world.device)
     dataset = open_photographs(config)
     segmenter = open_segmenter(config, world)
     if config.classifier is None:
         labels = clusters(segmenter, config.clusters)
     else:
         labels = classes(segmenter, config.classifier, config.class_names)
+    if config.on_error == "raise":
+        check_images(dataset)  # after what a typing error ends at once, since it looks into every file
     folder = Path(config.output).expanduser()
     settings = {**asdict(config), "digests": _digests(segmenter, config.classifier)}
     if config.resume:
@@ -103,14 +108,11 @@ def run(config: SegmentConfig, world: World) -> None:
     world.barrier()
     if world.is_main:
         describe(folder, labels, settings)
-    pending = [
-        (sample, outputs)
-        for sample, outputs in zip(dataset.samples, outputs_of(dataset, folder), strict=True)
-        if not (config.resume and outputs.exist())
-    ]
-    mine = pending[world.rank :: world.size]
-    with progress(world, f"segments of {dataset.name}", "image", total=len(mine)) as bar:
-        skipped = _segment(mine, segmenter, labels, config, bar)
+    # Shared out first: what is there already may be more for a rank that looks when others write.
+    photographs = [*zip(dataset.samples, outputs_of(dataset, folder), strict=True)][world.rank :: world.size]
+    pending = [own for own in photographs if not (config.resume and own[1].exist())]
+    with progress(world, f"segments of {dataset.name}", "image", total=len(pending)) as bar:
+        skipped = _segment(pending, segmenter, labels, config, bar)
     _tell(skipped, len(pending), config, world)
 
 
@@ -155,26 +157,20 @@ def _segment(
 
 
 def open_photographs(config: SegmentConfig) -> Dataset:
-    """The photographs, once it is sure that they are there.
+    """The photographs, into which nobody has looked yet.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: with on_error "raise", a file cannot be used; or the output is among the photographs,
-            where the next run would take it for some.
+        FileNotFoundError: there is no folder, or no photograph in it.
+        ValueError: the output is among the photographs, where the next run would take it for some.
     """
     path = Path(config.photographs).expanduser()
     if not path.is_dir():
-        dataset = Dataset(path.name, [Sample(path, None, path.name)])
-    else:
-        if Path(config.output).expanduser().resolve().is_relative_to(path.resolve()):
-            raise ValueError(
-                f"output {config.output} lies in the folder of photographs {config.photographs}: "
-                "choose another"
-            )
-        dataset = open_folder(path)
-    if config.on_error == "raise":
-        check_images(dataset)
-    return dataset
+        return Dataset(path.name, [Sample(path, None, path.name)])
+    if Path(config.output).expanduser().resolve().is_relative_to(path.resolve()):
+        raise ValueError(
+            f"output {config.output} lies in the folder of photographs {config.photographs}: choose another"
+        )
+    return open_folder(path)
 
 
 def _scored(photographs: Iterable[list[Read]], segmenter: Segmenter, labels: Labels) -> Iterator[Scored]:
@@ -221,8 +217,8 @@ def _finish(writing: Sequence[Future[None]]) -> None:
         future.result()
 
 
-def _tell(skipped: Sequence[str], tried: int, config: SegmentConfig, world: World) -> None:
-    count = int(world.sum(torch.tensor(len(skipped), device=world.device)))
+def _tell(skipped: Sequence[str], tried_here: int, config: SegmentConfig, world: World) -> None:
+    count, tried = world.sum(torch.tensor([len(skipped), tried_here], device=world.device)).tolist()
     if tried and count == tried:
         raise ValueError(f"none of the {tried} photographs can be used:\n{listed([*skipped])}")
     if skipped:

@@ -33,10 +33,13 @@ class Outputs(NamedTuple):
 
 
 def outputs_of(dataset: Dataset, folder: Path) -> list[Outputs]:
-    """Where each photograph's pictures go: under its name, with its ending where two differ in that only."""
+    """Where each photograph's pictures go: under its name, with its ending where two would share one."""
     names = [Path(sample.origin) for sample in dataset.samples]
-    shared = Counter(name.with_suffix("") for name in names)
-    stems = [name if shared[name.with_suffix("")] > 1 else name.with_suffix("") for name in names]
+    stems = [name.with_suffix("") for name in names]
+    # Once more for a name with its ending that is another's without: a.jpg of a.jpg and a.png, and a.jpg.png.
+    while len(set(stems)) < len(stems):
+        shared = Counter(stems)
+        stems = [name if shared[stem] > 1 else stem for name, stem in zip(names, stems, strict=True)]
     return [Outputs(folder / "labels" / f"{stem}.png", folder / "overlays" / f"{stem}.jpg") for stem in stems]
 
 

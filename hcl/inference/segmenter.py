@@ -89,13 +89,19 @@ class Segmenter:
         weights: str | Path | None = None,
         patch_sizes: list[int] | None = None,
         branch: Branch = "momentum",
+        heads: int | None = None,
         size: int = 448,
         device: DeviceName | torch.device = "auto",
         precision: Precision = "fp32",
     ) -> Self:
         """Open a checkpoint of this program or a published one: `open_trained` says what is raised."""
         model = open_trained(
-            checkpoint, backbone=backbone, weights=weights, patch_sizes=patch_sizes, branch=branch
+            checkpoint,
+            backbone=backbone,
+            weights=weights,
+            patch_sizes=patch_sizes,
+            branch=branch,
+            heads=heads,
         )
         return cls(model, size=size, device=device, precision=precision)
 

@@ -8,7 +8,14 @@ from safetensors.torch import save
 
 from hcl.files import written_whole
 from hcl.models.seg_head import SegHead, SegHeadConfig
-from hcl.models.weights import PRETRAINED_WEIGHTS, Branch, CheckpointError, load_seg_head
+from hcl.models.trained_head import recorded_keep_mass
+from hcl.models.weights import (
+    PRETRAINED_WEIGHTS,
+    Branch,
+    CheckpointError,
+    read_head_checkpoint,
+    seg_head_of,
+)
 
 CARD = """---
 {{ card_data }}
@@ -47,6 +54,7 @@ class PretrainedSegHead(
         backbone: name of the backbone, one of `hcl.models.backbones.BACKBONES`.
         patch_sizes: of the levels in pixels, finest first.
         branch: whether these are the weights of the moving average or those that the optimiser trained.
+        keep_mass: share of the attention that is foreground; None where it is not known.
     """
 
     def __init__(
@@ -56,16 +64,25 @@ class PretrainedSegHead(
         backbone: str,
         patch_sizes: list[int],
         branch: Branch = "momentum",
+        keep_mass: float | None = None,
     ) -> None:
         super().__init__(in_features, shape)
         self.backbone = backbone
         self.patch_sizes = patch_sizes
         self.branch = branch
+        self.keep_mass = keep_mass
 
     @classmethod
-    def of(cls, head: SegHead, backbone: str, patch_sizes: list[int], branch: Branch) -> Self:
+    def of(
+        cls,
+        head: SegHead,
+        backbone: str,
+        patch_sizes: list[int],
+        branch: Branch,
+        keep_mass: float | None = None,
+    ) -> Self:
         """The same head, weights shared, ready to be saved."""
-        pretrained = cls(head.in_features, head.config, backbone, patch_sizes, branch)
+        pretrained = cls(head.in_features, head.config, backbone, patch_sizes, branch, keep_mass)
         pretrained.load_state_dict(head.state_dict(), assign=True)
         return pretrained.eval()
 
@@ -106,5 +123,6 @@ class PretrainedSegHead(
                 )
             )
         branch = written.get("branch", "momentum")
-        head = load_seg_head(folder, branch)
-        return cls.of(head, written["backbone"], written["patch_sizes"], branch).to(map_location)
+        read = read_head_checkpoint(folder)
+        head, keep_mass = seg_head_of(read, folder, branch), recorded_keep_mass(read, folder)
+        return cls.of(head, written["backbone"], written["patch_sizes"], branch, keep_mass).to(map_location)

@@ -106,18 +106,20 @@ def _require_fit(module: nn.Module, state: dict[str, Any], path: str | Path) -> 
         raise CheckpointError(f"{path} does not fit this {type(module).__name__}: {_listed(problems)}")
 
 
-def load_seg_head(path: str | Path, branch: Branch = "momentum", *, heads: int = 12) -> SegHead:
+def load_seg_head(path: str | Path, branch: Branch = "momentum", *, heads: int | None = None) -> SegHead:
     """Rebuild a SegHead from a published ``hcl_*.pth.tar``, a checkpoint of this project or the Hub's form.
 
     Args:
         path: a checkpoint with ``momentum_seg_head`` and ``online_seg_head``; or a folder in the Hub's form
             (`hcl.models.pretrained`), or its ``.safetensors`` alone, which hold one of the two.
         branch: which of the two.
-        heads: attention heads of a transformer block, the one figure that the tensors' shapes do not tell; a
-            checkpoint of this project and a config.json record it, and then that counts.
+        heads: attention heads of a transformer block, the one figure that the tensors' shapes do not tell. A
+            checkpoint of this project and a config.json record it, and then that counts; published
+            checkpoints do not, and have 12; of a ``.safetensors`` alone it must be said.
 
     Raises:
-        FileNotFoundError, CheckpointError: as `read_checkpoint` and `load_into`.
+        FileNotFoundError, CheckpointError: as `read_checkpoint` and `load_into`; or nobody says how many
+            heads a block has.
     """
     return seg_head_of(read_head_checkpoint(path), path, branch, heads=heads)
 
@@ -141,7 +143,7 @@ def seg_head_of(
     path: str | Path,
     branch: Branch = "momentum",
     *,
-    heads: int = 12,
+    heads: int | None = None,
 ) -> SegHead:
     """As `load_seg_head`, of a checkpoint that was read already; ``path`` is named in errors."""
     state = _section(checkpoint, f"{branch}_seg_head", path)
@@ -149,8 +151,16 @@ def seg_head_of(
     (hidden,) = _shape(state, "projection_head.0.bias", 1, path)
     (projection_dim,) = _shape(state, "projection_head.4.bias", 1, path)
     kind: Literal["block", "mlp"] = "block" if "seg_head.attn.qkv.weight" in state else "mlp"
+    recorded = _recorded_heads(checkpoint)
+    known = heads if recorded is None else recorded
+    if known is None:
+        if kind == "block" and is_pretrained(path):
+            raise CheckpointError(
+                f"{path} does not say how many attention heads its block has: say it (--heads), as 12"
+            )
+        known = SegHeadConfig.heads
     try:
-        config = SegHeadConfig(kind, width, hidden, projection_dim, _recorded_heads(checkpoint, heads))
+        config = SegHeadConfig(kind, width, hidden, projection_dim, known)
         with torch.device("meta"):  # no memory yet: vectors alone could ask for matrices without end
             head = SegHead(in_features, config)
     except ValueError as error:
@@ -177,9 +187,11 @@ def _read_pretrained(path: Path) -> dict[str, Any]:
     backbone = None
     if "backbone" in settings:
         backbone = {"name": settings["backbone"], "patch_sizes": settings.get("patch_sizes")}
+    keep_mass = settings.get("keep_mass")
+    clustering = None if keep_mass is None else {"keep_mass": keep_mass}
     return {
         f"{settings.get('branch', 'momentum')}_seg_head": state,
-        "config": {"head": settings.get("shape"), "backbone": backbone},
+        "config": {"head": settings.get("shape"), "backbone": backbone, "clustering": clustering},
     }
 
 
@@ -267,12 +279,12 @@ def _shape(state: State, key: str, dimensions: int, path: str | Path) -> tuple[i
     return tuple(value.shape)
 
 
-def _recorded_heads(checkpoint: dict[str, Any], otherwise: int) -> int:
+def _recorded_heads(checkpoint: dict[str, Any]) -> int | None:
     """The number of attention heads in a checkpoint of this project; published ones do not say."""
     section: Any = checkpoint
     for name in ("config", "head", "heads"):
         section = section.get(name) if isinstance(section, dict) else None
-    return section if isinstance(section, int) else otherwise
+    return section if isinstance(section, int) else None
 
 
 def _describe(value: object) -> str:

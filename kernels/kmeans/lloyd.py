@@ -1,7 +1,7 @@
 """k-means: Lloyd iterations over the rows of one process or of many."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -79,9 +79,10 @@ def kmeans(
         clusters: K.
         iterations: the most updates of the centroids.
         seed: of the draw of the first centroids; the draw does not depend on the device.
-        init: "random" (K distinct rows), "k-means++", or the first centroids themselves, (K, D).
+        init: "random" (K distinct rows), "k-means++", or the first centroids themselves: (K, D), or
+            (restarts, K, D) of several runs.
         spherical: bring rows and centroids to unit length, which clusters by cosine.
-        restarts: how many draws to run; the run of least inertia is returned.
+        restarts: how many draws to run; the run of least inertia is returned. A tensor says it itself.
         reduce: sums a tensor over all shards, for instance by an all-reduce; None: x is all there is. Shards
             give the result of one process up to float64 rounding, and need the same `init` tensor each.
         impl: "auto", "torch" or "triton".
@@ -98,14 +99,22 @@ def kmeans(
     x = x.to(compute_dtype(x))
     if spherical:
         x = F.normalize(x, dim=1)
-    generator = torch.Generator().manual_seed(seed)
 
-    def run() -> KMeans:
-        drawn = init if isinstance(init, Tensor) else initial_centroids(x, clusters, init, generator)
+    def run(drawn: Tensor) -> KMeans:
         start = F.normalize(drawn, dim=1) if spherical else drawn
         return _iterate(_stepper(x, clusters, impl), x, start.to(x.dtype), iterations, spherical, reduce)
 
-    return min((run() for _ in range(restarts)), key=lambda result: result.inertia)
+    return min(map(run, _starts(x, clusters, init, restarts, seed)), key=lambda result: result.inertia)
+
+
+def _starts(x: Tensor, clusters: int, init: str | Tensor, restarts: int, seed: int) -> Iterator[Tensor]:
+    """The first centroids (K, D) of every run."""
+    if isinstance(init, Tensor):
+        yield from init.view(-1, *init.shape[-2:])
+        return
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(restarts):
+        yield initial_centroids(x, clusters, init, generator)
 
 
 def _stepper(x: Tensor, clusters: int, impl: str) -> Step:
@@ -197,8 +206,11 @@ def _check(
 
 
 def _check_given(x: Tensor, clusters: int, init: Tensor, restarts: int) -> None:
-    check_rows(x, init)
-    if len(init) != clusters:
-        raise ValueError(f"init holds {len(init)} centroids for {clusters} clusters")
+    if init.ndim == 3 and not len(init):
+        raise ValueError("init holds the first centroids of no run")
+    one = init[0] if init.ndim == 3 else init
+    check_rows(x, one)
+    if len(one) != clusters:
+        raise ValueError(f"init holds {len(one)} centroids for {clusters} clusters")
     if restarts > 1:
         raise ValueError(f"restarts={restarts} needs init drawn anew, got a tensor")

@@ -1,12 +1,15 @@
 """Where k-means starts from."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 INITIALISATIONS = ("random", "k-means++")
 
 
-def initial_centroids(x: Tensor, clusters: int, init: str, generator: torch.Generator) -> Tensor:
+def initial_centroids(
+    x: Tensor, clusters: int, init: str, generator: torch.Generator, *, spherical: bool = False
+) -> Tensor:
     """Draw the first centroids; the CPU generator makes the draw the same on every device.
 
     Args:
@@ -14,24 +17,25 @@ def initial_centroids(x: Tensor, clusters: int, init: str, generator: torch.Gene
         clusters: K.
         init: "random" (K distinct rows) or "k-means++".
         generator: of the draw, on the CPU.
+        spherical: whether rows differ by their directions alone, which "k-means++" measures then.
 
     Returns:
         (K, D) rows of x.
     """
     if init == "random":
         return x[torch.randperm(len(x), generator=generator)[:clusters].to(x.device)]
-    return _plus_plus(x, clusters, generator)
+    return x[_plus_plus(F.normalize(x, dim=1) if spherical else x, clusters, generator)]
 
 
 def _plus_plus(x: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Draw every row in proportion to its squared distance from the rows already drawn."""
+    """The places (K,) of rows, each drawn in proportion to its squared distance from those before."""
     draws = torch.rand(clusters, generator=generator, dtype=torch.float64).to(x.device)
     distance = x.new_ones(len(x))
     chosen = []
     for step, draw in enumerate(draws):
         mass = distance.cumsum(dim=0, dtype=torch.float64)
         index = torch.searchsorted(mass, draw * mass[-1:], right=True).clamp(max=len(x) - 1)
-        chosen.append(x.index_select(0, index))
-        nearest = torch.cdist(x, chosen[-1], compute_mode="donot_use_mm_for_euclid_dist")[:, 0].square()
+        chosen.append(index)
+        nearest = torch.cdist(x, x[index], compute_mode="donot_use_mm_for_euclid_dist")[:, 0].square()
         distance = torch.minimum(distance, nearest) if step else nearest
     return torch.cat(chosen)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 import hcl
@@ -59,8 +61,28 @@ def test_the_same_settings_give_the_same_numbers(command, tmp_path):
     arguments = ["overcluster", *command, *OVERCLUSTER, "--clusters", "6"]
     evaluate.main(arguments)
     first = metrics(tmp_path / "out")["results"]
-    evaluate.main([*arguments, "--batch_size", "3"])
+    evaluate.main([*arguments, "--batch_size", "3", "--overwrite"])
     assert metrics(tmp_path / "out")["results"] == first
+
+
+@pytest.mark.parametrize("protocol", sorted(set(evaluate.PROTOCOLS) - {"linear"}))
+def test_reproducible_algorithms_are_taken_while_a_protocol_runs(command, tmp_path, monkeypatch, protocol):
+    within = []
+
+    def noted(*arguments):
+        within.append(torch.are_deterministic_algorithms_enabled())
+        return complete(*arguments)
+
+    complete = evaluate.complete
+    monkeypatch.setattr(evaluate, "complete", noted)
+    results = []
+    for flag in ("false", "true"):
+        quick = [*QUICK[protocol], *(["--clusters=6"] if protocol == "overcluster" else [])]
+        assert evaluate.main([protocol, *command, *quick, "--deterministic", flag]) == 0
+        results.append(metrics(tmp_path / "out")["results"])
+    assert within == [False, True]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert results[0] == results[1]
 
 
 def test_a_quick_look_is_never_taken_for_the_whole(command, tmp_path, capsys):
@@ -74,7 +96,7 @@ def test_a_quick_look_is_never_taken_for_the_whole(command, tmp_path, capsys):
         str(tmp_path / "kept"),
     ]
     for limit in ([], ["--data.limit", "2"]):
-        assert evaluate.main([*arguments, *limit]) == 0
+        assert evaluate.main([*arguments, *limit, "--overwrite"]) == 0
     report = metrics(tmp_path / "out")
     assert report["data"]["images"] == report["settings"]["data"]["limit"] == 2
     assert report["data"]["name"] == "2 of the 3 images of scenes-val"
@@ -124,9 +146,25 @@ def test_a_head_in_the_hubs_form_is_scored_as_the_checkpoint_that_it_came_from(c
         place = command.index("--backbone.name")
         said = command if name == "head.pt" else [*command[:place], *command[place + 2 :]]
         arguments = [*said, *OVERCLUSTER, "--clusters", "6", "--checkpoint", str(tmp_path / name)]
-        assert evaluate.main(["overcluster", *arguments]) == 0
+        assert evaluate.main(["overcluster", *arguments, "--overwrite"]) == 0
         results.append(metrics(tmp_path / "out")["results"])
     assert results[0] == results[1] == results[2]
+
+
+def test_a_head_alone_is_scored_with_the_attention_heads_that_it_is_told(command, tmp_path, backbone, capsys):
+    shape = replace(SMALL_HEAD, heads=6)
+    state = untrained_head(backbone, shape, seed=1).state_dict()
+    torch.save({"momentum_seg_head": state, "config": {"head": {"heads": 6}}}, tmp_path / "head.pt")
+    save_file(state, tmp_path / "head.safetensors")
+    quick = [*OVERCLUSTER, "--clusters", "6", "--overwrite"]
+    results = []
+    for name, heads in (("head.pt", []), ("head.safetensors", ["--heads", "6"])):
+        head = ["--checkpoint", str(tmp_path / name), *heads]
+        assert evaluate.main(["overcluster", *command, *quick, *head]) == 0
+        results.append(metrics(tmp_path / "out")["results"])
+    assert results[0] == results[1]
+    assert evaluate.main(["overcluster", *command, "--checkpoint", str(tmp_path / "head.safetensors")]) == 2
+    assert "head.safetensors does not say how many attention heads its block has" in capsys.readouterr().err
 
 
 def test_the_backbone_is_the_one_that_the_checkpoint_records(command, tmp_path, capsys):
@@ -144,12 +182,12 @@ def test_the_backbone_is_the_one_that_the_checkpoint_records(command, tmp_path, 
     assert report["tokens"]["source"].endswith("head.pt on tiny")
     assert evaluate.main(["overcluster", *unnamed, *quick, "--backbone.name", "tiny"]) == 0
     assert metrics(tmp_path / "out")["results"] == report["results"]
-    assert evaluate.main(["baseline", "overcluster", *unnamed, *quick]) == 0
+    assert evaluate.main(["baseline", "overcluster", *unnamed, *quick, "--overwrite"]) == 0
     all_tokens = metrics(tmp_path / "out")["all_tokens"]
     assert [tokens["channels"] for tokens in all_tokens.values()] == [96, 288, 24, 24]
     assert all("tiny" in tokens["source"] for tokens in all_tokens.values())
     capsys.readouterr()
-    other = [*unnamed, "--backbone.name", "dino_vits16"]
+    other = [*unnamed, "--backbone.name", "dino_vits16", "--overwrite"]
     for name in ("overcluster", "cluster", "linear-probe", "retrieval", "fully-unsupervised"):
         assert evaluate.main([name, *other]) == 2
         assert "was trained on the backbone tiny, not on dino_vits16: leave out" in capsys.readouterr().err
@@ -215,7 +253,7 @@ def test_published_files_give_the_numbers_of_this_projects_own(command, tmp_path
         results = []
         for head, linear in (("own.pt", "own_classifier.pth.tar"), ("hcl.pth.tar", "classifier.pth.tar")):
             files = ["--checkpoint", str(tmp_path / head), "--classifier", str(tmp_path / linear)]
-            assert evaluate.main(["linear", *command, *files, "--branch", branch]) == 0
+            assert evaluate.main(["linear", *command, *files, "--branch", branch, "--overwrite"]) == 0
             results.append(metrics(tmp_path / "out")["results"])
         assert results[0] == results[1]
 
@@ -273,7 +311,7 @@ def test_the_seeds_that_are_named_are_those_that_ran(command, tmp_path):
         for result in metrics(tmp_path / "out")["results"]
     }
     assert seeds == {"foreground": [5], "communities": [1, 2]}
-    assert evaluate.main(["foreground", *command, *QUICK["foreground"], "--seed", "5"]) == 0
+    assert evaluate.main(["foreground", *command, *QUICK["foreground"], "--seed", "5", "--overwrite"]) == 0
     assert [run["seed"] for run in metrics(tmp_path / "out")["results"][0]["seeds"]] == [5]
 
 
@@ -286,8 +324,8 @@ def test_a_baseline_scores_what_a_head_starts_from(command, tmp_path, backbone):
     names = ["backbone", "z", "untrained head", "trained head"]
     assert [result["name"] for result in report["results"]] == [f"{name}: K = 6" for name in names]
     assert [tokens["channels"] for tokens in report["all_tokens"].values()] == [96, 384, 24, 24]
-    assert evaluate.main(["overcluster", *arguments]) == 0
-    alone = metrics(tmp_path / "out")["results"][0]
+    assert evaluate.main(["overcluster", *arguments, "--output", str(tmp_path / "alone")]) == 0
+    alone = metrics(tmp_path / "alone")["results"][0]
     assert report["results"][3]["mean"] == alone["mean"]
 
 
@@ -356,7 +394,7 @@ def test_own_photographs_and_masks_are_scored_as_a_data_set_is(command, own_phot
     quick = [*QUICK[protocol], *(["--clusters=6"] if protocol == "overcluster" else [])]
     assert evaluate.main([protocol, *command, *quick]) == 0
     expected = metrics(tmp_path / "out")
-    assert evaluate.main([protocol, *command, *quick, *own_photographs]) == 0
+    assert evaluate.main([protocol, *command, *quick, *own_photographs, "--overwrite"]) == 0
     found = metrics(tmp_path / "out")
     assert found["data"]["images"] == 3
     assert found["data"]["classes"] == [f"class {number}" for number in range(6)]
@@ -370,7 +408,7 @@ def test_own_photographs_and_masks_are_scored_as_a_data_set_is(command, own_phot
     [
         (
             ["--clusters", "500"],
-            "500 clusters are more than scenes-val has tokens at this size, 48: lower --clusters",
+            "500 clusters are more than the tokens of scenes-val at this size, 48: lower --clusters",
         ),
         (["--size", "70"], "size 70 must be a multiple of the patch size 16"),
         (["--data.split", "test"], "no split"),
@@ -426,11 +464,6 @@ def test_images_that_are_skipped_are_named_in_the_report(command, scenes, tmp_pa
     data = metrics(tmp_path / "out")["data"]
     assert data["images"] == 2
     assert [str(broken) in reason for reason in data["skipped"]] == [True]
-
-
-def test_more_neighbours_than_the_memory_holds_are_refused(command, capsys):
-    assert evaluate.main(["retrieval", *command, "--memory_size", "20"]) == 2
-    assert "30 neighbours of a memory of 20 tokens" in capsys.readouterr().err
 
 
 def test_more_clusters_than_foreground_are_refused(command, capsys):

@@ -2,13 +2,14 @@
 
 import io
 import json
+import math
 
 import pytest
 import torch
 from rich.console import Console
 
 from hcl.evaluation.metrics import Scores, over_seeds, summary
-from hcl.evaluation.report import print_report, write_metrics
+from hcl.evaluation.report import as_json, print_report, score_cells, write_metrics
 from hcl.files import written_whole
 
 
@@ -45,10 +46,15 @@ def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_numbers_that_json_does_not_know_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        write_metrics({"miou": float("nan")}, tmp_path)
-    assert not (tmp_path / "metrics.json").exists()
+def test_numbers_that_json_does_not_know_are_words(tmp_path):
+    path = write_metrics({"miou": float("nan"), "lr": [math.inf, 0.5]}, tmp_path)
+    assert json.loads(path.read_text()) == {"miou": "nan", "lr": ["inf", 0.5]}
+
+
+def test_a_score_that_is_no_number_is_shown(tmp_path):
+    result = {"name": "attention", **over_seeds({0: {"jaccard": math.nan, "image_jaccard": 0.5}})}
+    written = json.loads(as_json({"results": [result]}))["results"]
+    assert score_cells(written).rows == score_cells([result]).rows == [("attention", ["nan", "50.00"])]
 
 
 def test_the_table_shows_mean_deviation_and_absent_classes():

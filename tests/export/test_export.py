@@ -15,12 +15,15 @@ from hcl.export.__main__ import main
 from hcl.export.agreement import Agreement, compare, require_agreement
 from hcl.export.config import ExportConfig
 from hcl.export.programs import open_onnx, open_pt2, to_onnx, to_pt2, trace
-from hcl.export.write import open_model, recorded_keep_mass
+from hcl.export.write import open_model
+from hcl.inference import open_trained
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.component_model import ComponentModel
 from hcl.models.pm_vit import PMViT
+from hcl.models.pretrained import PretrainedSegHead
 from hcl.models.recorded_backbone import RecordedBackbone
 from hcl.models.seg_head import SegHead, SegHeadConfig
+from hcl.models.trained_head import recorded_keep_mass
 from hcl.models.vit import VisionTransformer, ViTConfig
 from hcl.models.weights import CheckpointError
 
@@ -127,6 +130,7 @@ def test_a_head_in_the_hubs_form_says_all_that_reading_it_needs(checkpoint, tmp_
         "backbone": "tiny",
         "patch_sizes": [16, 32, 56],
         "branch": "online",
+        "keep_mass": 0.7,
     }
 
 
@@ -157,9 +161,22 @@ def test_the_share_that_is_foreground_is_the_one_that_the_checkpoint_records(
     assert model.keep_mass == keep_mass
 
 
+def test_the_hubs_form_keeps_the_share_that_is_foreground(checkpoint, tmp_path):
+    state = torch.load(checkpoint, weights_only=True)
+    state["config"]["clustering"] = {"keep_mass": 0.4}
+    torch.save(state, checkpoint)
+    arguments = ["--checkpoint", checkpoint, "--backbone.name", "tiny", "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--forms", "[hub]"]) == 0
+    for name in ("out", "out/model.safetensors"):
+        assert open_trained(tmp_path / name).keep_mass == 0.4
+    model, _ = open_model(ExportConfig(checkpoint=str(tmp_path / "out")))
+    assert model.keep_mass == 0.4
+    assert PretrainedSegHead.from_pretrained(tmp_path / "out").keep_mass == 0.4
+
+
 @pytest.mark.parametrize("recorded", [{"keep_mass": 7}, {"keep_mass": "most"}, {}, [0.7]])
 def test_a_recorded_share_that_is_none_is_refused(checkpoint, recorded):
-    with pytest.raises(CheckpointError, match=r"checkpoint\.pt records no share of the attention"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt records no share of the attention as foreg"):
         recorded_keep_mass({"config": {"clustering": recorded}}, checkpoint)
 
 

@@ -10,8 +10,13 @@ import torch
 from PIL import Image
 
 from hcl.commands import evaluate
+from hcl.data.samples import Dataset, Sample
 from hcl.data.scenes import CLASS_NAMES
+from hcl.distributed import World
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
+from hcl.inference.segment import SegmentConfig, run
+from hcl.inference.segment_folder import outputs_of
+from kernels.crf import pydensecrf
 
 
 @pytest.fixture
@@ -83,6 +88,22 @@ def test_the_crf_changes_the_maps(segment, folder, tmp_path):
     assert any(changed)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "impl='pydensecrf' needs that library: pip install '.[evaluation]'"),
+        (["--crf_settings.impl", "torch"], "takes up to 10000 of them, got 512x512"),
+    ],
+)
+def test_a_crf_that_cannot_run_is_told_before_any_work(
+    segment, folder, tmp_path, capsys, monkeypatch, settings, message
+):
+    monkeypatch.setattr(pydensecrf, "find_spec", lambda name: None)
+    assert segment(folder, "--crf", *settings) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_goes_on_where_it_was_cut_short(segment, folder, tmp_path, capsys):
     segment(folder)
     done = tmp_path / "out" / "labels" / "one.png"
@@ -93,6 +114,30 @@ def test_a_run_goes_on_where_it_was_cut_short(segment, folder, tmp_path, capsys)
     assert missing.exists()
     assert done.stat().st_mtime_ns == before
     assert "segmented 1 of 1 photographs" in capsys.readouterr().out
+
+
+class LaterRank(World):
+    """One of two ranks, when the ranks before it are done."""
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def barrier(self) -> None:
+        pass
+
+
+def test_a_rank_that_begins_late_leaves_nothing_out(folder, checkpoint, tmp_path):
+    config = SegmentConfig(
+        photographs=str(folder),
+        checkpoint=str(checkpoint),
+        output=str(tmp_path / "out"),
+        size=64,
+        clusters=6,
+        resume=True,
+    )
+    for rank in range(2):
+        run(config, LaterRank(rank, 2, torch.device("cpu")))
+    assert len([*(tmp_path / "out" / "labels").rglob("*.png")]) == 3
 
 
 def test_a_run_goes_on_with_files_that_moved_and_not_with_other_weights(
@@ -120,11 +165,27 @@ def test_photographs_that_differ_in_their_ending_only_do_not_share_pictures(segm
     assert found == ["one.jpg.png", "one.png.png", "three.png"]
 
 
+def test_no_two_photographs_share_pictures(tmp_path):
+    names = ["a.jpg", "a.jpg.png", "a.jpg.png.webp", "a.png", "b.jpg", "c/a.jpg", "c/d.jpg.png"]
+    dataset = Dataset("holiday", [Sample(tmp_path / name, None, name) for name in names])
+    outputs = outputs_of(dataset, tmp_path)
+    kept = ["a.jpg", "a.jpg.png", "a.jpg.png.webp", "a.png", "b", "c/a", "c/d.jpg"]
+    assert [own.labels for own in outputs] == [tmp_path / "labels" / f"{name}.png" for name in kept]
+    assert [own.overlay for own in outputs] == [tmp_path / "overlays" / f"{name}.jpg" for name in kept]
+
+
 def test_a_bad_file_stops_the_run_before_it_begins(segment, folder, tmp_path, capsys):
     (folder / "letter.jpg").write_text("Dear Sir or Madam")
     assert segment(folder) == 2
     assert "letter.jpg is no whole image" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("setting", ["checkpoint", "classifier"])
+def test_a_mistyped_file_is_told_before_photographs_are_looked_into(segment, folder, capsys, setting):
+    (folder / "letter.jpg").write_text("Dear Sir or Madam")
+    assert segment(folder, f"--{setting}", "missing.pt") == 2
+    assert "missing.pt" in capsys.readouterr().err
 
 
 def test_bad_files_are_skipped_and_named(segment, folder, tmp_path, caplog, capsys):
@@ -161,6 +222,16 @@ def test_a_head_in_the_hubs_form_labels_by_a_classifier(segment, pretrained, fol
     labels = ["--classifier", str(tmp_path / "classifier.pth.tar"), "--class_names", "scenes"]
     assert segment(folder, "--checkpoint", str(pretrained), *labels, "--output", str(tmp_path / "out")) == 0
     assert (tmp_path / "out" / "legend.png").exists()
+
+
+def test_a_head_alone_needs_its_number_of_attention_heads(segment, pretrained, folder, tmp_path, capsys):
+    alone = shutil.copy(pretrained / "model.safetensors", tmp_path / "head.safetensors")
+    save_classifier(untrained_classifier(24, 6, seed=1), tmp_path / "classifier.pth.tar")
+    labels = ["--classifier", str(tmp_path / "classifier.pth.tar"), "--class_names", "scenes"]
+    head = ["--checkpoint", str(alone), "--backbone.name", "tiny"]
+    assert segment(folder, *head, *labels) == 2
+    assert "say it (--heads), as 12" in capsys.readouterr().err
+    assert segment(folder, *head, *labels, "--heads", "6") == 0
 
 
 def test_names_without_a_classifier_are_refused(segment, folder, capsys):

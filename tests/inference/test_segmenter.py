@@ -1,5 +1,6 @@
 """Photographs become parts, whatever they come as; what cannot be used is an error that names it."""
 
+import shutil
 import subprocess
 import sys
 
@@ -98,6 +99,17 @@ def test_a_head_in_the_hubs_form_gives_the_tokens_of_its_checkpoint(pretrained, 
     assert torch.equal(parts.tokens, expected.tokens)
     assert torch.equal(parts.foreground, expected.foreground)
     assert parts.clusters is None
+
+
+def test_a_head_whose_file_does_not_count_its_attention_heads_takes_those_that_it_is_told(
+    pretrained, segmenter, photographs, tmp_path
+):
+    shutil.copy(pretrained / "model.safetensors", tmp_path / "head.safetensors")
+    settings = {"backbone": "tiny", "size": SIZE, "device": "cpu"}
+    with pytest.raises(CheckpointError, match="does not say how many attention heads"):
+        Segmenter.open(tmp_path / "head.safetensors", **settings)
+    told = Segmenter.open(tmp_path / "head.safetensors", heads=6, **settings)
+    assert torch.equal(told(photographs[0]).tokens, segmenter(photographs[0]).tokens)
 
 
 def test_a_published_head_needs_the_name_of_its_backbone(published):

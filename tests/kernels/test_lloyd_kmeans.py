@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.kmeans import NotFiniteError, bounds, kmeans, nearest_centroid
+from kernels.kmeans import NotFiniteError, bounds, initial_centroids, kmeans, nearest_centroid
 
 
 def blobs(clusters=4, each=30, width=3, seed=0, dtype=torch.float32):
@@ -34,6 +34,27 @@ def test_restarts_keep_the_best_run():
     one, many = kmeans(x, 8, seed=3), kmeans(x, 8, seed=3, restarts=8)
     assert many.inertia < one.inertia
     assert many.inertia == pytest.approx(inertia(x, many), rel=1e-5)
+
+
+def test_the_best_of_several_starts_is_that_of_as_many_runs():
+    x = blobs(clusters=8, each=9)
+    starts = torch.stack([x[8 * run : 8 * run + 8] for run in range(4)])
+    runs = [kmeans(x, 8, init=start) for start in starts]
+    best = min(runs, key=lambda run: run.inertia)
+    assert len({run.inertia for run in runs}) > 1
+    found = kmeans(x, 8, init=starts)
+    assert torch.equal(found.centroids, best.centroids)
+    assert found.inertia == best.inertia
+
+
+def test_plus_plus_on_the_sphere_sees_directions_alone():
+    """Three directions; along each, rows whose lengths differ far more than their directions do."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.eye(3).repeat(40, 1) * torch.logspace(-3, 3, 120)[:, None]
+    for _ in range(10):
+        drawn = initial_centroids(x, 3, "k-means++", generator, spherical=True)
+        assert sorted(drawn.argmax(dim=1).tolist()) == [0, 1, 2]
+        assert (drawn[:, None] == x).all(dim=2).any(dim=1).all()  # rows as they are
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -198,6 +219,8 @@ def test_too_few_rows(shards):
         ({"init": torch.ones(3, 2)}, "3 centroids for 2 clusters"),
         ({"init": torch.ones(2, 3)}, r"\(2, 3\)"),
         ({"init": torch.ones(2, 2), "restarts": 2}, "restarts=2"),
+        ({"init": torch.ones(4, 3, 2)}, "3 centroids for 2 clusters"),
+        ({"init": torch.ones(0, 2, 2)}, "of no run"),
         ({"reduce": lambda tensor: tensor}, "init='random'"),
         ({"x": torch.ones(8)}, r"\(8,\)"),
         ({"x": torch.ones(8, 2).long()}, r"torch.int64"),

@@ -68,6 +68,15 @@ def test_a_file_without_its_config_takes_the_heads_that_it_is_told(head, folder)
     assert load_seg_head(folder / "model.safetensors", heads=6).config == head.config
 
 
+def test_a_file_without_its_config_is_not_taken_for_a_head_of_12_heads(folder, tmp_path):
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"safetensors does not say how many attention heads .*--heads"):
+        load_seg_head(folder / "model.safetensors")
+    alone = SegHead(48, SegHeadConfig("mlp", width=24, hidden=16, projection_dim=8))
+    save_file(alone.state_dict(), tmp_path / "mlp.safetensors")
+    assert equal(load_seg_head(tmp_path / "mlp.safetensors"), alone)
+
+
 def test_the_other_branch_is_not_there(folder):
     with pytest.raises(CheckpointError, match="has no online_seg_head; it holds momentum_seg_head"):
         load_seg_head(folder, "online")
