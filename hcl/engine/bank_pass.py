@@ -18,7 +18,7 @@ from hcl.clustering.targets import level_targets
 from hcl.engine.batches import Batches
 from hcl.engine.config import TrainConfig
 from hcl.engine.learner import Learner
-from hcl.engine.memory import GIB, free_memory
+from hcl.memory import GIB, free_memory
 from hcl.models.pm_vit import LevelTokens
 from hcl.precision import mixed
 from pipelines.training_views import TrainingViews

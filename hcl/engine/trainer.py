@@ -17,9 +17,9 @@ from hcl.engine.config import TrainConfig
 from hcl.engine.early_refusals import refuse_early
 from hcl.engine.image_identity import identity_of, require_same
 from hcl.engine.interruption import StopRequest, stop_on_signal
+from hcl.engine.keeping import keeping
 from hcl.engine.learner import Learner
 from hcl.engine.loss_record import FailedStep, LossRecord
-from hcl.engine.memory import keeping
 from hcl.engine.run_log import RunLog
 from hcl.engine.saved_run import SavedRun
 from hcl.engine.step import Views

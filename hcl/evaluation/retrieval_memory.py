@@ -7,11 +7,11 @@ import torch
 
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.engine.memory import GIB, free_memory
 from hcl.evaluation.label_retrieval import Memory, unit_length
 from hcl.evaluation.token_labels import memory_shares, sample_tokens, token_label_distributions
 from hcl.evaluation.token_store import TokenStore
 from hcl.evaluation.tokens import TokenExtractor
+from hcl.memory import GIB, free_memory
 from hcl.progress import progress
 
 TOKENS = torch.bfloat16

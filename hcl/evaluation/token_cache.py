@@ -9,9 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-logger = logging.getLogger(__name__)
+from hcl.memory import GIB
 
-GIB = 2**30
+logger = logging.getLogger(__name__)
 
 
 @contextmanager

@@ -24,8 +24,9 @@ from hcl.distributed import World
 from hcl.evaluation.fingerprint import fingerprint
 from hcl.evaluation.framed_images import framed_images
 from hcl.evaluation.protocol import Frame, ProtocolConfig
-from hcl.evaluation.token_cache import GIB, alone_in, make_room, mark_used
+from hcl.evaluation.token_cache import alone_in, make_room, mark_used
 from hcl.evaluation.tokens import TokenExtractor
+from hcl.memory import GIB
 from hcl.models.downloads import cache_folder
 from hcl.progress import progress
 from pipelines.labelled_images import LabelledBatch

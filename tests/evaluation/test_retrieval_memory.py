@@ -9,12 +9,12 @@ import torch
 
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.engine.memory import GIB
 from hcl.evaluation import retrieval_memory
 from hcl.evaluation.label_retrieval import Memory, unit_length
 from hcl.evaluation.retrieval_memory import _home, remember
 from hcl.evaluation.token_labels import memory_shares, sample_tokens, token_label_distributions
 from hcl.evaluation.token_store import TokenStore
+from hcl.memory import GIB
 from tests.kernels.conftest import Shards
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)

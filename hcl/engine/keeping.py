@@ -2,15 +2,11 @@
 
 from typing import Literal, NamedTuple
 
-import psutil
-import torch
-
 from hcl.data.samples import Dataset
-from hcl.distributed import World, local_ranks
-from kernels import control_groups
+from hcl.distributed import World
+from hcl.memory import GIB, free_memory
 from pipelines.kept_images import decoded_bytes
 
-GIB = 2**30
 SHARE_FOR_IMAGES = 0.25
 """Of the free memory; half of the rest may hold levels (`hcl.engine.bank_pass`)."""
 
@@ -33,11 +29,3 @@ def keeping(wanted: Literal["auto", "always", "never"], dataset: Dataset, world:
     fits = not world.any(needed > SHARE_FOR_IMAGES * free)
     reason = f"all of them take {needed / GIB:.2f} GiB, and {free / GIB:.2f} GiB are free"
     return Keeping(fits, reason, needed if fits else 0)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that this process may still take: of its GPU, or its share of the machine or the container."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    machine, container = psutil.virtual_memory().available, control_groups.free_memory()
-    return (machine if container is None else min(machine, container)) // local_ranks()

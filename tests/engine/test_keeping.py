@@ -1,15 +1,11 @@
 """What is kept in memory is what fits there, and changes nothing else."""
 
-from types import SimpleNamespace
-
 import pytest
-import torch
 
 from hcl.commands import train
 from hcl.data.dataset import DataConfig, open_dataset
-from hcl.engine import memory
 from hcl.engine.checkpoint import load_checkpoint
-from hcl.engine.memory import keeping
+from hcl.engine.keeping import keeping
 from pipelines.kept_images import decoded_bytes
 from tests.engine.support import ALONE, arguments, same, saved_state
 
@@ -19,19 +15,11 @@ def dataset(scenes_root):
     return open_dataset(DataConfig("scenes", str(scenes_root), "train"))
 
 
-@pytest.mark.parametrize(("container", "free"), [(None, 500), (300, 150), (5000, 500)])
-def test_ranks_share_what_machine_and_container_have_left(monkeypatch, container, free):
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
-    monkeypatch.setattr(memory.control_groups, "free_memory", lambda: container)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert memory.free_memory(torch.device("cpu")) == free
-
-
 def test_images_are_kept_where_they_fit_into_a_quarter_of_what_is_free(dataset, monkeypatch):
     needed = decoded_bytes(dataset)
     assert needed == 12 * 96 * 96 * 3
     for free, fits in ((4 * needed, True), (4 * needed - 1, False)):
-        monkeypatch.setattr(memory, "free_memory", lambda device, free=free: free)
+        monkeypatch.setattr("hcl.engine.keeping.free_memory", lambda device, free=free: free)
         found = keeping("auto", dataset, ALONE)
         assert (found.keeps, found.taken) == (fits, needed if fits else 0)
         assert keeping("always", dataset, ALONE)[::2] == (True, needed)
