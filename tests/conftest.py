@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 # Before torch is imported, and for all that the tests start: one thread. What the tests compute is so small
-# that a second one costs more, in waiting, than it spares. It also spins some microseconds at most, then
-# sleeps: threads that spin on hold up those they wait for, where more of them run than there are cores.
+# that a second one costs more, in waiting, than it spares. Where there are more, they spin for some
+# microseconds, then sleep: threads that spin on hold up those they wait for, where there are fewer cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

@@ -129,10 +129,12 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tiny_settings, poison
 
 
 def test_weights_that_blow_up_are_never_saved(tiny_settings, capsys):
-    settings = tiny_settings | {"optimiser.lr": 1e30}
+    settings = tiny_settings | {"optimiser.lr": 1e30, "checkpoint_every": 1}
     assert train.main(arguments(settings)) == 2
     assert "not finite" in capsys.readouterr().err
-    for path in Path(settings["output"]).glob("*.pt"):
+    saved = list(Path(settings["output"]).glob("*.pt"))
+    assert Path(settings["output"]) / "checkpoint.pt" in saved
+    for path in saved:
         weights = load_checkpoint(path)
         assert all_finite([weights["online_seg_head"], weights["momentum_seg_head"], weights["predictor"]])
 
