@@ -3,14 +3,17 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-# Before torch is imported: its threads spin for some microseconds, then sleep while they wait. Threads that
-# spin on hold up those they wait for, where more of them run than there are cores, as with several ranks.
+# Before torch is imported, and for all that the tests start: one thread. What the tests compute is so small
+# that a second one costs more, in waiting, than it spares. Where there are more, they spin for some
+# microseconds, then sleep: threads that spin on hold up those they wait for, where there are fewer cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import torch
@@ -18,6 +21,10 @@ import torch
 # Before any kernel is imported: without a GPU, Triton's kernels run in its interpreter.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+    if find_spec("triton"):
+        from tests.interpreter import remember_builtins
+
+        remember_builtins()
 
 THREADS = torch.get_num_threads()
 GOLDEN = Path(os.environ.get("HCL_GOLDEN", Path(__file__).parent / "golden"))

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import scale, train_step
 from benchmarks.scale_model import Costs, Shape, bank_rows, first_stop, predict
+from tests.forks import FORKS
 
 pytest.importorskip("faiss")
 SMALL = [
@@ -36,7 +37,8 @@ COSTS = Costs(
 )
 
 
-def test_the_report_holds_the_checks_and_every_row(capsys):
+def test_the_report_holds_the_checks_and_every_row(monkeypatch, capsys):
+    monkeypatch.setattr(train_step, "get_context", lambda _: FORKS)
     report = scale.main(SMALL)
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(report))
     assert [check["images"] for check in report["checks"]] == [4, 6]

@@ -9,6 +9,7 @@ from benchmarks import published, train_step
 from hcl.engine.step import Losses
 from hcl.models.frozen import freeze
 from hcl.models.linear import Linear
+from tests.forks import FORKS
 
 pytest.importorskip("faiss")
 SMALL = [
@@ -17,7 +18,20 @@ SMALL = [
 ]
 
 
-def test_the_report_sets_both_formats_against_the_published_step(capsys):
+@pytest.fixture
+def no_memory(monkeypatch) -> None:
+    """A variant's memory is measured in a process of its own, which knows nothing of what a test patches."""
+    monkeypatch.setattr(train_step, "peak_mib", lambda *_: None)
+
+
+@pytest.fixture
+def no_rate(monkeypatch) -> None:
+    """Products of 2048 rows take longer than all steps of a small model together."""
+    monkeypatch.setattr(train_step, "matrix_rate", lambda *_: 1e9)
+
+
+def test_the_report_sets_both_formats_against_the_published_step(monkeypatch, capsys):
+    monkeypatch.setattr(train_step, "get_context", lambda _: FORKS)
     report = train_step.main(SMALL)
     assert json.loads(capsys.readouterr().out) == report
     variants = report["variants"]
@@ -28,20 +42,22 @@ def test_the_report_sets_both_formats_against_the_published_step(capsys):
         )
         assert variants[name]["split_ms"].keys() == {"backbone", "heads", "loss", "optimiser"}
         assert variants[name]["images_per_second"] > 0
+    assert all(variant["peak_mib"] > 0 for variant in variants.values())
+    assert all(rate > 0 for rate in report["matrix_flops_per_second"].values())
     # The commuted fuser spares products.
     assert 0 < report["flops"]["own"] < report["flops"]["published"]
 
 
+@pytest.mark.usefixtures("no_memory", "no_rate")
 def test_without_faiss_the_published_step_is_left_out(monkeypatch):
     monkeypatch.setattr(train_step, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "faiss", None)
-    # Each variant's memory is measured in a process of its own, which knows nothing of what is patched here.
-    monkeypatch.setattr(train_step, "peak_mib", lambda *_: None)
     report = train_step.main(SMALL)
     assert report["variants"].keys() == {"fp32", "bf16"}
     assert not [name for name in report if name.startswith("speedup")]
 
 
+@pytest.mark.usefixtures("no_memory", "no_rate")
 def test_formats_are_measured_alone_where_they_are_named(monkeypatch):
     monkeypatch.setattr(train_step, "find_spec", lambda name: None)
     report = train_step.main([*SMALL, "--formats", "fp32"])

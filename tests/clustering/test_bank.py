@@ -1,4 +1,3 @@
-import multiprocessing
 from datetime import timedelta
 from itertools import repeat
 from pathlib import Path
@@ -11,6 +10,7 @@ from hcl.clustering.bank import Bank, PlacedRows, place
 from hcl.distributed import World
 from hcl.randomness import generator
 from tests.clustering.support import image_rows
+from tests.forks import FORKS
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
@@ -87,6 +87,5 @@ def _rank(rank: int, folder: Path) -> None:
 
 
 def test_ranks_share_the_bank_of_one_process(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(RANKS) as pool:
+    with FORKS.Pool(RANKS) as pool:
         pool.starmap(_rank, zip(range(RANKS), repeat(tmp_path), strict=False), chunksize=1)

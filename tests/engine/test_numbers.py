@@ -137,10 +137,12 @@ def test_an_epoch_without_a_finite_step_ends_the_run(tiny_settings, poisoned, ca
 
 
 def test_weights_that_blow_up_are_never_saved(tiny_settings, capsys):
-    settings = tiny_settings | {"optimiser.lr": 1e30}
+    settings = tiny_settings | {"optimiser.lr": 1e30, "checkpoint_every": 1}
     assert train.main(arguments(settings)) == 2
     assert "not finite" in capsys.readouterr().err
-    for path in Path(settings["output"]).glob("*.pt"):
+    saved = list(Path(settings["output"]).glob("*.pt"))
+    assert Path(settings["output"]) / "checkpoint.pt" in saved
+    for path in saved:
         weights = load_checkpoint(path)
         assert all_finite([weights["online_seg_head"], weights["momentum_seg_head"], weights["predictor"]])
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,14 +10,7 @@ import torch
 from hcl.commands import train
 from tests.engine.support import arguments, records, same, saved_state
 from tests.faults.victim import children, until
-
-ROOT = Path(__file__).parents[2]
-
-
-def torchrun(ranks: int, *options: str) -> list[str]:
-    """The beginning of a command line."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return [*launcher, f"--nproc_per_node={ranks}", *options, "train.py"]
+from tests.ranks import on_ranks, torchrun
 
 
 @pytest.mark.parametrize(("mode", "ranks"), [("epoch", 2), ("epoch", 4), ("online", 2)])
@@ -27,12 +18,7 @@ def test_ranks_give_the_losses_bank_and_centroids_of_one_process(tiny_settings, 
     tiny_settings = tiny_settings | {"clustering.mode": mode}
     alone, together = tmp_path / "alone", tmp_path / "together"
     assert train.main(arguments(tiny_settings | {"output": str(alone)})) == 0
-    subprocess.run(
-        [*torchrun(ranks), *arguments(tiny_settings | {"output": str(together)})],
-        cwd=ROOT,
-        check=True,
-        timeout=240,
-    )
+    on_ranks(ranks, train.main, arguments(tiny_settings | {"output": str(together)}))
 
     steps = [records(folder, "step") for folder in (alone, together)]
     assert len(steps[0]) == len(steps[1]) == 9
@@ -52,12 +38,12 @@ def test_torchrun_restarts_the_ranks_when_one_is_killed_and_they_come_to_the_sam
 ):
     settings = tiny_settings | {"epochs": 10, "checkpoint_every": 1}
     calm = settings | {"output": str(tmp_path / "calm")}
-    subprocess.run([*torchrun(2), *arguments(calm)], cwd=ROOT, check=True, timeout=240)
-    command = [*torchrun(2, "--max-restarts=1"), *arguments(settings), "--resume"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as launcher:
-        assert until((Path(settings["output"]) / "checkpoint.pt").exists, 240)
-        os.kill(children(launcher.pid)[1], signal.SIGKILL)
-        assert launcher.wait(timeout=240) == 0
+    on_ranks(2, train.main, arguments(calm))
+    launcher = torchrun(2, [*arguments(settings), "--resume"], "--max-restarts=1")
+    assert until((Path(settings["output"]) / "checkpoint.pt").exists, 240)
+    os.kill(children(launcher.pid)[1], signal.SIGKILL)
+    assert launcher.communicate(timeout=240)
+    assert launcher.returncode == 0
     assert same(saved_state(settings["output"]), saved_state(calm["output"]))
     steps = [record["step"] for record in records(settings["output"], "step")]
     assert steps == list(range(1, 31))

@@ -1,26 +1,15 @@
 """Ranks give the numbers of one process, on numbers of images that they cannot share out evenly."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from hcl.commands import evaluate
 from hcl.data.scenes import write_scenes
-from tests.evaluation.conftest import QUICK
-
-ROOT = Path(__file__).parents[2]
-SCRIPT = """
-import json, sys
-from hcl.commands import evaluate
 from hcl.distributed import connect
-with connect("cpu") as world:
-    for arguments in json.load(open(sys.argv[1])):
-        evaluate.score(evaluate.parse(arguments), world)
-"""
+from tests.evaluation.conftest import QUICK
+from tests.ranks import on_ranks
 
 
 def commands(shared: list[str], folder: Path) -> dict[str, list[str]]:
@@ -56,20 +45,11 @@ def with_images(command: list[str], root: Path, images: int) -> list[str]:
     return [*command[:place], str(root), *command[place + 1 :]]
 
 
-def launch(ranks: int, commands: list[list[str]], folder: Path) -> str:
-    """Run all commands in the same ranks, which take longer to start than to score; gives what they print."""
-    (folder / "run.py").write_text(SCRIPT)
-    (folder / "commands.json").write_text(json.dumps(commands))
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-    done = subprocess.run(
-        [sys.executable, *torchrun, str(folder / "run.py"), str(folder / "commands.json")],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+def score_all(commands: list[list[str]]) -> None:
+    """What every rank does: it takes longer to begin than to score."""
+    with connect("cpu") as world:
+        for arguments in commands:
+            evaluate.score(evaluate.parse(arguments), world)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +64,7 @@ def test_ranks_give_the_numbers_of_one(command, tmp_path, ranks, images):
         for arguments in commands(own, tmp_path / f"{count} alone").values():
             assert evaluate.main(arguments) == 0
         together += commands(own, tmp_path / f"{count} together").values()
-    printed = launch(ranks, together, tmp_path)
+    printed = on_ranks(ranks, score_all, together)
     for count in images:
         for protocol in commands(command, tmp_path):
             one, many = (numbers(tmp_path / f"{count} {how}" / protocol) for how in ("alone", "together"))

@@ -1,6 +1,5 @@
 """Tokens are computed once, go on where they stopped, and never survive what they were made from."""
 
-import multiprocessing
 import os
 import threading
 import time
@@ -22,6 +21,7 @@ from hcl.evaluation.tokens import TokenExtractor, untrained_head
 from hcl.models.pm_vit import PMViT
 from pipelines.labelled_images import EvaluationImages
 from tests.evaluation.conftest import SMALL_HEAD
+from tests.forks import FORKS, Fork
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -203,11 +203,8 @@ def fill_in_a_process(config: ProtocolConfig, seed: int, counts) -> None:
 
 
 def test_programs_that_want_the_same_tokens_compute_them_once(config):
-    context = multiprocessing.get_context("spawn")
-    counts = context.Queue()
-    programs = [context.Process(target=fill_in_a_process, args=(config, 3, counts)) for _ in range(2)]
+    counts = FORKS.Queue()
+    programs = [Fork(fill_in_a_process, config, 3, counts) for _ in range(2)]
     for program in programs:
-        program.start()
-    for program in programs:
-        program.join(timeout=120)
+        program.communicate(timeout=120)
     assert sorted(counts.get(timeout=5) for _ in programs) == [0, 3]

@@ -1,5 +1,7 @@
 """A run of many steps holds on to nothing; the measure that says so sees a leak."""
 
+import gc
+from collections.abc import Iterator
 from unittest import mock
 
 import pytest
@@ -8,6 +10,15 @@ import torch
 from hcl.engine.loss_record import LossRecord
 from tests.engine.support import arguments
 from tests.faults.growth import growth
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_of_others() -> Iterator[None]:
+    """The measure collects garbage first: there is much to look at of what other tests have left behind."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -19,8 +19,7 @@ def launched(settings):
     assert until((victim.folder / "checkpoint.pt").exists, 240)
     yield launcher, victim
     launcher.kill()
-    launcher.wait()
-    launcher.stderr.close()
+    launcher.wait(timeout=60)
 
 
 def test_where_one_of_two_ranks_is_killed_the_other_ends_and_says_why(launched):
@@ -41,4 +40,4 @@ def test_where_the_launcher_is_killed_its_ranks_save_and_end(launched):
     assert len(ranks) == 2
     launcher.kill()
     assert until(lambda: not any(map(alive, ranks)), 60)
-    assert "stopped by SIGTERM" in launcher.stderr.read()
+    assert "stopped by SIGTERM" in launcher.communicate()[1]

@@ -19,7 +19,8 @@ from hcl.commands import train
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
 from hcl.models.weights import CheckpointError
 from tests.engine.support import arguments, same, saved_state, tiny_run, write_tiny_scenes
-from tests.faults.victim import Running, Victim, alive, children, until
+from tests.faults.victim import Victim, alive, children, until
+from tests.forks import Fork
 
 EPOCHS, STEPS, EVERY = 12, 36, 2
 SAVES = {signal.SIGTERM, signal.SIGINT}
@@ -68,7 +69,7 @@ class Workshop:
         process.communicate()
         return saved_state(victim.folder), seconds
 
-    def under_way(self, *, ranks: bool = False) -> tuple[Victim, Running | subprocess.Popen]:
+    def under_way(self, *, ranks: bool = False) -> tuple[Victim, Fork]:
         """A run that has got to a random place between its beginning and its last step, and its process."""
         if ranks and not hasattr(self, "expected_of_ranks"):
             self.expected_of_ranks, self.seconds_of_ranks = self._undisturbed(ranks=True)

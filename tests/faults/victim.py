@@ -1,78 +1,16 @@
 """The run that faults are put to: it lasts seconds, saves itself often and is the same every time."""
 
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint, newest_usable
 from tests.engine.support import arguments, records
+from tests.faults import struck
+from tests.forks import Fork
+from tests.ranks import torchrun
 
 ROOT = Path(__file__).parents[2]
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py")
-
-
-class Running:
-    """A process that trains, begun by a fork of one that has everything imported: it starts in no time.
-
-    It has the face of `subprocess.Popen` as far as the faults need it. That process has one thread, and has
-    computed nothing.
-    """
-
-    _forks = multiprocessing.get_context("forkserver")
-    _forks.set_forkserver_preload(["tests.faults.struck", "torch._dynamo", "torch.utils.tensorboard"])
-
-    def __init__(self, command: list[str], strike: tuple[str, ...]) -> None:
-        with tempfile.NamedTemporaryFile(delete=False) as file:
-            self._told = Path(file.name)
-        self._process = self._forks.Process(target=_train, args=(command, strike, self._told))
-        self._process.start()
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
-    @property
-    def returncode(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
-        return self._process.exitcode
-
-    def poll(self) -> int | None:
-        """The exit status; None while it runs."""
-        return self._process.exitcode
-
-    def send_signal(self, number: int) -> None:
-        """Signal the process if it runs."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        """Kill the process."""
-        self.send_signal(signal.SIGKILL)
-
-    def communicate(self, timeout: float | None = None) -> tuple[None, str]:
-        """Wait for the end; gives what the process wrote as errors in second place."""
-        self._process.join(timeout)
-        if self._process.exitcode is None:
-            self.kill()
-            raise TimeoutError(f"process {self.pid} has not ended in {timeout} seconds")
-        told = self._told.read_text()
-        self._told.unlink()
-        return None, told
-
-
-def _train(command: list[str], strike: tuple[str, ...], told: Path) -> None:
-    from tests.faults import struck
-
-    with told.open("w") as file:
-        os.dup2(file.fileno(), 2)
-    sys.exit(struck.main(*strike, *command) if strike else struck.train.main(command))
 
 
 class Victim:
@@ -88,19 +26,14 @@ class Victim:
         self.settings, self.strike, self.ranks = settings, strike, ranks
         self.folder = Path(settings["output"])
 
-    def start(self, *flags: str) -> Running | subprocess.Popen:
+    def start(self, *flags: str) -> Fork:
         """Begin the run, or with ``--resume`` continue it."""
         command = [*arguments(self.settings), *flags]
-        if not self.ranks:
-            return Running(command, self.strike)
-        return subprocess.Popen(
-            [*TORCHRUN, *command],
-            cwd=ROOT,
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        if self.ranks:
+            return torchrun(2, command)
+        if self.strike:
+            return Fork(struck.main, *self.strike, *command)
+        return Fork(struck.train.main, command)
 
     def finish(self, *flags: str) -> tuple[int | None, str]:
         """Let it run to its end; the exit status and what it said."""

@@ -36,10 +36,18 @@ def finished(tmp_path_factory, checkpoint, scenes) -> Path:  # noqa: F811
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pictures(scenes) -> list[str]:  # noqa: F811
     """The arguments that ask for pictures, of a run of a second."""
     return [
         *("--data.kind=scenes", f"--data.root={scenes}", "--data.split=val"),
         *("--size=64", "--components=5", "--shown=3", "--device=cpu"),
     ]
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory, finished, pictures) -> Path:
+    """The page of the run, with pictures, in a folder of its own."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    assert evaluate.main(["report", str(finished), "--output", str(path), *pictures]) == 0
+    return path

@@ -11,10 +11,8 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def address(tmp_path, finished, pictures) -> str:
-    output = tmp_path / "report.html"
-    assert evaluate.main(["report", str(finished), "--output", str(output), *pictures]) == 0
-    return output.as_uri()
+def address(page) -> str:
+    return page.as_uri()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1200, "dark")])

@@ -1,5 +1,7 @@
 """The page of a run: everything is on it, in one file, and names from files are text."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -22,8 +24,12 @@ def written(tmp_path: Path, run: Path, *arguments: str) -> str:
     return output.read_text(encoding="utf-8")
 
 
-def test_everything_of_a_run_is_on_the_page(tmp_path, finished, pictures):
-    html = written(tmp_path, finished, *pictures)
+@pytest.fixture(scope="module")
+def html(page) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def test_everything_of_a_run_is_on_the_page(html):
     for section in ("training", "settings", "evaluations", "seen", "components", "worst"):
         assert html.count(f'<section id="{section}">') == 1
     assert "the total loss goes from 3.000 to 1.500" in html
@@ -34,12 +40,11 @@ def test_everything_of_a_run_is_on_the_page(tmp_path, finished, pictures):
     assert "labels had a part in it" in html
 
 
-def test_the_page_needs_nothing_else(tmp_path, finished, pictures):
-    html = written(tmp_path, finished, *pictures)
+def test_the_page_needs_nothing_else(page, html):
     assert re.findall(r'(?:src|href)="(?!data:image/|#)', html) == []
     assert "url(" not in re.sub(r"url\(#\w+\)", "", html)
     assert "<script" not in html
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]
+    assert [path.name for path in page.parent.iterdir() if path.is_file()] == ["report.html"]
 
 
 def test_the_page_lies_in_the_runs_folder_unless_told_otherwise(tmp_path, finished, monkeypatch, capsys):
@@ -66,8 +71,7 @@ def test_components_show_their_colours(tmp_path, finished, pictures):
     assert all(colour == as_hex(colours[int(number)]) for colour, number in shown)
 
 
-def test_every_picture_is_described(tmp_path, finished, pictures):
-    html = written(tmp_path, finished, *pictures)
+def test_every_picture_is_described(html):
     images = re.findall(r"<img [^>]*>", html)
     assert len(images) >= 3 * 4 + 3 * 3
     assert all(re.search(r'alt="[^"]+"', image) for image in images)
@@ -179,12 +183,8 @@ def test_a_classifier_that_does_not_fit_is_refused(
     assert message in capsys.readouterr().err
 
 
-def test_pictures_are_whole(tmp_path, finished, pictures):
+def test_pictures_are_whole(html):
     """A JPEG of the page is decoded again."""
-    import base64
-    import io
-
-    html = written(tmp_path, finished, *pictures)
     encoded = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
     sizes = {Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in encoded}
     assert (64, 64) in sizes
