@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,6 @@ import torch
 # Before any kernel is imported: without a GPU, Triton's kernels run in its interpreter.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
-    if find_spec("triton"):
-        from tests.interpreter import remember_builtins
-
-        remember_builtins()
 
 THREADS = torch.get_num_threads()
 GOLDEN = Path(os.environ.get("HCL_GOLDEN", Path(__file__).parent / "golden"))
