@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ import torch
 # Before any kernel is imported: without a GPU, Triton's kernels run in its interpreter.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+# Before infomap: both are made by SWIG, and an infomap that comes first crashes once faiss is there, too.
+with suppress(ModuleNotFoundError):
+    import faiss  # noqa: F401
 
 THREADS = torch.get_num_threads()
 GOLDEN = Path(os.environ.get("HCL_GOLDEN", Path(__file__).parent / "golden"))

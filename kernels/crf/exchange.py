@@ -3,6 +3,7 @@
 import mmap
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import FileIO
@@ -34,6 +35,7 @@ class Exchange:
 
     def __init__(self, file: FileIO | None = None) -> None:
         self.file = file or tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        weakref.finalize(self, self.file.close)
         self.taken: set[Place] = set()
         self.lock = threading.Lock()
 

@@ -1,3 +1,4 @@
+import gc
 import multiprocessing
 import tempfile
 from io import FileIO
@@ -64,3 +65,12 @@ def test_the_file_has_no_name(monkeypatch, tmp_path):
 def test_a_full_disk_is_an_error():
     with FileIO("/dev/full", "r+b") as full, pytest.raises(OSError, match="No space left"):
         Exchange(full).put(numbers(8))
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_file_is_closed_with_what_it_belongs_to():
+    exchange = Exchange()
+    file = exchange.file
+    del exchange
+    gc.collect()
+    assert file.closed
