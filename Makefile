@@ -14,6 +14,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRA),evaluation,export,explore,hub,test,docs]'
+ifneq ($(EXTRA),cpu)
+	$(BIN)/python -c 'import torch; torch.cuda.is_available() or print(f"warning: PyTorch {torch.__version__} sees no GPU; docs/install.md says what to do")'
+endif
 	touch $@
 
 demo: setup
