@@ -39,7 +39,7 @@ from hcl.engine.step import LossConfig, Losses, Views
 from hcl.evaluation import overclustering
 from hcl.models.backbones import BACKBONES, BackboneConfig
 from hcl.models.hcl import HCL
-from hcl.models.recorded_backbone import RecordedBackbone
+from hcl.models.recorded_backbone import BackboneOverride
 from hcl.precision import Precision, runs_fp8
 from pipelines.draws import ViewsConfig
 from pipelines.training_views import TrainingViews
@@ -165,7 +165,7 @@ class Bench:
         settings = overclustering.OverclusteringConfig(
             data=self.data.scored,
             output=str(self.folder / "scores"),
-            backbone=RecordedBackbone(options.backbone, options.weights),
+            backbone=BackboneOverride(options.backbone, options.weights),
             checkpoint=str(self.folder / f"{name}.pt"),
             size=options.size,
             batch_size=options.batch_size,

@@ -8,7 +8,7 @@ from typing import Any
 
 from hcl.distributed import World
 from hcl.evaluation.protocol import ProtocolConfig
-from hcl.models.recorded_backbone import RecordedBackbone
+from hcl.models.recorded_backbone import BackboneOverride
 
 
 def run(
@@ -45,7 +45,7 @@ def variants(config: ProtocolConfig) -> dict[str, ProtocolConfig]:
 
     All are of one backbone, the given head's.
     """
-    same = RecordedBackbone(**asdict(config.chosen_backbone))  # without a checkpoint that would say so
+    same = BackboneOverride(**asdict(config.chosen_backbone))  # without a checkpoint that would say so
     without = replace(config, checkpoint=None, backbone=same)
     chosen = {
         "backbone": replace(without, tokens="backbone"),

@@ -10,7 +10,7 @@ from hcl.data.samples import Dataset
 from hcl.distributed import DeviceName, World
 from hcl.evaluation.tokens import TokenExtractor, TokenKind, untrained_head
 from hcl.models.backbones import BackboneConfig, build_backbone
-from hcl.models.recorded_backbone import RecordedBackbone
+from hcl.models.recorded_backbone import BackboneOverride
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.trained_head import TrainedHead, trained_head
 from hcl.models.weights import Branch, read_head_checkpoint
@@ -77,7 +77,7 @@ class ProtocolConfig:
     data: DataConfig
     output: str = "runs/evaluation"
     overwrite: bool = False
-    backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
+    backbone: BackboneOverride = field(default_factory=BackboneOverride)
     tokens: TokenKind = "head"
     checkpoint: str | None = None
     branch: Branch = "momentum"

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hcl.bounds import require_above_zero, require_at_least, require_share
-from hcl.models.recorded_backbone import RecordedBackbone
+from hcl.models.recorded_backbone import BackboneOverride
 from hcl.models.weights import Branch
 
 Form = Literal["pt2", "onnx", "hub"]
@@ -31,7 +31,7 @@ class ExportConfig:
 
     checkpoint: str
     output: str = "runs/export"
-    backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
+    backbone: BackboneOverride = field(default_factory=BackboneOverride)
     branch: Branch = "momentum"
     heads: int | None = None
     forms: list[Form] = field(default_factory=lambda: ["pt2", "onnx", "hub"])

@@ -12,7 +12,7 @@ from hcl.engine.config import config_from
 from hcl.engine.step import LossConfig
 from hcl.models.backbones import build_backbone
 from hcl.models.pm_vit import PMViT
-from hcl.models.recorded_backbone import RecordedBackbone
+from hcl.models.recorded_backbone import BackboneOverride
 from hcl.models.seg_head import SegHead
 from hcl.models.trained_head import trained_head
 from hcl.models.weights import Branch, CheckpointError, is_pretrained, read_head_checkpoint
@@ -72,7 +72,7 @@ def open_trained(
     checkpoint = read_head_checkpoint(path)
     whole = "config" in checkpoint and not is_pretrained(path)
     recorded = config_from(checkpoint["config"], Path(path)) if whole else None
-    asked = RecordedBackbone(backbone, None if weights is None else str(weights), patch_sizes)
+    asked = BackboneOverride(backbone, None if weights is None else str(weights), patch_sizes)
     trained = trained_head(checkpoint, path, branch, backbone=asked, heads=heads)
     return TrainedModel(
         build_backbone(trained.backbone),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hcl.bounds import require_at_least
 from hcl.distributed import DeviceName, World
 from hcl.inference.segmenter import Segmenter
-from hcl.models.recorded_backbone import RecordedBackbone
+from hcl.models.recorded_backbone import BackboneOverride
 from hcl.models.weights import Branch
 from hcl.precision import Precision
 
@@ -33,7 +33,7 @@ class InferenceConfig:
     """
 
     checkpoint: str
-    backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
+    backbone: BackboneOverride = field(default_factory=BackboneOverride)
     branch: Branch = "momentum"
     heads: int | None = None
     size: int = 448

@@ -9,8 +9,8 @@ from hcl.models.weights import CheckpointError
 
 
 @dataclass
-class RecordedBackbone:
-    """The backbone, where a checkpoint does not say it, or where it is not as the checkpoint says.
+class BackboneOverride:
+    """What is said of the backbone beside a checkpoint, which may say nothing, or what has changed since.
 
     Args:
         name: of the backbone; by default the checkpoint's. A published checkpoint names none, so that it must
@@ -33,7 +33,7 @@ class RecordedBackbone:
         return BackboneConfig(self.name or BackboneConfig.name, self.weights, self.patch_sizes)
 
 
-def chosen_backbone(checkpoint: dict[str, Any], path: str | Path, asked: RecordedBackbone) -> BackboneConfig:
+def chosen_backbone(checkpoint: dict[str, Any], path: str | Path, asked: BackboneOverride) -> BackboneConfig:
     """The recorded backbone, but for weights and patch sizes that are asked for otherwise.
 
     Args:

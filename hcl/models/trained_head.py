@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hcl.models.backbones import BackboneConfig
-from hcl.models.recorded_backbone import RecordedBackbone, chosen_backbone
+from hcl.models.recorded_backbone import BackboneOverride, chosen_backbone
 from hcl.models.seg_head import SegHead
 from hcl.models.weights import Branch, CheckpointError, seg_head_of
 
@@ -28,7 +28,7 @@ def trained_head(
     path: str | Path,
     branch: Branch = "momentum",
     *,
-    backbone: RecordedBackbone,
+    backbone: BackboneOverride,
     heads: int | None = None,
 ) -> TrainedHead:
     """What `hcl.models.weights.read_head_checkpoint` has read, as a head.

@@ -9,7 +9,7 @@ from hcl.distributed import DeviceName, World
 from hcl.evaluation.protocol import FRAMES, Frame
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.inference.checkpoint import open_trained
-from hcl.models.recorded_backbone import RecordedBackbone
+from hcl.models.recorded_backbone import BackboneOverride
 from hcl.run_report.evaluations import find_evaluations, read_evaluation
 from hcl.run_report.looked_at import look
 from hcl.run_report.page import render, write_page
@@ -44,7 +44,7 @@ class ReportConfig:
     evaluations: list[str] = field(default_factory=list)
     output: str | None = None
     data: DataConfig | None = None
-    backbone: RecordedBackbone = field(default_factory=RecordedBackbone)
+    backbone: BackboneOverride = field(default_factory=BackboneOverride)
     classifier: str | None = None
     images: int = 64
     shown: int = 12

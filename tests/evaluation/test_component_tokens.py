@@ -7,7 +7,7 @@ from benchmarks.published import component_tokens
 from hcl.data.dataset import DataConfig
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.tokens import TokenExtractor, untrained_head
-from hcl.models.recorded_backbone import RecordedBackbone
+from hcl.models.recorded_backbone import BackboneOverride
 from hcl.models.seg_head import SegHead, SegHeadConfig
 from hcl.models.weights import CheckpointError
 
@@ -17,7 +17,7 @@ SMALL_HEAD = SegHeadConfig(width=24, hidden=8, projection_dim=4, heads=12)
 
 def config(**settings):
     return ProtocolConfig(
-        data=DataConfig("scenes", "scenes", "val"), backbone=RecordedBackbone("tiny"), **settings
+        data=DataConfig("scenes", "scenes", "val"), backbone=BackboneOverride("tiny"), **settings
     )
 
 

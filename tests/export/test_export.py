@@ -21,7 +21,7 @@ from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.component_model import ComponentModel
 from hcl.models.pm_vit import PMViT
 from hcl.models.pretrained import PretrainedSegHead
-from hcl.models.recorded_backbone import RecordedBackbone
+from hcl.models.recorded_backbone import BackboneOverride
 from hcl.models.seg_head import SegHead, SegHeadConfig
 from hcl.models.trained_head import recorded_keep_mass
 from hcl.models.vit import VisionTransformer, ViTConfig
@@ -156,7 +156,7 @@ def test_the_share_that_is_foreground_is_the_one_that_the_checkpoint_records(
     state = torch.load(checkpoint, weights_only=True)
     state["config"]["clustering"] = recorded
     torch.save(state, checkpoint)
-    config = ExportConfig(checkpoint=checkpoint, backbone=RecordedBackbone("tiny"), keep_mass=asked)
+    config = ExportConfig(checkpoint=checkpoint, backbone=BackboneOverride("tiny"), keep_mass=asked)
     model, _ = open_model(config)
     assert model.keep_mass == keep_mass
 

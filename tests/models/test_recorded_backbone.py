@@ -3,7 +3,7 @@
 import pytest
 
 from hcl.models.backbones import BackboneConfig
-from hcl.models.recorded_backbone import RecordedBackbone, chosen_backbone, recorded_backbone
+from hcl.models.recorded_backbone import BackboneOverride, chosen_backbone, recorded_backbone
 from hcl.models.weights import CheckpointError
 
 RECORDED = {"name": "dinov2_vits14", "weights": None, "patch_sizes": [14, 28]}
@@ -22,27 +22,27 @@ def test_an_arch_alone_is_a_name_where_it_is_one_of_this_project():
 
 def test_what_is_recorded_is_taken_but_for_weights_and_levels_that_are_given():
     same = BackboneConfig("dinov2_vits14", None, [14, 28])
-    assert chosen_backbone(OWN, "own.pt", RecordedBackbone()) == same
-    assert chosen_backbone(OWN, "own.pt", RecordedBackbone("dinov2_vits14")) == same
-    moved = RecordedBackbone(weights="moved.pth", patch_sizes=[14, 42])
+    assert chosen_backbone(OWN, "own.pt", BackboneOverride()) == same
+    assert chosen_backbone(OWN, "own.pt", BackboneOverride("dinov2_vits14")) == same
+    moved = BackboneOverride(weights="moved.pth", patch_sizes=[14, 42])
     assert chosen_backbone(OWN, "own.pt", moved) == BackboneConfig("dinov2_vits14", "moved.pth", [14, 42])
 
 
 @pytest.mark.parametrize("checkpoint", [OWN, {"arch": "dinov2_vits14"}])
 def test_another_name_than_the_recorded_one_is_refused(checkpoint):
     with pytest.raises(ValueError, match=r"own\.pt was trained on .*dinov2_vits14, not on dino_vits16"):
-        chosen_backbone(checkpoint, "own.pt", RecordedBackbone("dino_vits16"))
+        chosen_backbone(checkpoint, "own.pt", BackboneOverride("dino_vits16"))
 
 
 def test_a_checkpoint_that_records_nothing_needs_a_name():
-    assert chosen_backbone({"arch": "vit_small"}, "h", RecordedBackbone("tiny")) == BackboneConfig("tiny")
+    assert chosen_backbone({"arch": "vit_small"}, "h", BackboneOverride("tiny")) == BackboneConfig("tiny")
     with pytest.raises(ValueError, match="does not say which backbone"):
-        chosen_backbone({"arch": "vit_small"}, "hcl.pth.tar", RecordedBackbone())
+        chosen_backbone({"arch": "vit_small"}, "hcl.pth.tar", BackboneOverride())
 
 
 def test_without_a_checkpoint_the_usual_backbone_is_taken():
-    assert RecordedBackbone().without_checkpoint() == BackboneConfig()
-    assert RecordedBackbone("tiny", "own.pth").without_checkpoint() == BackboneConfig("tiny", "own.pth")
+    assert BackboneOverride().without_checkpoint() == BackboneConfig()
+    assert BackboneOverride("tiny", "own.pth").without_checkpoint() == BackboneConfig("tiny", "own.pth")
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_what_is_no_backbone_is_refused(told):
 
 def test_an_unknown_name_is_refused_at_once():
     with pytest.raises(ValueError, match="backbone 'resnet50' is not known"):
-        RecordedBackbone("resnet50")
+        BackboneOverride("resnet50")
