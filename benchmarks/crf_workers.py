@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.crf_scenes import generate_scenes, read_scenes
 from benchmarks.machine import give, machine
 from benchmarks.options import Parser
-from hcl.evaluation.crf import CRFConfig, refine, refined
+from hcl.evaluation.crf import CRFConfig, refine, refine_batches
 
 Calls = Sequence[tuple[Tensor, Tensor]]
 
@@ -30,7 +30,7 @@ def waited_for(calls: Calls, config: CRFConfig) -> Iterator[Tensor]:
 
 def in_flight(calls: Calls, config: CRFConfig) -> Iterator[Tensor]:
     """The same, some of them begun while one is waited for."""
-    return (marginals for _, marginals in refined(((None, *call) for call in calls), config))
+    return (marginals for _, marginals in refine_batches(((None, *call) for call in calls), config))
 
 
 def seconds(way: Callable[[Calls, CRFConfig], Iterator[Tensor]], calls: Calls, workers: int) -> float:

@@ -80,7 +80,9 @@ def require_crf(config: CRFConfig, size: int, device: torch.device) -> None:
     refine(image[:, :2].float(), image, replace(config, iterations=1))
 
 
-def refined(batches: Iterable[tuple[T, Tensor, Tensor]], config: CRFConfig) -> Iterator[tuple[T, Tensor]]:
+def refine_batches(
+    batches: Iterable[tuple[T, Tensor, Tensor]], config: CRFConfig
+) -> Iterator[tuple[T, Tensor]]:
     """`refine` of batch after batch, while the next ones are made.
 
     Behind the batch that is waited for lie others, until they hold an image for every worker: so workers wait

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hcl.data.samples import Dataset
 from hcl.distributed import World
-from hcl.evaluation.crf import CRFConfig, refined
+from hcl.evaluation.crf import CRFConfig, refine_batches
 from hcl.evaluation.framed_images import framed_images
 from hcl.evaluation.linear_classifier import logits_of
 from hcl.evaluation.metrics import SegmentationScores, summary
@@ -98,7 +98,7 @@ def _refined(
         ((predicted.labels, predicted.indices), predicted.scores, colours(labelled.images))
         for predicted, labelled in zip(batches, images, strict=True)
     )
-    for (labels, indices), marginals in refined(with_pictures, crf):
+    for (labels, indices), marginals in refine_batches(with_pictures, crf):
         yield Predicted(marginals, labels, indices)
 
 

@@ -23,7 +23,7 @@ from hcl.data.checks import OnError, check_images, listed
 from hcl.data.folder import open_folder
 from hcl.data.samples import Dataset, Sample
 from hcl.distributed import World
-from hcl.evaluation.crf import CRFConfig, refined, require_crf
+from hcl.evaluation.crf import CRFConfig, refine_batches, require_crf
 from hcl.evaluation.fingerprint import digest_of_weights
 from hcl.figures.segments import label_map, overlay
 from hcl.files import written_whole
@@ -181,7 +181,7 @@ def _scored(photographs: Iterable[list[Read]], segmenter: Segmenter, labels: Lab
 
 def _refined(batches: Iterator[Scored], config: SegmentConfig) -> Iterator[Scored]:
     """Scores to the CRF's marginals, at a size of which the longer side is ``crf_size``."""
-    return refined(_of_one_size(batches, config.crf_size), config.crf_settings)
+    return refine_batches(_of_one_size(batches, config.crf_size), config.crf_settings)
 
 
 def _of_one_size(batches: Iterator[Scored], side: int) -> Iterator[tuple[list[Read], Tensor, Tensor]]:

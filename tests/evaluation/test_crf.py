@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hcl.evaluation import crf
-from hcl.evaluation.crf import CRFConfig, refine, refined
+from hcl.evaluation.crf import CRFConfig, refine, refine_batches
 
 
 def exact(ahead):
@@ -20,7 +20,7 @@ def batches(sizes):
 
 def test_every_batch_comes_back_in_order_as_it_would_alone():
     sizes = (2, 1, 1, 3, 1)
-    found = list(refined(batches(sizes), exact(2)))
+    found = list(refine_batches(batches(sizes), exact(2)))
     assert [own for own, _ in found] == [0, 1, 2, 3, 4]
     for (_, marginals), (_, logits, pictures) in zip(found, batches(sizes), strict=True):
         assert torch.equal(marginals, refine(logits, pictures, exact(2)))
@@ -34,7 +34,7 @@ def test_only_so_many_images_wait():
             drawn.append(own)
             yield own, *rest
 
-    assert [len(drawn) for _ in refined(watched(), exact(3))] == [3, 4, 5, 6, 6, 6]
+    assert [len(drawn) for _ in refine_batches(watched(), exact(3))] == [3, 4, 5, 6, 6, 6]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_ranks_of_one_machine_share_its_processors(monkeypatch, ranks, asked, wo
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     if ranks is not None:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
-    assert len(list(refined(batches([1] * 3), CRFConfig(workers=asked)))) == 3
+    assert len(list(refine_batches(batches([1] * 3), CRFConfig(workers=asked)))) == 3
     assert told == [workers] * 3
 
 
@@ -72,7 +72,7 @@ def test_an_error_cancels_what_waits(monkeypatch, where):
             raise KeyboardInterrupt
         yield from batches([2] * 3)
 
-    stream = refined(source(), exact(4))
+    stream = refine_batches(source(), exact(4))
     next(stream)
     if where == "source":
         with pytest.raises(KeyboardInterrupt):

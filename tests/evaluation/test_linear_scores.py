@@ -62,7 +62,7 @@ def test_the_crf_sees_each_image_with_its_own_logits(config, store, monkeypatch)
             seen.append((logits, pictures))
             yield own, -logits
 
-    monkeypatch.setattr(linear_scores, "refined", spy)
+    monkeypatch.setattr(linear_scores, "refine_batches", spy)
     dataset, classifier = open_dataset(config.data), untrained_classifier(5, 6, seed=1)
     plain, refined = score(classifier, store, dataset, config, CRFConfig(), ALONE)
     (images,) = EvaluationImages(dataset, size=64)
