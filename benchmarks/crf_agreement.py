@@ -1,29 +1,29 @@
 """How far the exact dense CRF and pydensecrf agree: `python -m benchmarks.crf_agreement`.
 
 Takes `.npz` files of `probabilities` (B, C, H, W), `images` (B, 3, H, W) uint8 and perhaps `labels` (B, H, W;
-255 is not scored), or generates scenes, and prints JSON: for every tolerance the share of pixels on which the
-labels agree, the share of tile pairs that were skipped, seconds an image, and the mean IoU where labels are
-known.
+255 is not scored), as `benchmarks.crf_photographs` makes of photographs, or generates scenes. Prints JSON:
+for every tolerance the share of pixels on which the labels agree, the share of tile pairs that were skipped,
+the mean IoU where labels are known, and seconds an image beside those of one process of pydensecrf.
 
-On a GPU the exact CRF is the Triton kernel. Elsewhere the same tiles are visited in plain torch and float32,
-at full size too: half a minute to two minutes of one core for an image of 448 x 448.
+On a GPU the exact CRF is the Triton kernel, timed on its second call, from probabilities on the GPU to
+marginals there. Elsewhere the same tiles are visited in plain torch and float32, at full size too: half a
+minute to two minutes of one core for an image of 448 x 448.
 """
 
-import json
-import os
-import sys
+import argparse
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.crf_scenes import Scene, generate_scenes, read_scenes
-from benchmarks.harness import device_name
+from benchmarks.machine import give, machine
 from benchmarks.options import Parser
 from hcl.evaluation.metrics import SegmentationScores
 from kernels.crf import dense_crf
@@ -62,16 +62,41 @@ def _weights(rows: Tensor, columns: Tensor) -> Tensor:
     return (left @ right.T).exp2_()
 
 
-def exact_labels(scene: Scene, tolerance: float, device: torch.device) -> tuple[Tensor, float]:
-    """Labels (H, W) of the exact CRF, and the share of tile pairs skipped."""
+class Labelled(NamedTuple):
+    """Labels (H, W) of a scene, the seconds that they took, and the share of tile pairs skipped."""
+
+    labels: Tensor
+    seconds: float = 0.0
+    skipped: float = 0.0
+
+
+def exact_labels(scene: Scene, tolerance: float, device: torch.device) -> Labelled:
+    """A scene labelled by the exact CRF."""
     probabilities, images = scene.probabilities[None].to(device), scene.image[None].to(device)
-    tiles = build_tiles(images, PAIRWISE)
-    near = near_tiles(tiles, tolerance)
+    near = near_tiles(build_tiles(images, PAIRWISE), tolerance)
+
+    def by_triton() -> Tensor:
+        return dense_crf(probabilities, images, tolerance=tolerance, impl="triton")
+
+    def by_torch() -> Tensor:
+        tiles = build_tiles(images, PAIRWISE)
+        bilateral = block_sparse_filter(tiles, near_tiles(tiles, tolerance)[0])
+        return mean_field(probabilities, bilateral, ITERATIONS, PAIRWISE)
+
+    marginals, seconds = timed(by_triton if device.type == "cuda" else by_torch, device)
+    return Labelled(marginals[0].argmax(dim=0).cpu(), seconds, 1 - near.float().mean().item())
+
+
+def timed(act: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:
+    """What a call gives, and its seconds; a GPU's kernels are compiled by a call before."""
     if device.type == "cuda":
-        marginals = dense_crf(probabilities, images, tolerance=tolerance, impl="triton")
-    else:
-        marginals = mean_field(probabilities, block_sparse_filter(tiles, near[0]), ITERATIONS, PAIRWISE)
-    return marginals[0].argmax(dim=0).cpu(), 1 - near.float().mean().item()
+        act()
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    result = act()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return result, time.perf_counter() - start
 
 
 class Tally:
@@ -83,21 +108,27 @@ class Tally:
         self.skipped: list[float] = []
         self.seconds: list[float] = []
 
-    def add(self, labels: Tensor, published: Tensor, scene: Scene, seconds: float, skipped: float) -> None:
+    def add(self, found: Labelled, published: Tensor, scene: Scene) -> None:
         """Count one scene, labelled in this way and by pydensecrf."""
-        self.agreement.append((labels == published).double().mean().item())
-        self.seconds.append(seconds)
-        self.skipped.append(skipped)
+        self.agreement.append((found.labels == published).double().mean().item())
+        self.seconds.append(found.seconds)
+        self.skipped.append(found.skipped)
         if scene.labels is not None:
-            self.scores.update(labels[None], scene.labels[None])
+            self.scores.update(found.labels[None], scene.labels[None])
 
-    def numbers(self) -> dict[str, float | None]:
-        """Means over the scenes, the least agreement, and the mean IoU over labelled scenes."""
+    def numbers(self, published: "Tally") -> dict[str, float | None]:
+        """Means over the scenes, the least agreement, and the mean IoU over labelled scenes.
+
+        Args:
+            published: what was counted of pydensecrf.
+        """
+        taken = fmean(self.seconds)
         return {
             "agreement": fmean(self.agreement),
             "least_agreement": min(self.agreement),
             "tile_pairs_skipped": fmean(self.skipped),
-            "seconds_per_image": fmean(self.seconds),
+            "seconds_per_image": taken,
+            "speedup": fmean(published.seconds) / taken if taken else None,
             "miou": self.scores.compute().miou_present if self.scores.update_called else None,
         }
 
@@ -108,44 +139,49 @@ def compare(
     """Label every scene by pydensecrf in one process, by the probabilities alone, and exactly."""
     tallies: dict[str, Tally] = {}
     for scene in tqdm(scenes, unit="image", disable=None):
-        probabilities, images = scene.probabilities[None], scene.image[None]
-        start = time.perf_counter()
-        published = dense_crf(probabilities, images, impl="pydensecrf", workers=1)[0].argmax(dim=0)
-        ways = {
-            "pydensecrf": (published, time.perf_counter() - start, 0.0),
-            "no CRF": (scene.probabilities.argmax(dim=0), 0.0, 0.0),
-        }
+        published = published_labels(scene)
+        ways = {"pydensecrf": published, "no CRF": Labelled(scene.probabilities.argmax(dim=0))}
         for tolerance in tolerances:
-            start = time.perf_counter()
-            labels, skipped = exact_labels(scene, tolerance, device)
-            ways[f"exact, tolerance {tolerance:g}"] = (labels, time.perf_counter() - start, skipped)
-        for name, (labels, seconds, skipped) in ways.items():
+            ways[f"exact, tolerance {tolerance:g}"] = exact_labels(scene, tolerance, device)
+        for name, found in ways.items():
             tally = tallies.setdefault(name, Tally(len(scene.probabilities)))
-            tally.add(labels, published, scene, seconds, skipped)
-    return {name: tally.numbers() for name, tally in tallies.items()}
+            tally.add(found, published.labels, scene)
+    return {name: tally.numbers(tallies["pydensecrf"]) for name, tally in tallies.items()}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+def published_labels(scene: Scene) -> Labelled:
+    """A scene labelled by one process of pydensecrf."""
+    probabilities, images = scene.probabilities[None], scene.image[None]
+    marginals, seconds = timed(
+        lambda: dense_crf(probabilities, images, impl="pydensecrf", workers=1), probabilities.device
+    )
+    return Labelled(marginals[0].argmax(dim=0), seconds)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = Parser(prog="python -m benchmarks.crf_agreement", description=__doc__)
     parser.add_argument("--probabilities", type=Path, nargs="+", metavar="FILE.npz", help="scenes to compare")
     parser.add_argument("--images", type=int, default=None, help="only so many; 2 where they are generated")
     parser.add_argument("--tolerance", type=float, nargs="+", default=[1e-3, 1e-2])
     parser.add_argument("--side", type=int, default=448, help="of generated scenes, in pixels")
     parser.add_argument("--classes", type=int, default=21, help="of generated scenes")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the command and print its report, which is returned too."""
+    options = parse(arguments)
     if options.probabilities:
         scenes = read_scenes(options.probabilities)
     else:
         scenes = generate_scenes(options.images or 2, options.classes, options.side)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    load = os.getloadavg()[0]
+    before = machine("torch", "pydensecrf2", device=device.type)
+    files = [path.name for path in options.probabilities or []]
     results = compare(islice(scenes, options.images), options.tolerance, device)
-    files = [str(path) for path in options.probabilities or []]
-    about = {"device": device_name(), "threads": torch.get_num_threads(), "load_at_start": load}
-    print(json.dumps({**about, "files": files, "results": results}, indent=2))
-    return 0
+    return give({"machine": before, "files": files, "results": results})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -61,8 +61,15 @@ class Result:
 Results = dict[str, Result]
 
 
-def parts(rows: Path, *, fp8: bool) -> list[Part]:
-    """What there is to do, the most valuable first; rows of benchmarks go to a folder."""
+def parts(rows: Path, *, fp8: bool, probabilities: Sequence[Path] = ()) -> list[Part]:
+    """What there is to do, the most valuable first.
+
+    Args:
+        rows: folder for those of benchmarks.
+        fp8: whether the GPU has it.
+        probabilities: of photographs, for the CRF; without any, scenes are generated.
+    """
+    scenes = ("--probabilities", *map(str, probabilities)) if probabilities else ("--images", "10")
     return [
         # A process each: an error on the device ends all that a process does there.
         *(_tests(f"tests_{name}", "not gpu", _file(name), seconds=150) for name in KERNELS),
@@ -74,6 +81,7 @@ def parts(rows: Path, *, fp8: bool) -> list[Part]:
         _tests("tests_rest", "gpu", *_elsewhere(), "-k", "not max-autotune", seconds=180),
         _step("train_step_compiled", 64, "bf16", seconds=300),
         *([_step("train_step_fp8", 64, "fp8", seconds=300)] if fp8 else []),
+        _module("crf_agreement", *scenes, seconds=240, needs=("pydensecrf",)),
         _module("pipeline", seconds=180, needs=("nvidia.dali",)),
         _module("scale", "--device", "cuda", seconds=240, needs=("nvidia.dali", "jsonargparse")),
         *(_benchmark(name, "not triton", rows, seconds=300) for name in KERNELS),
@@ -211,13 +219,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("folder", type=Path, help="where logs, rows, reports and the summary go")
     parser.add_argument("--minutes", type=float, default=9.0, help="for all parts (default 9)")
+    parser.add_argument(
+        "--probabilities", type=Path, nargs="+", default=[], metavar="FILE.npz", help="as of crf_agreement"
+    )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these parts, even if they passed")
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         print("benchmarks.gpu needs a CUDA GPU, and torch sees none", file=sys.stderr)
         return 2
     folder = options.folder.resolve()
-    planned = {part.name: part for part in parts(folder / "rows", fp8=runs_fp8(torch.device("cuda")))}
+    fp8, scenes = runs_fp8(torch.device("cuda")), [path.resolve() for path in options.probabilities]
+    planned = {part.name: part for part in parts(folder / "rows", fp8=fp8, probabilities=scenes)}
     if unknown := set(options.only or ()) - set(planned):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(planned)}")
     asked = [planned[name] for name in options.only or planned]

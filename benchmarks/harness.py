@@ -7,7 +7,6 @@ process: no datasheet is needed.
 
 import csv
 import os
-import platform
 import re
 import tempfile
 import time
@@ -20,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from benchmarks.machine import processor
 
 RESULTS = Path(__file__).parent / "results"
 QUANTILES = ("ms_20", "ms_50", "ms_80")
@@ -89,7 +90,7 @@ def measure(name: str, impl: str, shape: str, run: Run, bytes_moved: int, flops:
         name=name,
         impl=impl,
         shape=shape,
-        device=device_name(),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
         torch=torch.__version__,
         triton=_version("triton"),
         ms_20=float(milliseconds[0]),
@@ -171,11 +172,6 @@ def ceilings() -> Ceilings:
     a, b = torch.randn(2, side, side, device=device).to(dtype)
     matrix = 2 * side**3 / np.median(times(lambda: a @ b))
     return Ceilings(float(copy), float(matrix))
-
-
-def device_name() -> str:
-    """The GPU's name, or the processor's kind."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}"
 
 
 def write_rows(rows: Sequence[Row], folder: Path = RESULTS) -> Path:

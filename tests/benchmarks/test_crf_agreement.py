@@ -12,11 +12,11 @@ from kernels.crf import dense_crf
 
 def test_tiles_in_plain_torch_give_the_reference():
     (scene,) = generate_scenes(1, classes=4, side=37)
-    labels, skipped = exact_labels(scene, 0, torch.device("cpu"))
+    labels, _, skipped = exact_labels(scene, 0, torch.device("cpu"))
     exact = dense_crf(scene.probabilities[None], scene.image[None], impl="torch")[0]
     assert skipped == 0
     assert (labels == exact.argmax(dim=0)).float().mean() > 0.999
-    labels, skipped = exact_labels(scene, 1e-3, torch.device("cpu"))
+    labels, _, skipped = exact_labels(scene, 1e-3, torch.device("cpu"))
     assert skipped > 0.2
     assert (labels == exact.argmax(dim=0)).float().mean() > 0.999
 
@@ -38,10 +38,13 @@ def test_scenes_from_files_are_the_scenes_saved(tmp_path):
 
 def test_the_command_prints_agreement_and_scores(capsys):
     pytest.importorskip("pydensecrf")
-    assert crf_agreement.main(["--images", "1", "--side", "48", "--classes", "3", "--tolerance", "1e-3"]) == 0
-    results = json.loads(capsys.readouterr().out)["results"]
+    report = crf_agreement.main(["--images", "1", "--side", "48", "--classes", "3", "--tolerance", "1e-3"])
+    assert json.loads(capsys.readouterr().out) == report
+    results = report["results"]
     exact = results["exact, tolerance 0.001"]
     assert results["pydensecrf"]["agreement"] == 1
     assert 0.97 < exact["agreement"] < 1
     assert 0 < exact["tile_pairs_skipped"] < 1
     assert exact["miou"] > results["no CRF"]["miou"]
+    assert results["pydensecrf"]["speedup"] == 1
+    assert exact["speedup"] == results["pydensecrf"]["seconds_per_image"] / exact["seconds_per_image"]

@@ -25,7 +25,7 @@ def command(monkeypatch, *planned):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(gpu, "runs_fp8", lambda device: False)
     monkeypatch.setattr(gpu, "machine", lambda *packages, device: {})
-    monkeypatch.setattr(gpu, "parts", lambda rows, fp8: list(planned))
+    monkeypatch.setattr(gpu, "parts", lambda rows, **_: list(planned))
     return lambda *arguments: main([str(argument) for argument in arguments])
 
 

@@ -1,0 +1,94 @@
+"""Photographs for the benchmarks of the CRF: `python -m benchmarks.crf_photographs FILE.npz --data.kind ...`.
+
+Takes the settings of `evaluate.py linear`, and writes what its linear classifier believes of the images of a
+data set: `probabilities` (B, C, H, W) float16, `images` (B, 3, H, W) and `labels` (B, H, W) uint8.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hcl.command_line import preset_first, reported
+from hcl.distributed import World, choose_device
+from hcl.evaluation.framed_images import framed_images
+from hcl.evaluation.linear import LinearConfig
+from hcl.evaluation.linear_classifier import refuse_other_channels, refuse_other_classes
+from hcl.evaluation.linear_scores import predictions
+from hcl.evaluation.protocol import open_extractor, open_labelled
+from hcl.evaluation.token_store import stored_tokens
+from hcl.files import naming
+from hcl.models.weights import load_linear_classifier
+from hcl.settings_parser import SettingsParser
+from pipelines.normalise import colours
+
+PROGRAM = "python -m benchmarks.crf_photographs"
+
+
+@dataclass(kw_only=True)
+class PhotographsConfig(LinearConfig):
+    """What to write.
+
+    Args:
+        file: the .npz.
+    """
+
+    file: str
+
+
+@torch.no_grad()
+def write(config: PhotographsConfig) -> None:
+    """Write the probabilities, images and labels of all images; `config.data.limit` says how many.
+
+    Raises:
+        ValueError, FileNotFoundError, OSError: as `hcl.evaluation.linear.run`, or the file cannot be written.
+    """
+    world = World(0, 1, choose_device(config.device))
+    classifier = load_linear_classifier(config.classifier)
+    dataset = open_labelled(config.data)
+    extractor = open_extractor(config, world)
+    refuse_other_channels(classifier, extractor.channels, config.classifier)
+    refuse_other_classes(classifier, dataset, config.classifier)
+    classifier.to(world.device)
+    every = np.arange(len(dataset))
+    probabilities: list[np.ndarray] = []
+    pictures: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    with stored_tokens(config, dataset, extractor, world) as store:
+        images = framed_images(dataset, config, every, world)
+        for believed, labelled in zip(
+            predictions(classifier, store, every, config.batch_size, world), images, strict=True
+        ):
+            probabilities.append(believed.scores.softmax(dim=1).half().cpu().numpy())
+            pictures.append(colours(labelled.images).cpu().numpy())
+            labels.append(believed.labels.cpu().numpy())
+    with naming(Path(config.file)):
+        np.savez_compressed(
+            config.file,
+            probabilities=np.concatenate(probabilities),
+            images=np.concatenate(pictures),
+            labels=np.concatenate(labels),
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+
+    def run() -> int:
+        parser = SettingsParser(prog=PROGRAM, description=__doc__)
+        parser.add_argument("--config", action="config", help="name of a preset, or a YAML file")
+        parser.add_settings(PhotographsConfig, positional=("file", "the .npz to write"))
+        parsed = parser.parse_args(preset_first(sys.argv[1:] if arguments is None else arguments))
+        settings = parser.instantiate(parsed)
+        settings.pop("config")
+        write(PhotographsConfig(**vars(settings)))
+        return 0
+
+    return reported(PROGRAM, run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
