@@ -4,7 +4,7 @@ Banks change once an epoch at most, so that they are written once, in the backgr
 Every rank writes its own share, and any number of ranks reads them; checkpoints say which files are theirs.
 """
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,11 @@ class BankFiles:
             self._writing = None
         self.world.barrier()
         return self._record
+
+    def close(self) -> None:
+        """Wait for a write that no checkpoint has waited for, so that no later run in the folder meets it."""
+        if self._writing:
+            wait([self._writing])
 
     def read(self, record: BankRecord | None) -> Banks | None:
         """This rank's share of the banks that a checkpoint needs, on its device.

@@ -43,6 +43,10 @@ class SavedRun:
             self.bank_files.remove_unneeded()
         self.world.barrier()
 
+    def close(self) -> None:
+        """Let go of the folder; for every end of a run."""
+        self.bank_files.close()
+
     def exists(self) -> bool:
         """Whether the main rank sees a checkpoint."""
         return self.world.told_by_main(bool(self.checkpoints.existing()))

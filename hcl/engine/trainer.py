@@ -99,7 +99,7 @@ class Trainer:
             settings=asdict(self.config),
         )
         # To the very end: a rank that has lost another is about to say so when torchrun's SIGTERM comes.
-        with stop_on_signal(insist=self.world.size == 1) as self.stop, closing(self.log):
+        with stop_on_signal(insist=self.world.size == 1) as self.stop, closing(self.log), closing(self.saved):
             for reason in refused:
                 self.log.say(f"passed over: {reason}")
             if self.epoch >= self.config.epochs:

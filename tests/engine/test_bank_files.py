@@ -1,6 +1,7 @@
 """Token banks in files beside the checkpoints."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hcl.distributed import World
 from hcl.engine import bank_files
 from hcl.engine.bank_files import BankFiles
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
+from hcl.engine.step import TrainingStep
 from hcl.models.weights import CheckpointError
 from tests.engine.support import ALONE, arguments, same, saved_banks, saved_state
 
@@ -89,6 +91,21 @@ def test_a_write_that_fails_is_told_when_it_is_waited_for(tmp_path):
     files.write(0, shares(WHOLE, ALONE))
     with pytest.raises(OSError, match="banks"):
         files.finish()
+
+
+def test_a_run_that_fails_leaves_no_write_behind(tiny_settings, monkeypatch):
+    original, written = bank_files.write_state, []
+
+    def slowly(*given) -> None:
+        time.sleep(1)
+        original(*given)
+        written.append(given)
+
+    monkeypatch.setattr(bank_files, "write_state", slowly)
+    monkeypatch.setattr(TrainingStep, "__call__", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train.main(arguments(tiny_settings))
+    assert written
 
 
 def test_every_kept_checkpoint_has_its_banks_and_no_others_stay(tiny_settings):
