@@ -1,8 +1,8 @@
 """How long training waits to be saved: `python -m benchmarks.saving` prints one JSON object.
 
-A state of the size of a run's, the weights of the published head thrice and two averages for every trained
-one, is saved as the newest and the best checkpoint, with token banks of so many images. Beside it, everything
-in one file, as other programs save: the banks are in both checkpoints then, and training waits for them.
+A state of the size of a run's, the weights of the published head in both branches and AdamW's two averages,
+is saved as the newest and best checkpoint, with token banks of so many images. Beside it, everything in one
+file, as other programs save: training waits for the banks then.
 """
 
 import argparse

@@ -4,6 +4,7 @@
 torch writes a file as a zip archive with a CRC-32 of every record, which reading one checks.
 """
 
+import shutil
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -66,15 +67,27 @@ class Checkpoints:
             OSError: a file could not be written, for one on a full disk; all earlier checkpoints are left.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self._fresh(state)
         if best:
-            self._fresh(state).replace(self.best)
-        names = [self._fresh(state), *(self._aged(age) for age in range(self.kept))]
+            self._also(fresh, self.best)
+        names = [fresh, *(self._aged(age) for age in range(self.kept))]
         for newer, older in reversed(list(pairwise(names))):
             if newer.exists():
                 newer.replace(older)
         sync_folder(self.folder)
         for surplus in set(self.existing()) - set(names):
             surplus.unlink()
+
+    def _also(self, path: Path, name: Path) -> None:
+        """Give a file another name as well; where the file system has no such links, to a copy."""
+        second = self.folder / ".best.fresh"
+        second.unlink(missing_ok=True)
+        try:
+            second.hardlink_to(path)
+        except OSError:
+            with path.open("rb") as file, written_aside(second) as copy:
+                shutil.copyfileobj(file, copy)
+        second.replace(name)
 
     def _fresh(self, state: dict[str, Any]) -> Path:
         """A complete file that has no place yet; one name, so that killed writes do not pile up."""

@@ -1,5 +1,6 @@
 import random
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,6 +41,23 @@ def test_the_best_one_is_kept_beside_them(tmp_path):
         checkpoints.save({"step": step}, best=step == 1)
     assert load_checkpoint(checkpoints.best)["step"] == 1
     assert steps(checkpoints) == [3]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_best_one_is_written_once_where_files_may_have_two_names(tmp_path, monkeypatch, links):
+    def refuse(*_) -> None:
+        raise OSError("no links here")
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    checkpoints = Checkpoints(tmp_path, kept=2)
+    for step in range(3):
+        checkpoints.save({"step": step}, best=step == 1)
+        if step == 1:
+            assert checkpoints.best.samefile(checkpoints.newest) == links
+    assert load_checkpoint(checkpoints.best)["step"] == 1
+    assert steps(checkpoints) == [2, 1]
+    assert {path.name for path in tmp_path.iterdir()} == {"best.pt", "checkpoint.pt", "checkpoint.1.pt"}
 
 
 def test_a_failed_save_leaves_those_before_and_no_rubbish(tmp_path):
