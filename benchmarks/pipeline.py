@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks import train_step
+from benchmarks import steps, train_step
 from benchmarks.machine import give, machine
 from benchmarks.options import Parser, add_integers
 from benchmarks.published_views import PublishedViews
@@ -106,8 +106,8 @@ def step_rate(options: argparse.Namespace) -> float:
     """Images a second that the step in bf16 eats, on a GPU where there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     arguments = ["--device", device, "--backbone", options.backbone, "--size", str(options.size)]
-    bench = train_step.build(train_step.parse([*arguments, "--batch_size", str(options.step_batch_size)]))
-    step, _ = train_step.own_step(bench, "bf16", compiled=device == "cuda")
+    bench = steps.build(train_step.parse([*arguments, "--batch_size", str(options.step_batch_size)]))
+    step, _ = steps.own_step(bench, "bf16", compiled=device == "cuda")
     times = train_step.take_turns({"step": step}, options.rounds, bench.world.device)["step"]
     return options.step_batch_size / float(np.median(times))
 

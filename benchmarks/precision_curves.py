@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks import published
 from benchmarks.machine import give, machine
 from benchmarks.options import Parser, add_integers
-from benchmarks.train_step import adamw
+from benchmarks.steps import adamw
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
 from hcl.clustering.sampling import BankRows
 from hcl.data.dataset import DataConfig, open_dataset

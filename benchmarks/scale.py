@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import pipeline, train_step
+from benchmarks import pipeline, steps, train_step
 from benchmarks.machine import give, machine
 from benchmarks.options import Parser, add_integers
 from benchmarks.scale_model import MODES, Costs, Prediction, Shape, bank_rows, first_stop, predict
@@ -41,7 +41,7 @@ ITERATIONS = 20
 GIB = 2**30
 
 
-def shape_of(bench: train_step.Bench, options: argparse.Namespace) -> Shape:
+def shape_of(bench: steps.Bench, options: argparse.Namespace) -> Shape:
     """The sizes that the arithmetic needs."""
     backbone, head = bench.model.backbone, bench.model.momentum
     grids = [(options.size // patch) ** 2 for patch in backbone.patch_sizes]
@@ -62,17 +62,17 @@ def shape_of(bench: train_step.Bench, options: argparse.Namespace) -> Shape:
     )
 
 
-def measured_costs(bench: train_step.Bench, shape: Shape, options: argparse.Namespace) -> Costs:
+def measured_costs(bench: steps.Bench, shape: Shape, options: argparse.Namespace) -> Costs:
     """Unit costs of this device at these settings."""
     device, images = bench.world.device, options.batch_size
-    step, _ = train_step.own_step(bench, options.precision, compiled=False)
+    step, _ = steps.own_step(bench, options.precision, compiled=False)
     backbone = bench.model.backbone
 
     @torch.no_grad()
     def view() -> Any:
         with mixed(device, options.precision):
             levels = backbone.normalised(backbone(bench.views[1]))
-            return levels, level_targets(bench.model, levels, train_step.KEEP_MASS)
+            return levels, level_targets(bench.model, levels, steps.KEEP_MASS)
 
     levels, targets = view()
     rows = targets.tokens.flatten(0, 1).float()
@@ -80,7 +80,7 @@ def measured_costs(bench: train_step.Bench, shape: Shape, options: argparse.Name
 
     def head() -> None:
         with mixed(device, options.precision):
-            level_targets(bench.model, levels, train_step.KEEP_MASS)
+            level_targets(bench.model, levels, steps.KEEP_MASS)
 
     def cluster() -> None:
         kmeans(rows, clusters, iterations=ITERATIONS, init=rows[:clusters])
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     dali.require()  # before minutes of measuring
     torch.set_num_threads(options.threads)
     before = machine("torch", device=options.device)
-    bench = train_step.build(options)
+    bench = steps.build(options)
     shape = shape_of(bench, options)
     costs = measured_costs(bench, shape, options)
     report: dict[str, Any] = {

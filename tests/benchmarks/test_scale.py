@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import scale, train_step
+from benchmarks import scale, steps, train_step
 from benchmarks.scale_model import Costs, Shape, bank_rows, first_stop, predict
 from tests.forks import FORKS
 
@@ -52,7 +52,7 @@ def test_the_report_holds_the_checks_and_every_row(monkeypatch, capsys):
 
 def test_without_dali_nothing_is_measured(monkeypatch):
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
-    monkeypatch.setattr(train_step, "build", lambda options: pytest.fail("measures before it says so"))
+    monkeypatch.setattr(steps, "build", lambda options: pytest.fail("measures before it says so"))
     with pytest.raises(ModuleNotFoundError, match="needs NVIDIA DALI, which is not installed"):
         scale.main(SMALL)
 

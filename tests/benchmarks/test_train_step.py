@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from benchmarks import published, train_step
+from benchmarks import published, steps, train_step
 from hcl.engine.step import Losses
 from hcl.models.frozen import freeze
 from hcl.models.linear import Linear
@@ -66,15 +66,15 @@ def test_formats_are_measured_alone_where_they_are_named(monkeypatch):
 
 
 def test_the_variants_compute_the_same_step():
-    bench = train_step.build(train_step.parse(SMALL))
-    theirs = train_step.published_step(bench)()
-    ours = train_step.own_step(bench, "fp32", compiled=False)[0]().losses
+    bench = steps.build(train_step.parse(SMALL))
+    theirs = steps.published_step(bench)()
+    ours = steps.own_step(bench, "fp32", compiled=False)[0]().losses
     assert isinstance(theirs, Losses)
     torch.testing.assert_close(torch.stack(theirs), torch.stack(ours), atol=1e-5, rtol=0)
 
 
 def test_products_of_a_frozen_backbone_count():
-    bench = train_step.build(train_step.parse(SMALL))
+    bench = steps.build(train_step.parse(SMALL))
     frozen, plain = deepcopy(bench.model.backbone), published.plain(bench.model).backbone
     freeze(frozen, torch.float32)
     with torch.no_grad():
@@ -85,6 +85,6 @@ def test_products_of_a_frozen_backbone_count():
 
 
 def test_the_published_model_multiplies_by_torch_alone():
-    model = train_step.build(train_step.parse(SMALL)).model
+    model = steps.build(train_step.parse(SMALL)).model
     assert not any(isinstance(module, Linear) for module in published.plain(model).modules())
     assert any(isinstance(module, Linear) for module in model.modules())

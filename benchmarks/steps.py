@@ -1,0 +1,121 @@
+"""The training steps that benchmarks time: the published one, and this project's with its parts.
+
+The backbone has random weights and the views are noise: neither changes what a step costs.
+"""
+
+import argparse
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks import published
+from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
+from hcl.clustering.targets import level_targets
+from hcl.distributed import World
+from hcl.engine.compilation import Compile, compile_blocks
+from hcl.engine.step import LossConfig, TrainingStep, Views
+from hcl.models.backbones import BACKBONES
+from hcl.models.hcl import HCL
+from hcl.models.number_format import prepare
+from hcl.models.pm_vit import PMViT
+from hcl.models.seg_head import SegHeadConfig
+from hcl.models.vit import VisionTransformer, initialise
+from hcl.precision import Precision, mixed
+from kernels.fba import fba_contrastive
+
+KEEP_MASS = 0.7
+Run = Callable[[], object]
+
+
+class Bench(NamedTuple):
+    """What all variants start from."""
+
+    model: HCL
+    views: Views
+    centroids: Centroids
+    world: World
+
+
+class Parts(NamedTuple):
+    """Calls that do a step's work part by part."""
+
+    backbone: Run
+    heads: Run
+    loss: Run
+    optimiser: Run
+
+
+def build(options: argparse.Namespace) -> Bench:
+    """A model with random weights, two views of noise and random centroids."""
+    torch.manual_seed(0)
+    device = torch.device(options.device)
+    backbone = BACKBONES[options.backbone]
+    vit = VisionTransformer(backbone.vit)
+    initialise(vit)
+    model = HCL(PMViT(vit, backbone.patch_sizes), SegHeadConfig()).to(device)
+    first, second = torch.randn(2, options.batch_size, 3, options.size, options.size, device=device)
+    channels = model.momentum.config.projection_dim
+    foreground, background = torch.randn(2, options.clusters, channels, device=device)
+    return Bench(model, (first, second), Centroids(foreground, background), World(0, 1, device))
+
+
+def adamw(model: HCL, *, fused: bool) -> torch.optim.Optimizer:
+    """The optimiser of the online branch, with the published settings."""
+    return torch.optim.AdamW(model.online.parameters(), lr=1e-4, weight_decay=0.04, fused=fused)
+
+
+def published_step(bench: Bench) -> Run:
+    """The published step on a model of its own."""
+    model = published.plain(bench.model)
+    optimizer = adamw(model, fused=False)
+    return lambda: published.training_step(model, optimizer, bench.views, bench.centroids)
+
+
+def own_step(bench: Bench, precision: Precision, *, compiled: Compile) -> tuple[Run, Callable[[], Parts]]:
+    """This project's step on a model of its own, and what splits it into parts, which runs them once."""
+    model = deepcopy(bench.model)
+    model.backbone = prepare(model.backbone, precision, bench.world.device)
+    compile_blocks(model, compiled)
+    optimizer = adamw(model, fused=True)
+    clustering = MoGoClustering(ClusteringConfig(), seed=0, ranks=bench.world)
+    clustering.centroids = bench.centroids
+    step = TrainingStep(model, optimizer, clustering, LossConfig(), world=bench.world, precision=precision)
+    return lambda: step([bench.views]), partial(parts_of, bench, model, step, precision)
+
+
+def parts_of(bench: Bench, model: HCL, step: TrainingStep, precision: Precision) -> Parts:
+    """The parts of a step, each on what the one before it gives."""
+    device = bench.world.device
+
+    @torch.no_grad()
+    def backbone() -> Any:
+        with mixed(device, precision):
+            return model.backbone.pair(bench.views)
+
+    online, momentum = backbone()
+
+    def heads() -> Any:
+        # As in a step: the gradients of the call before may lie where CUDA graphs write from here on.
+        model.online.zero_grad(set_to_none=True)
+        with mixed(device, precision):
+            targets = level_targets(model, momentum, KEEP_MASS)
+            q, predicted = model.online(online)
+        (q.float().sum() + predicted.float().sum()).backward()
+        return targets, q.detach().float().flatten(0, 1)
+
+    targets, q = heads()
+
+    def loss() -> None:
+        leaf = q.clone().requires_grad_()
+        k, foreground = targets.tokens.flatten(0, 1).float(), targets.foreground.flatten()
+        fba = fba_contrastive(leaf, k, foreground, *bench.centroids, 0.07)
+        (fba.loss_fg + fba.loss_bg + (leaf - k).square().mean()).backward()
+
+    def optimiser() -> None:
+        model.update_momentum(0.996, hold=step.halted)
+        step._update(torch.zeros(4, device=device))
+
+    return Parts(backbone, heads, loss, optimiser)
