@@ -15,13 +15,10 @@ import torch
 from hcl.command_line import preset_first, reported
 from hcl.distributed import World, choose_device
 from hcl.evaluation.framed_images import framed_images
-from hcl.evaluation.linear import LinearConfig
-from hcl.evaluation.linear_classifier import refuse_other_channels, refuse_other_classes
+from hcl.evaluation.linear import LinearConfig, open_given
 from hcl.evaluation.linear_scores import predictions
-from hcl.evaluation.protocol import open_extractor, open_labelled
 from hcl.evaluation.token_store import stored_tokens
 from hcl.files import naming
-from hcl.models.weights import load_linear_classifier
 from hcl.settings_parser import SettingsParser
 from pipelines.normalise import colours
 
@@ -44,15 +41,11 @@ def write(config: PhotographsConfig) -> None:
     """Write the probabilities, images and labels of all images; `config.data.limit` says how many.
 
     Raises:
-        ValueError, FileNotFoundError, OSError: as `hcl.evaluation.linear.run`, or the file cannot be written.
+        ValueError, FileNotFoundError: as `open_given`.
+        OSError: the file cannot be written.
     """
     world = World(0, 1, choose_device(config.device))
-    classifier = load_linear_classifier(config.classifier)
-    dataset = open_labelled(config.data)
-    extractor = open_extractor(config, world)
-    refuse_other_channels(classifier, extractor.channels, config.classifier)
-    refuse_other_classes(classifier, dataset, config.classifier)
-    classifier.to(world.device)
+    classifier, dataset, extractor = open_given(config, world)
     every = np.arange(len(dataset))
     probabilities: list[np.ndarray] = []
     pictures: list[np.ndarray] = []

@@ -1,7 +1,7 @@
 """A given linear classifier, this project's or a published one, scored on frozen tokens (HCL, section 7)."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -53,17 +53,35 @@ def run(config: LinearConfig, world: World) -> dict[str, Any]:
     """
     if config.crf:
         require_crf(config.crf_settings, config.frame.size, world.device)
-    classifier = load_linear_classifier(config.classifier)
-    dataset = open_labelled(config.data)
-    extractor = open_extractor(config, world)
-    refuse_other_channels(classifier, extractor.channels, config.classifier)
-    refuse_other_classes(classifier, dataset, config.classifier)
-    classifier.to(world.device)
+    classifier, dataset, extractor = open_given(config, world)
     use = f"nothing in this run ({config.classifier} was trained on labels before)"
     return {
         **report(classifier, extractor, dataset, config, world, labels_used_for=use),
         "classifier": config.classifier,
     }
+
+
+class Given(NamedTuple):
+    """A classifier on its device, the data set that it is for, and the extractor of the tokens it takes."""
+
+    classifier: nn.Conv2d
+    dataset: Dataset
+    extractor: TokenExtractor
+
+
+def open_given(config: LinearConfig, world: World) -> Given:
+    """Open what the configuration names.
+
+    Raises:
+        ValueError: the classifier does not fit the tokens or the classes, or a file or label is not right.
+        FileNotFoundError: data, weights or the classifier are missing.
+    """
+    classifier = load_linear_classifier(config.classifier)
+    dataset = open_labelled(config.data)
+    extractor = open_extractor(config, world)
+    refuse_other_channels(classifier, extractor.channels, config.classifier)
+    refuse_other_classes(classifier, dataset, config.classifier)
+    return Given(classifier.to(world.device), dataset, extractor)
 
 
 def report(
