@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,23 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def probe(folder: Path) -> None:
+    """Write to a folder, and leave nothing there.
+
+    Raises:
+        OSError: it cannot be written to.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"x")
+
+
+def unwritable(folder: Path, error: OSError) -> OSError:
+    """What to say of an output folder that cannot be written to."""
+    return OSError(
+        f"the output folder {folder} cannot be written to ({error.strerror}): choose another --output"
+    )
 
 
 def sync_folder(folder: Path) -> None:

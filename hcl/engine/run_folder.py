@@ -2,12 +2,13 @@
 
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from hcl.files import probe, unwritable
 
 LOCK = ".lock"
 
@@ -24,8 +25,7 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"x")
+        probe(folder)
         (folder / LOCK).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     except Timeout:
         holder = (folder / LOCK).read_text(encoding="utf-8")
@@ -34,9 +34,7 @@ def claimed(folder: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         lock.release()
-        raise OSError(
-            f"the output folder {folder} cannot be written to ({error.strerror}): choose another --output"
-        ) from error
+        raise unwritable(folder, error) from error
     try:
         yield
     finally:

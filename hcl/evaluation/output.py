@@ -1,11 +1,11 @@
 """The output folder of an evaluation: fit to be written to before there is work to lose, and of one kind."""
 
 import json
-import tempfile
 from pathlib import Path
 
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.report import METRICS, as_json, settings_of
+from hcl.files import probe, unwritable
 from hcl.nested_settings import changed_settings
 
 FREE = frozenset(
@@ -48,10 +48,6 @@ def require_output(protocol: str, config: ProtocolConfig) -> None:
 
 def _refuse_unwritable(folder: Path) -> None:
     try:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        with tempfile.TemporaryFile(dir=there) as probe:
-            probe.write(b"x")
+        probe(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
     except OSError as error:
-        raise OSError(
-            f"the output folder {folder} cannot be written to ({error.strerror}): choose another --output"
-        ) from error
+        raise unwritable(folder, error) from error
