@@ -16,7 +16,7 @@ def refuse_early(config: TrainConfig, world: World, saved: SavedRun, *, resume: 
         ModuleNotFoundError: DALI, or the logger's package, is not installed.
         ValueError: the batch does not divide among ranks and micro-batches.
     """
-    if saved.exists() and not resume:
+    if not resume and saved.exists():
         raise FileExistsError(
             f"{config.output} holds a run: continue it by --resume, or choose another --output"
         )

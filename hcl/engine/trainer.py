@@ -48,6 +48,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, world: World, *, resume: bool = False) -> None:
         self.config = config
         self.world = world
+        self.resume = resume
         self.folder = Path(config.output)
         self.saved = SavedRun(self.folder, config.checkpoints_kept, world)
         refuse_early(config, world, self.saved, resume=resume)
@@ -119,7 +120,7 @@ class Trainer:
 
     def _start(self) -> list[str]:
         """Take over the newest checkpoint that can be used; returns why newer ones cannot."""
-        if not self.saved.exists():
+        if not self.resume or not self.saved.exists():
             return []
         (state, banks), path, refused = self.saved.load()
         require_same(state["images"], self.images, path)
