@@ -29,6 +29,7 @@ from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.config import TrainConfig
 from hcl.engine.records import read_records
 from hcl.engine.trainer import Trainer
+from hcl.memory import GIB
 from hcl.models.backbones import BACKBONES, BackboneConfig
 from hcl.precision import mixed
 from kernels.kmeans import kmeans
@@ -38,7 +39,6 @@ from pipelines.draws import ViewsConfig
 DATA_SETS = {"PASCAL VOC": 10_582, "COCO": 118_287, "ImageNet": 1_281_167, "one billion": 10**9}
 RANKS = (1, 8, 64, 1024)
 ITERATIONS = 20
-GIB = 2**30
 
 
 def shape_of(bench: steps.Bench, options: argparse.Namespace) -> Shape:

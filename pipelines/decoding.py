@@ -34,7 +34,8 @@ def undecodable(
 ) -> frozenset[Path]:
     """Those of the image files that DALI cannot decode on a device; all of them are read whole.
 
-    Raises RuntimeError where the GPU is at fault.
+    Raises:
+        RuntimeError: the GPU is at fault.
     """
     unique = list(dict.fromkeys(paths))
     waiting = deque(_groups(unique, BATCH))
