@@ -1,20 +1,14 @@
-from datetime import timedelta
-from itertools import repeat
-from pathlib import Path
-
 import pytest
 import torch
-import torch.distributed as dist
 
 from hcl.clustering.bank import Bank, PlacedRows, place
-from hcl.distributed import World
+from hcl.distributed import World, connect
 from hcl.randomness import generator
 from tests.clustering.support import image_rows
-from tests.forks import FORKS
+from tests.ranks import on_ranks
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
-RANKS = 3
 OLD, NEW = 0, 1
 """Two passes over seven images, of which the second finds fewer rows."""
 
@@ -71,21 +65,17 @@ def test_a_share_of_one_takes_the_new_rows_alone():
     assert renewed.total == 5
 
 
-def _rank(rank: int, folder: Path) -> None:
+def _rank() -> None:
     """What one of the ranks holds and finds; the first of them has an image without rows."""
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", store, timedelta(minutes=1), rank=rank, world_size=RANKS)
-    world = World(rank, RANKS, CPU)
-    held = banks([[3], [6, 0], [2, 5, 1, 4]][rank], world)
-    alone = banks(list(range(7)), ALONE)
-    for bank, whole in zip(held, alone, strict=True):
-        assert bank.total == whole.total
-        assert torch.equal(bank.rows, whole.rows[world.slice(whole.total)])
-        places = torch.tensor([9, 0, 9, whole.total - 1])
-        assert torch.equal(bank.at(places, world), whole.rows[places])
-    dist.destroy_process_group()
+    with connect("cpu") as world:
+        held = banks([[3], [6, 0], [2, 5, 1, 4]][world.rank], world)
+        alone = banks(list(range(7)), ALONE)
+        for bank, whole in zip(held, alone, strict=True):
+            assert bank.total == whole.total
+            assert torch.equal(bank.rows, whole.rows[world.slice(whole.total)])
+            places = torch.tensor([9, 0, 9, whole.total - 1])
+            assert torch.equal(bank.at(places, world), whole.rows[places])
 
 
-def test_ranks_share_the_bank_of_one_process(tmp_path):
-    with FORKS.Pool(RANKS) as pool:
-        pool.starmap(_rank, zip(range(RANKS), repeat(tmp_path), strict=False), chunksize=1)
+def test_ranks_share_the_bank_of_one_process():
+    on_ranks(3, _rank)

@@ -1,33 +1,33 @@
 """What ranks must agree on: the checkpoint to go on from, and the images."""
 
-import multiprocessing
 from dataclasses import replace
-from datetime import timedelta
-from itertools import repeat
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from hcl.clustering.bank import Bank
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.samples import Dataset
-from hcl.distributed import World
+from hcl.distributed import World, connect
 from hcl.engine.image_identity import identity_of
 from hcl.engine.saved_run import SavedRun
 from hcl.models.weights import CheckpointError
 from tests.engine.support import ALONE
+from tests.ranks import on_ranks
 
-RANKS = 2
 ROWS = torch.arange(10.0).view(5, 2)
 
 
-def _agree(rank: int, folder: Path, dataset: Dataset) -> None:
-    """What one of the ranks does: two checkpoints with banks, of which one rank then finds a file damaged."""
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", store, timedelta(minutes=1), rank=rank, world_size=RANKS)
-    world = World(rank, RANKS, torch.device("cpu"))
+def _agree(folder: Path, dataset: Dataset) -> None:
+    """What each of the ranks does."""
+    with connect("cpu") as world:
+        _go_on_from_what_all_can_read(world, folder)
+        _refuse_other_images(world, dataset)
+
+
+def _go_on_from_what_all_can_read(world: World, folder: Path) -> None:
+    """Of two checkpoints with banks, of which one rank then finds a file damaged."""
     run = SavedRun(folder, 3, world)
     assert not run.exists()
     share = Bank(ROWS[world.slice(len(ROWS))], len(ROWS))
@@ -35,16 +35,14 @@ def _agree(rank: int, folder: Path, dataset: Dataset) -> None:
         run.bank_files.write(epoch, (share, share))
         run.save({"epoch": epoch})
     assert run.exists()
-    if rank == 1:
+    if world.rank == 1:
         (folder / "banks" / "1.1of2.pt").write_bytes(b"damaged")
     world.barrier()
     (state, banks), path, refused = run.load()
     assert (state["epoch"], path.name) == (0, "checkpoint.1.pt")
     assert torch.equal(banks[0].rows, share.rows)
-    says = "cannot be used by another rank" if rank == 0 else "needs token banks that cannot be used"
+    says = "cannot be used by another rank" if world.is_main else "needs token banks that cannot be used"
     assert says in refused[0]
-    _refuse_other_images(world, dataset)
-    dist.destroy_process_group()
 
 
 def _refuse_other_images(world: World, dataset: Dataset) -> None:
@@ -58,9 +56,7 @@ def _refuse_other_images(world: World, dataset: Dataset) -> None:
 
 def test_ranks_agree_on_a_checkpoint_and_on_the_images(tmp_path, scenes_root):
     dataset = open_dataset(DataConfig("scenes", str(scenes_root), "train"))
-    with multiprocessing.get_context("spawn").Pool(RANKS) as pool:
-        given = zip(range(RANKS), repeat(tmp_path), repeat(dataset), strict=False)
-        pool.starmap(_agree, given, chunksize=1)
+    on_ranks(2, _agree, tmp_path, dataset)
 
 
 def test_without_a_usable_checkpoint_each_is_named(tmp_path):
