@@ -1,0 +1,163 @@
+"""A GPU that is not there: its tensors lie in main memory, and the CPU computes with them.
+
+It refuses what a GPU refuses: operations on tensors of both sides, and NumPy's view of a tensor of its own.
+Kernels run in their torch form, and DALI works on the CPU; what it gives then lies on the GPU. Nothing is
+learned here of speed, of CUDA's numbers, or of Triton's and DALI's own work on a GPU.
+
+torch must find the `driver` loaded when it is imported.
+"""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from kernels import dispatch
+from pipelines import decoding, kept_images, labelled_images, schedule, training_views
+
+GPU = torch.device("cuda", 0)
+CPU = torch.device("cpu")
+MOVES = (torch.ops.aten._to_copy, torch.ops.aten.copy_)
+INDEXING = (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_)
+
+
+class Stream:
+    """Of work that is done at once."""
+
+    def __init__(self, device: object = None) -> None:
+        """Any device will do."""
+
+    def wait_stream(self, other: "Stream") -> None:
+        """Nothing is left to wait for."""
+
+    def synchronize(self) -> None:
+        """Nothing is left to wait for."""
+
+
+CUDA = {
+    "_exchange_device": lambda device: 0,
+    "_lazy_init": lambda: None,
+    "_maybe_exchange_device": lambda device: 0,
+    "Stream": Stream,
+    "current_device": lambda: 0,
+    "current_stream": Stream,
+    "device_count": lambda: 1,
+    "get_device_capability": lambda device=None: (9, 0),
+    "get_device_name": lambda device=None: "a GPU that is not there",
+    "is_available": lambda: True,
+    "is_initialized": lambda: True,
+    "mem_get_info": lambda device=None: (2**33, 2**33),
+    "set_device": lambda device: None,
+    "stream": lambda stream: nullcontext(),
+    "synchronize": lambda device=None: None,
+}
+
+
+class MixedDevicesError(RuntimeError):
+    """An operation on tensors of both sides."""
+
+
+class OnGPU(torch.Tensor):
+    """A tensor that says it is on the GPU."""
+
+    in_memory: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, in_memory: torch.Tensor) -> "OnGPU":
+        tensor = torch.Tensor._make_wrapper_subclass(
+            cls,
+            in_memory.shape,
+            strides=in_memory.stride(),
+            storage_offset=in_memory.storage_offset(),
+            dtype=in_memory.dtype,
+            device=GPU,
+        )
+        tensor.in_memory = in_memory
+        return tensor
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return compute(func, args, kwargs or {})
+
+    def tolist(self) -> Any:
+        return self.in_memory.tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        raise TypeError("a tensor on the GPU has no NumPy form")
+
+    __array__ = numpy
+
+    def __deepcopy__(self, memo: dict) -> torch.Tensor:
+        copy = OnGPU(self.in_memory.detach().clone())
+        if isinstance(self, torch.nn.Parameter):
+            return torch.nn.Parameter(copy, self.requires_grad)
+        return copy.requires_grad_(self.requires_grad)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.in_memory.detach().__reduce_ex__(protocol)
+
+
+class Emulation(TorchDispatchMode):
+    """While it is entered, CUDA is there."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return compute(func, args, kwargs or {})
+
+
+def compute(func: Any, args: tuple, kwargs: dict) -> Any:
+    """One operation of torch, in main memory; what it gives is on the GPU if what it is given is."""
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    wanted = torch.device(kwargs["device"]) if kwargs.get("device") else None
+    if not any(isinstance(tensor, OnGPU) for tensor in tensors) and (wanted is None or wanted.type == "cpu"):
+        return func(*args, **kwargs)
+    _refuse_mixed(func, args, tensors)
+    args, kwargs = tree_map_only(OnGPU, lambda tensor: tensor.in_memory, (args, kwargs))
+    result = func(*args, **(kwargs if wanted is None else kwargs | {"device": CPU}))
+    if wanted is not None and wanted.type == "cpu":
+        return result
+    given = {id(tensor.in_memory if isinstance(tensor, OnGPU) else tensor): tensor for tensor in tensors}
+    return tree_map_only(
+        torch.Tensor, lambda tensor: given[id(tensor)] if id(tensor) in given else OnGPU(tensor), result
+    )
+
+
+def _refuse_mixed(func: Any, args: tuple, tensors: list[torch.Tensor]) -> None:
+    """Numbers of 0 dimensions may come from either side where every element is taken by itself."""
+    if func.overloadpacket in MOVES or not any(isinstance(tensor, OnGPU) for tensor in tensors):
+        return
+    elsewhere = [tensor for tensor in tensors if not isinstance(tensor, OnGPU)]
+    if torch.Tag.pointwise in func.tags or func.overloadpacket in INDEXING:
+        elsewhere = [tensor for tensor in elsewhere if tensor.dim()]
+    if func.overloadpacket in INDEXING and isinstance(args[0], OnGPU):
+        indices = {id(index) for index in args[1]}
+        elsewhere = [tensor for tensor in elsewhere if id(tensor) not in indices]
+    if elsewhere:
+        places = [(tuple(tensor.shape), tensor.device.type) for tensor in tensors]
+        raise MixedDevicesError(f"{func}: {places}")
+
+
+def install() -> None:
+    """Have torch see a GPU, and DALI and the kernels do without one, in all of this process."""
+    for name, stand_in in CUDA.items():
+        setattr(torch.cuda, name, stand_in)
+    # So `torch.tensor` asks the dispatcher to move what it has made, and `Module.to` makes new parameters.
+    torch._C._set_only_lift_cpu_tensors(True)
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    # A tensor made in inference mode cannot be wrapped.
+    torch.inference_mode = lambda mode=True: torch.no_grad()
+    dispatch.TRITON_INSTALLED = False
+    _keep_dali_on_the_cpu()
+
+
+def _keep_dali_on_the_cpu() -> None:
+    decoder, to_torch = decoding.decoder, schedule._to_torch
+    for module in (training_views, labelled_images, kept_images):
+        module.decoder = lambda device: decoder(CPU)
+    schedule.device_id = lambda device: None
+    schedule._to_torch = lambda batch, device: to_torch(batch, CPU).to(device)
+    fit = labelled_images._Square._fit
+    labelled_images._Square.label = lambda self, mask: fit(
+        self, mask, interp_type=labelled_images.dali.types.INTERP_NN
+    )

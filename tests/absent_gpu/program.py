@@ -1,0 +1,40 @@
+"""Commands of this project on a GPU that is not there, in turn: `program.py DRIVER [[...], ...]`."""
+
+import ctypes
+import json
+import os
+import sys
+from types import ModuleType
+
+
+def begin(driver: str) -> ModuleType:
+    """The emulation, in place before anything of the project is imported."""
+    ctypes.CDLL(driver, mode=ctypes.RTLD_GLOBAL)
+    from tests.absent_gpu import emulation
+
+    emulation.install()
+    return emulation
+
+
+def end(status: int) -> None:
+    """Leave at once: the thread of torch that went backward on the device would be told to abort."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def main(driver: str, commands: list[list[str]]) -> int:
+    """The exit status of the first command that fails, else 0."""
+    emulation = begin(driver)
+    from hcl.commands import evaluate, train
+
+    programs = {"train.py": train.main, "evaluate.py": evaluate.main}
+    for name, *arguments in commands:
+        with emulation.Emulation():
+            if status := programs[name](arguments):
+                return status
+    return 0
+
+
+if __name__ == "__main__":
+    end(main(sys.argv[1], json.loads(sys.argv[2])))

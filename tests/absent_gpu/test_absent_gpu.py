@@ -1,0 +1,119 @@
+"""Programs on a GPU that is not there: nothing mixes devices, and the numbers are the CPU's."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._pytree import keystr, tree_flatten_with_path
+
+from hcl.commands import evaluate, train
+from tests.engine.support import arguments, records, tiny_run, write_tiny_scenes
+from tests.evaluation.conftest import QUICK
+
+HERE = Path(__file__).parent
+TORCH = Path(torch.__file__).parent
+COMPILER = shutil.which("c++")
+PICTURES = ["--data.kind=scenes", "--data.split=val", "--images=4", "--shown=2", "--components=3"]
+PROGRAMS = {"train.py": train.main, "evaluate.py": evaluate.main}
+
+pytestmark = [
+    pytest.mark.skipif(torch.backends.cuda.is_built(), reason="needs a torch without CUDA"),
+    pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler"),
+]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory) -> Path:
+    library = tmp_path_factory.mktemp("driver") / "driver.so"
+    found = [f"-isystem{TORCH / 'include'}", f"-L{TORCH / 'lib'}", f"-Wl,-rpath,{TORCH / 'lib'}"]
+    options = ["-std=c++20", "-shared", "-fPIC", *found, "-lc10", "-ltorch_cpu"]
+    subprocess.run([COMPILER, HERE / "driver.cpp", *options, "-o", library], check=True)
+    return library
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("scenes") / "scenes"
+    write_tiny_scenes(root)
+    return root
+
+
+def python(module: str, *told: str | Path) -> subprocess.CompletedProcess[str]:
+    """A process of its own, because torch must find the driver when it is imported."""
+    environment = os.environ | {"PYTHONPATH": str(HERE.parents[1]), "HCL_TRACEBACK": "1"}
+    command = [sys.executable, "-m", f"tests.absent_gpu.{module}", *told]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def commands(scenes: Path, output: Path, device: str) -> list[list[str]]:
+    """A run that is resumed, one in the online mode, and what is done with the first one's head."""
+    head = f"--checkpoint={output / 'run' / 'checkpoint.pt'}"
+    return [
+        *(["train.py", *told] for told in training(scenes, output, device)),
+        *(["evaluate.py", *told, f"--device={device}"] for told in scoring(scenes, output, head)),
+        *(["evaluate.py", *told, f"--device={device}"] for told in showing(scenes, output, head)),
+    ]
+
+
+def training(scenes: Path, output: Path, device: str) -> list[list[str]]:
+    run = tiny_run(scenes, output / "run") | {"device": device, "checkpoint_every": 2}
+    online = run | {"output": output / "online", "epochs": 1, "clustering.mode": "online"}
+    return [arguments(run | {"epochs": 2}), [*arguments(run), "--resume"], arguments(online)]
+
+
+def scoring(scenes: Path, output: Path, head: str) -> list[list[str]]:
+    data = ["--data.kind=scenes", f"--data.root={scenes}", "--data.split=val", "--size=64", "--batch_size=2"]
+    classifier = f"--classifier={output / 'linear-probe' / 'linear_classifier.pth.tar'}"
+    own = {
+        "linear-probe": [head],
+        "linear": [head, classifier, "--crf"],
+        "overcluster": [head, "--clusters=6"],
+        "cluster": [head],
+        "fully-unsupervised": [head],
+        "retrieval": [head],
+        "foreground": ["--backbone.name=tiny"],
+    }
+    return [
+        [protocol, *data, *QUICK[protocol], *settings, f"--output={output / protocol}"]
+        for protocol, settings in own.items()
+    ]
+
+
+def showing(scenes: Path, output: Path, head: str) -> list[list[str]]:
+    maps = ["--size=64", "--clusters=4", "--crf", f"--output={output / 'labels'}"]
+    return [
+        ["segment", str(scenes / "JPEGImages"), head, *maps],
+        ["components", head, "--size=64", f"--output={output / 'components'}"],
+        ["report", str(output / "run"), f"--data.root={scenes}", *PICTURES],
+    ]
+
+
+def numbers(output: Path) -> list[tuple[str, object]]:
+    """All that the commands have found out, each number by its place."""
+    noted = {run: records(output / run, "step", "clustering") for run in ("run", "online")}
+    results = {name: json.loads((output / name / "metrics.json").read_text())["results"] for name in QUICK}
+    found = [(keystr(place), value) for place, value in tree_flatten_with_path((noted, results))[0]]
+    return [(place, value) for place, value in found if "second" not in place]
+
+
+def test_what_a_gpu_refuses_is_refused(driver):
+    found = python("mixtures", driver)
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.slow
+def test_the_programs_run_there_and_find_what_they_find_on_the_cpu(driver, scenes, tmp_path):
+    there, here = tmp_path / "there", tmp_path / "here"
+    on_gpu = python("program", driver, json.dumps(commands(scenes, there, "cuda")))
+    assert on_gpu.returncode == 0, on_gpu.stderr
+    for name, *told in commands(scenes, here, "cpu"):
+        assert PROGRAMS[name](told) == 0
+    found, expected = numbers(there), numbers(here)
+    assert [place for place, _ in found] == [place for place, _ in expected]
+    for (place, value), (_, same) in zip(found, expected, strict=True):
+        assert value == (pytest.approx(same, rel=1e-4) if isinstance(same, float) else same), place
