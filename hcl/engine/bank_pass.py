@@ -146,7 +146,8 @@ class BankPass:
 
 
 def _finite(levels: LevelTokens) -> bool:
-    return all(bool(tokens.isfinite().all()) for tokens in (*levels.sequences, levels.cls_attention))
+    finite = [tokens.isfinite().all() for tokens in (*levels.sequences, levels.cls_attention)]
+    return bool(torch.stack(finite).all())  # the host waits for the device once
 
 
 def _cast(levels: LevelTokens, dtype: torch.dtype) -> LevelTokens:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from hcl.progress import progress
 from hcl.randomness import generator
 from pipelines.draws import ProbeConfig
 from pipelines.labelled_images import LabelledBatch, ProbeViews
+
+T = TypeVar("T")
 
 
 class Schedule(NamedTuple):
@@ -168,10 +170,14 @@ def _train_epoch(probe: Probe, views: ProbeViews, epoch: int, config: LinearProb
     batches = _batches(len(dataset), epoch, config.batch_size, config.seed)
     mine = [batch[probe.world.slice(len(batch))] for batch in batches]
     stream = views.batches(epoch, [part for part in mine if len(part)])
+    steps = (
+        (step(probe, next(stream) if len(part) else None, dataset.ignore_index), whole)
+        for part, whole in zip(mine, batches, strict=True)
+    )
     title = f"epoch {epoch + 1}/{config.epochs}"
     with progress(probe.world, title, "batch", total=len(batches)) as bar:
-        for part, whole in zip(mine, batches, strict=True):
-            loss = step(probe, next(stream) if len(part) else None, dataset.ignore_index)
+        for on_device, whole in _after_the_next(steps):
+            loss = on_device.item()
             _refuse_non_finite(loss, epoch, whole, dataset)
             losses.append(loss)
             bar.update()
@@ -180,7 +186,16 @@ def _train_epoch(probe: Probe, views: ProbeViews, epoch: int, config: LinearProb
     return float(np.mean(losses))
 
 
-def step(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> float:
+def _after_the_next(steps: Iterator[T]) -> Iterator[T]:
+    """Each step once the one after it is queued, so that reading its loss leaves the device with work."""
+    current = next(steps)
+    for following in steps:
+        yield current
+        current = following
+    yield current
+
+
+def step(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> Tensor:
     """One step of SGD on one batch over all ranks.
 
     Args:
@@ -189,7 +204,7 @@ def step(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> float:
         ignore_index: label of pixels that do not count.
 
     Returns:
-        The loss before the step, the mean over the labelled pixels of all ranks.
+        The loss before the step, the mean over the labelled pixels of all ranks; 0-d float64, not waited for.
     """
     probe.optimizer.zero_grad(set_to_none=True)
     summed, pixels = _backward(probe, batch, ignore_index)
@@ -205,7 +220,7 @@ def step(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> float:
     for parameter, part in zip(probe.classifier.parameters(), mean.split(sizes), strict=True):
         parameter.grad = part.view_as(parameter).to(parameter.dtype)
     probe.optimizer.step()
-    return float(summed / pixels.clamp(min=1))
+    return summed / pixels.clamp(min=1)
 
 
 def _backward(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ def probe(extractor, world: World | SimpleNamespace = ALONE) -> Probe:
 def test_only_the_convolution_learns(extractor, batch):
     before = {name: tensor.clone() for name, tensor in extractor.head.state_dict().items()}
     trained = probe(extractor)
-    losses = [step(trained, batch, 255) for _ in range(20)]
+    losses = [step(trained, batch, 255).item() for _ in range(20)]
     assert losses[0] == pytest.approx(np.log(2), abs=0.05)
     assert losses[-1] < 0.5 * losses[0]
     assert all(torch.equal(before[name], tensor) for name, tensor in extractor.head.state_dict().items())
@@ -44,7 +44,7 @@ def test_the_loss_is_the_mean_over_labelled_pixels(extractor, batch):
     logits = logits_of(trained.classifier, tokens, (4, 4), 64)
     expected = torch.nn.functional.cross_entropy(logits, batch.labels.long(), ignore_index=255)
     (gradient,) = torch.autograd.grad(expected, trained.classifier.weight)
-    assert step(trained, batch, 255) == pytest.approx(expected.item(), rel=1e-5)
+    assert step(trained, batch, 255).item() == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(trained.classifier.weight.grad, gradient)
 
 
@@ -68,14 +68,14 @@ def rank(hears: torch.Tensor | None = None, says: list[torch.Tensor] | None = No
 
 def test_ranks_take_the_step_of_the_whole_batch(extractor, batch):
     whole = probe(extractor)
-    expected = step(whole, batch, 255)
+    expected = step(whole, batch, 255).item()
     halves = [LabelledBatch(*(part[i : i + 1] for part in batch)) for i in range(2)]
     said: list[torch.Tensor] = []
     for half in halves:
         step(probe(extractor, rank(says=said)), half, 255)
     for own, heard in [(halves[0], said[1]), (None, said[0] + said[1])]:
         together = probe(extractor, rank(hears=heard))
-        assert step(together, own, 255) == pytest.approx(expected, rel=1e-6)
+        assert step(together, own, 255).item() == pytest.approx(expected, rel=1e-6)
         torch.testing.assert_close(together.classifier.weight, whole.classifier.weight)
 
 
