@@ -20,6 +20,7 @@ from pipelines import decoding, kept_images, labelled_images, schedule, training
 GPU = torch.device("cuda", 0)
 CPU = torch.device("cpu")
 MOVES = (torch.ops.aten._to_copy, torch.ops.aten.copy_)
+FILLS = (torch.ops.aten.fill, torch.ops.aten.fill_)
 INDEXING = (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_)
 
 
@@ -81,6 +82,9 @@ class OnGPU(torch.Tensor):
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return compute(func, args, kwargs or {})
 
+    def __repr__(self) -> str:
+        return f"{self.in_memory!r} on a GPU that is not there"
+
     def tolist(self) -> Any:
         return self.in_memory.tolist()
 
@@ -128,7 +132,7 @@ def _refuse_mixed(func: Any, args: tuple, tensors: list[torch.Tensor]) -> None:
     if func.overloadpacket in MOVES or not any(isinstance(tensor, OnGPU) for tensor in tensors):
         return
     elsewhere = [tensor for tensor in tensors if not isinstance(tensor, OnGPU)]
-    if torch.Tag.pointwise in func.tags or func.overloadpacket in INDEXING:
+    if torch.Tag.pointwise in func.tags or func.overloadpacket in (*FILLS, *INDEXING):
         elsewhere = [tensor for tensor in elsewhere if tensor.dim()]
     if func.overloadpacket in INDEXING and isinstance(args[0], OnGPU):
         indices = {id(index) for index in args[1]}
