@@ -50,6 +50,8 @@ def sources(dataset: Dataset, options: argparse.Namespace) -> dict[str, Epoch]:
         PublishedViews(dataset, ViewsConfig(size=options.size), seed=7),
         batch_size=options.batch_size,
         num_workers=options.threads,
+        # A fork of this process could wait for ever: to end a pipeline of DALI's that it has only a copy of.
+        multiprocessing_context="forkserver",
         persistent_workers=True,
     )
 

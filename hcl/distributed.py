@@ -114,6 +114,18 @@ class World:
         """Whether ``flag`` holds on at least one rank."""
         return bool(self.sum(torch.tensor(int(flag), device=self.device)))
 
+    def union(self, found: set[T]) -> set[T]:
+        """What any rank has found, whatever it is, on every rank."""
+        if self.size == 1:
+            return found
+        gathered: list[set[T]] = [set()] * self.size
+        dist.all_gather_object(gathered, found)
+        return set().union(*gathered)
+
+    def of_machine(self, length: int) -> slice:
+        """This rank's `share` of ``length`` rows of which every machine has all."""
+        return slice(length) if self.size == 1 else share(length, local_rank(), local_ranks())
+
     def slice(self, length: int) -> slice:
         """This rank's `share` of ``length`` rows."""
         return share(length, self.rank, self.size)
@@ -142,6 +154,11 @@ def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
     return torch.device(name) if name == "cpu" else torch.device(name, local_rank)
 
 
+def local_rank() -> int:
+    """Which of ``torchrun``'s ranks on this machine this process is, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def local_ranks() -> int:
     """How many ranks ``torchrun`` has on this machine, whose memory and processors they share."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -157,7 +174,7 @@ def connect(device: DeviceName = "auto") -> Iterator[World]:
         LostRankError: the block failed because another rank ended before it.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    chosen = choose_device(device, local_rank())
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if size == 1:

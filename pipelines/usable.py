@@ -3,7 +3,7 @@
 import logging
 from dataclasses import replace
 
-from hcl.data.checks import OnError, check_images, faulty_samples, listed
+from hcl.data.checks import ALONE, OnError, Ranks, check_images, faulty_samples, listed
 from hcl.data.images import shown
 from hcl.data.samples import Dataset
 from pipelines.decoding import undecodable
@@ -11,22 +11,23 @@ from pipelines.decoding import undecodable
 log = logging.getLogger(__name__)
 
 
-def usable(dataset: Dataset, on_error: OnError, labels: bool = False) -> Dataset:
+def usable(dataset: Dataset, on_error: OnError, labels: bool = False, ranks: Ranks = ALONE) -> Dataset:
     """The data set without the samples that cannot be used.
 
     With "raise" there must be none: `check_images` looks at every file's ends. With "skip" every image is
     decoded and with `labels` every mask is read (a few milliseconds each), so that nothing is left to fail
     later; the samples at fault are left out, a warning says how many and which (the first ten), and
-    `Dataset.skipped` of the result names them all. What is left out depends on the files alone.
+    `Dataset.skipped` of the result names them all. What is left out depends on the files alone. The ranks of
+    a machine share the files out, and what one finds holds for all.
 
     Raises:
         FileNotFoundError: as `check_images`.
         ValueError: likewise, or no sample is left.
     """
     if on_error == "raise":
-        check_images(dataset, labels)
+        check_images(dataset, labels, ranks)
         return dataset
-    faulty = _all_faults(dataset, labels)
+    faulty = _all_faults(dataset, labels, ranks)
     if len(faulty) == len(dataset):
         raise ValueError(
             f"none of the {len(dataset)} images of {dataset.name} can be used:\n{listed([*faulty.values()])}"
@@ -40,11 +41,14 @@ def usable(dataset: Dataset, on_error: OnError, labels: bool = False) -> Dataset
     return replace(dataset, samples=samples, skipped=(*dataset.skipped, *faulty.values()))
 
 
-def _all_faults(dataset: Dataset, labels: bool) -> dict[int, str]:
-    faulty = faulty_samples(dataset, labels)
-    sound = {index: sample for index, sample in enumerate(dataset.samples) if index not in faulty}
-    bad = undecodable(sample.image for sample in sound.values())
-    for index, sample in sound.items():
-        if sample.image in bad:
-            faulty[index] = f"{shown(sample.image)} cannot be decoded ({shown(sample.origin)})"
-    return dict(sorted(faulty.items()))
+def _all_faults(dataset: Dataset, labels: bool, ranks: Ranks) -> dict[int, str]:
+    faulty = faulty_samples(dataset, labels, ranks)
+    sound = [(index, sample) for index, sample in enumerate(dataset.samples) if index not in faulty]
+    mine = sound[ranks.of_machine(len(sound))]
+    bad = undecodable(sample.image for _, sample in mine)
+    own = {
+        (index, f"{shown(sample.image)} cannot be decoded ({shown(sample.origin)})")
+        for index, sample in mine
+        if sample.image in bad
+    }
+    return dict(sorted([*faulty.items(), *ranks.union(own)]))

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from hcl.data.images import BadImageError, file_problem, opened, shown
 from hcl.data.samples import Dataset, Sample, read_label
@@ -16,13 +16,35 @@ SHOWN = 10
 OnError = Literal["raise", "skip"]
 """What to do about files that cannot be used: stop before anything runs, or leave them out."""
 Problem = Callable[[Path], str | None]
+T = TypeVar("T")
 
 
-def check_images(dataset: Dataset, labels: bool = False) -> None:
+class Ranks(Protocol):
+    """Those who look at the files together, as `hcl.distributed.World` does; every machine at all of them."""
+
+    def of_machine(self, length: int) -> slice:
+        """This rank's share of what its machine looks at."""
+
+    def union(self, found: set[T]) -> set[T]:
+        """What any rank has found, on every rank."""
+
+
+class _Alone:
+    def of_machine(self, length: int) -> slice:
+        return slice(length)
+
+    def union(self, found: set[T]) -> set[T]:
+        return found
+
+
+ALONE: Ranks = _Alone()
+
+
+def check_images(dataset: Dataset, labels: bool = False, ranks: Ranks = ALONE) -> None:
     """Look at the head and tail of every image, and with `labels` of every mask; decode only where in doubt.
 
     It takes a tenth of a millisecond a file. An error names the files at fault (the first ten and how many
-    there are) with the lines of the split.
+    there are) with the lines of the split; it is the same on all ranks.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -31,20 +53,21 @@ def check_images(dataset: Dataset, labels: bool = False) -> None:
     """
     if not len(dataset):
         raise ValueError(f"the data set {dataset.name} is empty")
-    _raise_first([*_problems(dataset, labels, file_problem)], FileNotFoundError)
-    faults = [*repetitions(dataset).values(), *_problems(dataset, labels, image_problem)]
+    _raise_first(_problems(dataset, labels, file_problem, ranks), FileNotFoundError)
+    faults = [*repetitions(dataset).values(), *_problems(dataset, labels, image_problem, ranks)]
     _raise_first(faults, ValueError)
 
 
-def faulty_samples(dataset: Dataset, labels: bool = False) -> dict[int, str]:
+def faulty_samples(dataset: Dataset, labels: bool = False, ranks: Ranks = ALONE) -> dict[int, str]:
     """What is wrong with which sample: as `check_images`, and with `labels` its mask is read as well.
 
     An image that is listed twice is at fault the second time.
     """
+    mine = range(len(dataset))[ranks.of_machine(len(dataset))]
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda sample: _sample_problem(sample, dataset, labels), dataset.samples)
-        faulty = {index: problem for index, problem in enumerate(found) if problem}
-    return faulty | repetitions(dataset)
+        found = pool.map(lambda index: _sample_problem(dataset.samples[index], dataset, labels), mine)
+        own = {(index, problem) for index, problem in zip(mine, found, strict=True) if problem}
+    return dict(sorted(ranks.union(own))) | repetitions(dataset)
 
 
 def image_problem(path: Path) -> str | None:
@@ -97,11 +120,20 @@ def _tail(path: Path) -> bytes:
         return os.pread(file.fileno(), TAIL, max(0, size - TAIL))
 
 
-def _problems(dataset: Dataset, labels: bool, problem: Problem) -> Iterator[str]:
-    for sample in dataset.samples:
-        for path in (sample.image, sample.label if labels else None):
+def _problems(dataset: Dataset, labels: bool, problem: Problem, ranks: Ranks) -> list[str]:
+    found = ranks.union(set(_own_problems(dataset, labels, problem, ranks.of_machine(len(dataset)))))
+    return [text for _, text in sorted(found)]
+
+
+def _own_problems(
+    dataset: Dataset, labels: bool, problem: Problem, mine: slice
+) -> Iterator[tuple[tuple[int, int], str]]:
+    """Each problem with its place: the sample's index, and 0 for its image, 1 for its mask."""
+    for index in range(len(dataset))[mine]:
+        sample = dataset.samples[index]
+        for place, path in enumerate((sample.image, sample.label if labels else None)):
             if path is not None and (found := problem(path)):
-                yield f"{shown(path)} {found} ({shown(sample.origin)})"
+                yield (index, place), f"{shown(path)} {found} ({shown(sample.origin)})"
 
 
 def _raise_first(problems: list[str], error: type[Exception]) -> None:

@@ -56,7 +56,7 @@ class Trainer:
         self.stop = StopRequest()
         dataset = open_dataset(config.data)
         self.learner = Learner(config, world)
-        dataset = usable(dataset, config.data.on_error)
+        dataset = usable(dataset, config.data.on_error, ranks=world)
         self.batches = Batches(
             len(dataset.samples), config.batch_size, config.accumulation, config.seed, world
         )

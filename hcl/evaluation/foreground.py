@@ -50,7 +50,7 @@ def run(config: ForegroundConfig, world: World) -> dict[str, Any]:
         ValueError: the classes do not tell objects from the rest, or a setting, file or label is not right.
         FileNotFoundError: data or weights are missing.
     """
-    dataset = open_labelled(config.data)
+    dataset = open_labelled(config.data, world)
     require_objects(dataset)
     extractor = open_extractor(config, world)
     with stored_tokens(config, dataset, extractor, world) as store:

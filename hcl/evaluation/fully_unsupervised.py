@@ -134,7 +134,7 @@ def run(config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
         ModuleNotFoundError: Infomap is not installed.
     """
     require_infomap()
-    train, val = open_two_splits(config.data, config.training_split)
+    train, val = open_two_splits(config.data, config.training_split, world)
     require_objects(val)
     extractor = open_extractor(config, world)
     require_enough(

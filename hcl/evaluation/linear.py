@@ -77,7 +77,7 @@ def open_given(config: LinearConfig, world: World) -> Given:
         FileNotFoundError: data, weights or the classifier are missing.
     """
     classifier = load_linear_classifier(config.classifier)
-    dataset = open_labelled(config.data)
+    dataset = open_labelled(config.data, world)
     extractor = open_extractor(config, world)
     refuse_other_channels(classifier, extractor.channels, config.classifier)
     refuse_other_classes(classifier, dataset, config.classifier)

@@ -110,7 +110,7 @@ def run(config: LinearProbeConfig, world: World) -> dict[str, Any]:
     """
     if config.crf:
         require_crf(config.crf_settings, config.frame.size, world.device)
-    training, validation = open_two_splits(config.data, config.schedule.train_split)
+    training, validation = open_two_splits(config.data, config.schedule.train_split, world)
     extractor = open_extractor(config, world)
     extractor.grid(config.view_size)
     classifier = untrained_classifier(extractor.channels, len(training.class_names), seed=config.seed)

@@ -82,7 +82,7 @@ def run(config: OverclusteringConfig, world: World) -> dict[str, Any]:
         ValueError: there are fewer tokens than clusters, or a setting, file or label is not right.
         FileNotFoundError: data or weights are missing.
     """
-    dataset = open_labelled(config.data)
+    dataset = open_labelled(config.data, world)
     extractor = open_extractor(config, world)
     numbers = config.cluster_numbers(len(dataset.class_names))
     grid = extractor.grid(config.frame.size)

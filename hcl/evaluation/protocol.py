@@ -147,17 +147,17 @@ class ProtocolConfig:
         return f"{self.branch} head of {self.checkpoint} on {backbone}"
 
 
-def open_labelled(config: DataConfig) -> Dataset:
+def open_labelled(config: DataConfig, world: World) -> Dataset:
     """The data set, once it is certain that every image and label is there.
 
     Raises:
         FileNotFoundError: the data set, an image or a label is missing.
         ValueError: the images have no labels, or a file is damaged.
     """
-    return usable(_listed(config), config.on_error, labels=True)
+    return usable(_listed(config), config.on_error, labels=True, ranks=world)
 
 
-def open_two_splits(config: DataConfig, train_split: str) -> tuple[Dataset, Dataset]:
+def open_two_splits(config: DataConfig, train_split: str, world: World) -> tuple[Dataset, Dataset]:
     """Another split of the same data, which its labels are taken from, and the split that is scored.
 
     Both are there before files of either are looked into.
@@ -171,7 +171,10 @@ def open_two_splits(config: DataConfig, train_split: str) -> tuple[Dataset, Data
     except (FileNotFoundError, ValueError) as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
         raise kind(f"train_split is {train_split!r}: {error}: name another by --train_split") from error
-    return usable(train, config.on_error, labels=True), usable(scored, config.on_error, labels=True)
+    return (
+        usable(train, config.on_error, labels=True, ranks=world),
+        usable(scored, config.on_error, labels=True, ranks=world),
+    )
 
 
 def _listed(config: DataConfig) -> Dataset:

@@ -65,7 +65,7 @@ def run(config: RetrievalConfig, world: World) -> dict[str, Any]:
             setting, file or label is not right.
         FileNotFoundError: data or weights are missing.
     """
-    train, val = open_two_splits(config.data, config.training_split)
+    train, val = open_two_splits(config.data, config.training_split, world)
     extractor = open_extractor(config, world)
     empty = empty_memory(config.memory_size, train, extractor, config.frame.size, world)
     require_neighbours(config.neighbours, len(empty.tokens))
