@@ -1,8 +1,8 @@
 """A GPU that is not there: its tensors lie in main memory, and the CPU computes with them.
 
 It refuses what a GPU refuses: operations on tensors of both sides, and NumPy's view of a tensor of its own.
-Kernels run in their torch form, and DALI works on the CPU; what it gives then lies on the GPU. Nothing is
-learned here of speed, of CUDA's numbers, or of Triton's and DALI's own work on a GPU.
+Kernels run in their torch form, or in Triton's on its interpreter; DALI works on the CPU, and what it gives
+then lies on the GPU. Nothing is learned here of speed, of CUDA's numbers, or of DALI's own work on a GPU.
 
 torch must find the `driver` loaded when it is imported.
 """
@@ -104,7 +104,15 @@ class OnGPU(torch.Tensor):
 
 
 class Emulation(TorchDispatchMode):
-    """While it is entered, CUDA is there."""
+    """While it is entered, CUDA is there.
+
+    Args:
+        kernels: the form in which kernels run that choose by themselves, "torch" or "triton".
+    """
+
+    def __init__(self, kernels: str = "torch") -> None:
+        super().__init__()
+        dispatch.TRITON_INSTALLED = kernels == "triton"
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return compute(func, args, kwargs or {})
@@ -143,7 +151,7 @@ def _refuse_mixed(func: Any, args: tuple, tensors: list[torch.Tensor]) -> None:
 
 
 def install() -> None:
-    """Have torch see a GPU, and DALI and the kernels do without one, in all of this process."""
+    """Have torch see a GPU, and DALI do without one, in all of this process."""
     for name, stand_in in CUDA.items():
         setattr(torch.cuda, name, stand_in)
     # So `torch.tensor` asks the dispatcher to move what it has made, and `Module.to` makes new parameters.
@@ -151,7 +159,6 @@ def install() -> None:
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     # A tensor made in inference mode cannot be wrapped.
     torch.inference_mode = lambda mode=True: torch.no_grad()
-    dispatch.TRITON_INSTALLED = False
     _keep_dali_on_the_cpu()
 
 

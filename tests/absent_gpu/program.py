@@ -1,4 +1,4 @@
-"""Commands of this project on a GPU that is not there, in turn: `program.py DRIVER [[...], ...]`."""
+"""Commands of this project on a GPU that is not there, in turn: `program.py DRIVER [[KERNELS, ...], ...]`."""
 
 import ctypes
 import json
@@ -29,8 +29,8 @@ def main(driver: str, commands: list[list[str]]) -> int:
     from hcl.commands import evaluate, train
 
     programs = {"train.py": train.main, "evaluate.py": evaluate.main}
-    for name, *arguments in commands:
-        with emulation.Emulation():
+    for kernels, name, *arguments in commands:
+        with emulation.Emulation(kernels):
             if status := programs[name](arguments):
                 return status
     return 0

@@ -51,19 +51,17 @@ def python(module: str, *told: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def commands(scenes: Path, output: Path, device: str) -> list[list[str]]:
-    """A run that is resumed, one in the online mode, and what is done with the first one's head."""
+    """A run that is resumed, what is done with its head, and a run on Triton's kernels; their form first."""
     head = f"--checkpoint={output / 'run' / 'checkpoint.pt'}"
-    return [
-        *(["train.py", *told] for told in training(scenes, output, device)),
-        *(["evaluate.py", *told, f"--device={device}"] for told in scoring(scenes, output, head)),
-        *(["evaluate.py", *told, f"--device={device}"] for told in showing(scenes, output, head)),
-    ]
-
-
-def training(scenes: Path, output: Path, device: str) -> list[list[str]]:
     run = tiny_run(scenes, output / "run") | {"device": device, "checkpoint_every": 2}
     online = run | {"output": output / "online", "epochs": 1, "clustering.mode": "online"}
-    return [arguments(run | {"epochs": 2}), [*arguments(run), "--resume"], arguments(online)]
+    return [
+        ["torch", "train.py", *arguments(run | {"epochs": 2})],
+        ["torch", "train.py", *arguments(run), "--resume"],
+        ["triton", "train.py", *arguments(online)],
+        *(["torch", "evaluate.py", *told, f"--device={device}"] for told in scoring(scenes, output, head)),
+        *(["torch", "evaluate.py", *told, f"--device={device}"] for told in showing(scenes, output, head)),
+    ]
 
 
 def scoring(scenes: Path, output: Path, head: str) -> list[list[str]]:
@@ -111,7 +109,7 @@ def test_the_programs_run_there_and_find_what_they_find_on_the_cpu(driver, scene
     there, here = tmp_path / "there", tmp_path / "here"
     on_gpu = python("program", driver, json.dumps(commands(scenes, there, "cuda")))
     assert on_gpu.returncode == 0, on_gpu.stderr
-    for name, *told in commands(scenes, here, "cpu"):
+    for _, name, *told in commands(scenes, here, "cpu"):
         assert PROGRAMS[name](told) == 0
     found, expected = numbers(there), numbers(here)
     assert [place for place, _ in found] == [place for place, _ in expected]

@@ -13,7 +13,7 @@ from tests.engine.support import arguments
 def unseen(monkeypatch) -> None:
     """No image may be looked at."""
 
-    def look(*_) -> None:
+    def look(*_, **__) -> None:
         raise AssertionError("the images are looked at")
 
     monkeypatch.setattr(trainer, "usable", look)
