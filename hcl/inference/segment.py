@@ -100,7 +100,8 @@ def run(config: SegmentConfig, world: World) -> None:
     else:
         labels = classes(segmenter, config.classifier, config.class_names)
     if config.on_error == "raise":
-        check_images(dataset)  # after what a typing error ends at once, since it looks into every file
+        # After what a typing error ends at once, since every file is looked into.
+        check_images(dataset, ranks=world)
     folder = Path(config.output).expanduser()
     settings = {**asdict(config), "digests": _digests(segmenter, config.classifier)}
     if config.resume:
