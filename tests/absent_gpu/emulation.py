@@ -108,13 +108,18 @@ class Emulation(TorchDispatchMode):
 
     Args:
         kernels: the form in which kernels run that choose by themselves, "torch" or "triton".
+
+    Attributes:
+        operations: names of torch's operations, and of the kernels', that ran.
     """
 
     def __init__(self, kernels: str = "torch") -> None:
         super().__init__()
+        self.operations: set[str] = set()
         dispatch.TRITON_INSTALLED = kernels == "triton"
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.operations.add(func.name())
         return compute(func, args, kwargs or {})
 
 

@@ -6,6 +6,17 @@ import os
 import sys
 from types import ModuleType
 
+FUSED = {
+    "hcl_kernels::fba_forward",
+    "hcl_kernels::fba_backward",
+    "hcl_kernels::foreground_mask",
+    "hcl_kernels::fuse",
+    "hcl_kernels::fuse_backward",
+    "hcl_kernels::nearest_centroid",
+    "hcl_kernels::segment_sums",
+}
+"""What training in the online mode runs of Triton's forms."""
+
 
 def begin(driver: str) -> ModuleType:
     """The emulation, in place before anything of the project is imported."""
@@ -30,9 +41,11 @@ def main(driver: str, commands: list[list[str]]) -> int:
 
     programs = {"train.py": train.main, "evaluate.py": evaluate.main}
     for kernels, name, *arguments in commands:
-        with emulation.Emulation(kernels):
+        with emulation.Emulation(kernels) as gpu:
             if status := programs[name](arguments):
                 return status
+        fused = FUSED & gpu.operations
+        assert fused == (FUSED if kernels == "triton" else set()), f"{name} on {kernels}: {fused}"
     return 0
 
 

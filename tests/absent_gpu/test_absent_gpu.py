@@ -36,13 +36,6 @@ def driver(tmp_path_factory) -> Path:
     return library
 
 
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("scenes") / "scenes"
-    write_tiny_scenes(root)
-    return root
-
-
 def python(module: str, *told: str | Path) -> subprocess.CompletedProcess[str]:
     """A process of its own, because torch must find the driver when it is imported."""
     environment = os.environ | {"PYTHONPATH": str(HERE.parents[1]), "HCL_TRACEBACK": "1"}
@@ -105,8 +98,9 @@ def test_what_a_gpu_refuses_is_refused(driver):
 
 
 @pytest.mark.slow
-def test_the_programs_run_there_and_find_what_they_find_on_the_cpu(driver, scenes, tmp_path):
-    there, here = tmp_path / "there", tmp_path / "here"
+def test_the_programs_run_there_and_find_what_they_find_on_the_cpu(driver, tmp_path):
+    scenes, there, here = (tmp_path / name for name in ("scenes", "there", "here"))
+    write_tiny_scenes(scenes)
     on_gpu = python("program", driver, json.dumps(commands(scenes, there, "cuda")))
     assert on_gpu.returncode == 0, on_gpu.stderr
     for _, name, *told in commands(scenes, here, "cpu"):
