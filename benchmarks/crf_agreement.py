@@ -1,9 +1,9 @@
 """How far the exact dense CRF and pydensecrf agree: `python -m benchmarks.crf_agreement`.
 
-Takes `.npz` files of `probabilities` (B, C, H, W), `images` (B, 3, H, W) uint8 and perhaps `labels` (B, H, W;
-255 is not scored), as `benchmarks.crf_photographs` makes of photographs, or generates scenes. Prints JSON:
-for every tolerance the share of pixels on which the labels agree, the share of tile pairs that were skipped,
-the mean IoU where labels are known, and seconds an image beside those of one process of pydensecrf.
+Takes files as `benchmarks.crf_photographs` makes them, perhaps without `labels` (255 is not scored), or
+generates scenes. Prints JSON: for every tolerance the share of pixels on which the labels agree, the share of
+tile pairs that were skipped, the mean IoU where labels are known, and seconds an image beside those of one
+process of pydensecrf.
 
 On a GPU the exact CRF is the Triton kernel, timed on its second call, from probabilities on the GPU to
 marginals there. Elsewhere the same tiles are visited in plain torch and float32, at full size too: half a
@@ -161,7 +161,7 @@ def published_labels(scene: Scene) -> Labelled:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.crf_agreement", description=__doc__)
-    parser.add_argument("--probabilities", type=Path, nargs="+", metavar="FILE.npz", help="scenes to compare")
+    parser.add_argument("--photographs", type=Path, nargs="+", metavar="FILE.npz", help="scenes to compare")
     parser.add_argument("--images", type=int, default=None, help="only so many; 2 where they are generated")
     parser.add_argument("--tolerance", type=float, nargs="+", default=[1e-3, 1e-2])
     parser.add_argument("--side", type=int, default=448, help="of generated scenes, in pixels")
@@ -172,13 +172,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the command and print its report, which is returned too."""
     options = parse(arguments)
-    if options.probabilities:
-        scenes = read_scenes(options.probabilities)
+    if options.photographs:
+        scenes = read_scenes(options.photographs)
     else:
         scenes = generate_scenes(options.images or 2, options.classes, options.side)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = machine("torch", "pydensecrf2", device=device.type)
-    files = [path.name for path in options.probabilities or []]
+    files = [path.name for path in options.photographs or []]
     results = compare(islice(scenes, options.images), options.tolerance, device)
     return give({"machine": before, "files": files, "results": results})
 

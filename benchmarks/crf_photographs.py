@@ -1,7 +1,8 @@
 """Photographs for the benchmarks of the CRF: `python -m benchmarks.crf_photographs FILE.npz --data.kind ...`.
 
-Takes the settings of `evaluate.py linear`, and writes what its linear classifier believes of the images of a
-data set: `probabilities` (B, C, H, W) float16, `images` (B, 3, H, W) and `labels` (B, H, W) uint8.
+Takes the settings of `evaluate.py linear`, and writes what its linear classifier says of the images of a data
+set: `logits` (B, C, h, w) float32 on the grid of the tokens, where they take little room, `images`
+(B, 3, S, S) and `labels` (B, S, S) uint8.
 """
 
 import sys
@@ -16,7 +17,7 @@ from hcl.command_line import preset_first, reported
 from hcl.distributed import World, choose_device
 from hcl.evaluation.framed_images import framed_images
 from hcl.evaluation.linear import LinearConfig, open_given
-from hcl.evaluation.linear_scores import predictions
+from hcl.evaluation.linear_classifier import grid_logits
 from hcl.evaluation.token_store import stored_tokens
 from hcl.files import naming
 from hcl.settings_parser import SettingsParser
@@ -38,7 +39,7 @@ class PhotographsConfig(LinearConfig):
 
 @torch.no_grad()
 def write(config: PhotographsConfig) -> None:
-    """Write the probabilities, images and labels of all images; `config.data.limit` says how many.
+    """Write the logits, images and labels of all images; `config.data.limit` says how many.
 
     Raises:
         ValueError, FileNotFoundError: as `open_given`.
@@ -46,25 +47,20 @@ def write(config: PhotographsConfig) -> None:
     """
     world = World(0, 1, choose_device(config.device))
     classifier, dataset, extractor = open_given(config, world)
-    every = np.arange(len(dataset))
-    probabilities: list[np.ndarray] = []
-    pictures: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
     with stored_tokens(config, dataset, extractor, world) as store:
-        images = framed_images(dataset, config, every, world)
-        for believed, labelled in zip(
-            predictions(classifier, store, every, config.batch_size, world), images, strict=True
-        ):
-            probabilities.append(believed.scores.softmax(dim=1).half().cpu().numpy())
-            pictures.append(colours(labelled.images).cpu().numpy())
-            labels.append(believed.labels.cpu().numpy())
-    with naming(Path(config.file)):
-        np.savez_compressed(
-            config.file,
-            probabilities=np.concatenate(probabilities),
-            images=np.concatenate(pictures),
-            labels=np.concatenate(labels),
-        )
+        logits = [
+            grid_logits(classifier, tokens.to(world.device).float(), store.grid).cpu()
+            for tokens in store.tokens.split(config.batch_size)
+        ]
+        every = np.arange(len(dataset))
+        images = [colours(batch.images).cpu() for batch in framed_images(dataset, config, every, world)]
+        with naming(Path(config.file)):
+            np.savez_compressed(
+                config.file,
+                logits=torch.cat(logits).numpy(),
+                images=torch.cat(images).numpy(),
+                labels=store.labels.numpy(),
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

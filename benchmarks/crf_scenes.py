@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hcl.evaluation.linear_classifier import at_size
+
 REGIONS = 30
 CELL = 14
 
@@ -22,20 +24,15 @@ class Scene(NamedTuple):
 
 
 def read_scenes(paths: Sequence[Path]) -> Iterator[Scene]:
-    """Read .npz files of `probabilities` (B, C, H, W), `images` (B, 3, H, W), perhaps `labels` (B, H, W)."""
+    """Read .npz files of `logits` (B, C, h, w) float32, `images` (B, 3, S, S), perhaps `labels` (B, S, S)."""
     for path in paths:
         with np.load(path) as archive:
-            missing = {"probabilities", "images"} - set(archive)
-            if missing:
-                raise ValueError(
-                    f"{path}: expected arrays 'probabilities' and 'images', lacks {sorted(missing)}"
-                )
+            if missing := {"logits", "images"} - set(archive):
+                raise ValueError(f"{path}: expected arrays 'logits' and 'images', lacks {sorted(missing)}")
             arrays = {name: torch.from_numpy(archive[name]) for name in archive}
-        for i, (probabilities, image) in enumerate(
-            zip(arrays["probabilities"], arrays["images"], strict=True)
-        ):
+        for i, (logits, image) in enumerate(zip(arrays["logits"], arrays["images"], strict=True)):
             labels = arrays["labels"][i].long() if "labels" in arrays else None
-            yield Scene(probabilities.float(), image, labels)
+            yield Scene(_probabilities(logits, image.shape[-1]), image, labels)
 
 
 def generate_scenes(count: int, classes: int, side: int) -> Iterator[Scene]:
@@ -53,5 +50,9 @@ def generate_scenes(count: int, classes: int, side: int) -> Iterator[Scene]:
         share = F.one_hot(labels, classes).permute(2, 0, 1)[None].float()
         coarse = F.interpolate(share, size=(max(side // CELL, 1),) * 2, mode="area")
         logits = 6 * coarse + torch.randn(coarse.shape, generator=generator)
-        believed = F.interpolate(logits, size=(side, side), mode="bilinear").softmax(dim=1)[0]
-        yield Scene(believed, image, labels)
+        yield Scene(_probabilities(logits[0], side), image, labels)
+
+
+def _probabilities(logits: Tensor, side: int) -> Tensor:
+    """Logits (C, h, w) of a grid to probabilities (C, side, side), as the linear protocol upsamples."""
+    return at_size(logits[None], side).softmax(dim=1)[0]

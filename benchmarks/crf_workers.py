@@ -63,7 +63,7 @@ def compare(calls: Calls, workers: int, rounds: int) -> dict[str, object]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = Parser(prog="python -m benchmarks.crf_workers", description=__doc__)
-    parser.add_argument("--probabilities", type=Path, nargs="+", metavar="FILE.npz", help="scenes to label")
+    parser.add_argument("--photographs", type=Path, nargs="+", metavar="FILE.npz", help="scenes to label")
     parser.add_argument("--images", type=int, help="only so many; 16 where they are generated")
     parser.add_argument("--batch_size", type=int, help="images a call; all unless told")
     parser.add_argument("--workers", type=int, default=2)
@@ -73,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.workers < 2 or options.rounds < 1 or (options.batch_size or 1) < 1:
         parser.error("--workers takes at least 2, --rounds and --batch_size at least 1")
-    if options.probabilities:
-        scenes = list(islice(read_scenes(options.probabilities), options.images))
+    if options.photographs:
+        scenes = list(islice(read_scenes(options.photographs), options.images))
     else:
         scenes = list(generate_scenes(options.images or 16, options.classes, options.side))
     size = options.batch_size or len(scenes)

@@ -61,15 +61,15 @@ class Result:
 Results = dict[str, Result]
 
 
-def parts(rows: Path, *, fp8: bool, probabilities: Sequence[Path] = ()) -> list[Part]:
+def parts(rows: Path, *, fp8: bool, photographs: Sequence[Path] = ()) -> list[Part]:
     """What there is to do, the most valuable first.
 
     Args:
         rows: folder for those of benchmarks.
         fp8: whether the GPU has it.
-        probabilities: of photographs, for the CRF; without any, scenes are generated.
+        photographs: files for the CRF; without any, scenes are generated.
     """
-    scenes = ("--probabilities", *map(str, probabilities)) if probabilities else ("--images", "10")
+    scenes = ("--photographs", *map(str, photographs)) if photographs else ("--images", "10")
     return [
         # A process each: an error on the device ends all that a process does there.
         *(_tests(f"tests_{name}", "not gpu", _file(name), seconds=150) for name in KERNELS),
@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="where logs, rows, reports and the summary go")
     parser.add_argument("--minutes", type=float, default=9.0, help="for all parts (default 9)")
     parser.add_argument(
-        "--probabilities", type=Path, nargs="+", default=[], metavar="FILE.npz", help="as of crf_agreement"
+        "--photographs", type=Path, nargs="+", default=[], metavar="FILE.npz", help="as of crf_agreement"
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these parts, even if they passed")
     options = parser.parse_args(arguments)
@@ -228,8 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("benchmarks.gpu needs a CUDA GPU, and torch sees none", file=sys.stderr)
         return 2
     folder = options.folder.resolve()
-    fp8, scenes = runs_fp8(torch.device("cuda")), [path.resolve() for path in options.probabilities]
-    planned = {part.name: part for part in parts(folder / "rows", fp8=fp8, probabilities=scenes)}
+    fp8, scenes = runs_fp8(torch.device("cuda")), [path.resolve() for path in options.photographs]
+    planned = {part.name: part for part in parts(folder / "rows", fp8=fp8, photographs=scenes)}
     if unknown := set(options.only or ()) - set(planned):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(planned)}")
     asked = [planned[name] for name in options.only or planned]

@@ -39,7 +39,16 @@ def refuse_other_classes(classifier: nn.Conv2d, dataset: Dataset, path: str) -> 
 
 def logits_of(classifier: nn.Conv2d, tokens: Tensor, grid: tuple[int, int], size: int) -> Tensor:
     """Tokens (B, h·w, C) float32 of a grid (h, w) to logits (B, classes, size, size), bilinear."""
-    logits = classifier(tokens.mT.unflatten(-1, grid))
+    return at_size(grid_logits(classifier, tokens, grid), size)
+
+
+def grid_logits(classifier: nn.Conv2d, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Tokens (B, h·w, C) float32 of a grid (h, w) to logits (B, classes, h, w)."""
+    return classifier(tokens.mT.unflatten(-1, grid))
+
+
+def at_size(logits: Tensor, size: int) -> Tensor:
+    """Logits (B, classes, h, w) of a grid to (B, classes, size, size), bilinear."""
     return F.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)
 
 

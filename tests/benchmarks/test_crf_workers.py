@@ -25,8 +25,9 @@ def test_every_round_is_timed_in_one_process_and_in_several(capsys):
 
 def test_images_come_from_files(capsys, tmp_path):
     file = tmp_path / "scenes.npz"
-    np.savez(file, probabilities=np.full((3, 2, 8, 8), 0.5), images=np.zeros((3, 3, 8, 8), np.uint8))
-    assert run(capsys, "--probabilities", str(file))["images"] == 3
+    logits, images = np.zeros((3, 2, 4, 4), np.float32), np.zeros((3, 3, 8, 8), np.uint8)
+    np.savez(file, logits=logits, images=images)
+    assert run(capsys, "--photographs", str(file))["images"] == 3
 
 
 def test_a_shortened_option_is_refused_with_the_whole_name(capsys):
