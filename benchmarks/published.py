@@ -63,7 +63,8 @@ def run_level(backbone: PMViT, images: Tensor, patch_size: int) -> tuple[Tensor,
     """One level through the whole backbone: tokens after the final norm, and the last block's attention."""
     vit = backbone.vit
     grid = (images.shape[2] // patch_size, images.shape[3] // patch_size)
-    x = vit.embed(images, backbone.kernel(patch_size), vit.patch_positions(grid))
+    patches = F.conv2d(images, backbone.kernel(patch_size), vit.patch_embed.proj.bias, stride=patch_size)
+    x = vit.sequence(patches.flatten(2).transpose(1, 2), vit.patch_positions(grid))
     for block in vit.blocks:
         assert isinstance(block, Block)
         x, attention = attend(block, x)

@@ -15,6 +15,12 @@ def mixed(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32")
 
 
+def product_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """What matrix products of a tensor are computed in: its own dtype, or what autocast rounds it to."""
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+
+
 def forbid_tf32() -> None:
     """Have matrix products and convolutions of float32 be of float32, in all of this process.
 

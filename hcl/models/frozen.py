@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from hcl.models.linear import Linear, TrainedLinear, replace_linear
 from hcl.models.pm_vit import PMViT
+from hcl.precision import product_dtype
 from kernels.linear import frozen, linear
 from kernels.linear.frozen import FrozenWeight
 
@@ -46,9 +47,7 @@ class FrozenLinear(TrainedLinear):
         return self._product(input, gelu=True) if self._fits(input) else super().activated(input)
 
     def _fits(self, input: Tensor) -> bool:
-        kind = input.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else input.dtype
-        return dtype == self.dtype and not (torch.is_grad_enabled() and input.requires_grad)
+        return product_dtype(input) == self.dtype and not (torch.is_grad_enabled() and input.requires_grad)
 
     def _product(self, input: Tensor, *, gelu: bool = False) -> Tensor:
         input = input.to(self.dtype)

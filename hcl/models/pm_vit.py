@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hcl.models.vit import Grid, VisionTransformer
+from hcl.precision import product_dtype
 from kernels.aggregate import aggregate_tokens
 
 # Resized position tables that are kept; photographs of every shape would fill the memory with them.
@@ -88,6 +89,7 @@ class PMViT(nn.Module):
         """
         self._check(images)
         grids = tuple((images.shape[2] // size, images.shape[3] // size) for size in self.patch_sizes)
+        images = images.to(product_dtype(images))  # once for all levels
         embedded = [
             self.vit.embed(images, self.kernel(size), self._patch_positions(grid))
             for size, grid in zip(self.patch_sizes, grids, strict=True)
