@@ -72,8 +72,8 @@ def compile_cases(pattern: str = "") -> list[CompileCase]:
 
 
 def largest(cases: Sequence[CompileCase]) -> list[CompileCase]:
-    """One case a kernel: the one that its module lists last, the largest."""
-    return list({case.fn: case for case in cases}.values())
+    """One case a kernel and set of targets: the one that its module lists last, the largest."""
+    return list({(case.fn, case.targets): case for case in cases}.values())
 
 
 def compile_usage(case: CompileCase, target: Target) -> Usage:
@@ -131,8 +131,12 @@ def _row(name: str, target: str) -> Row:
 
 
 def report(cases: Sequence[CompileCase], targets: Sequence[str], jobs: int) -> list[Row]:
-    """Name, target, resources and whether they suffice, of every case on every target."""
-    pairs = list(product([case.name for case in cases], targets))
+    """Name, target, resources and whether they suffice, of every case on every target that chooses it."""
+    pairs = [
+        (case.name, target)
+        for case, target in product(cases, targets)
+        if not case.targets or target in case.targets
+    ]
     # By name, since kernels cannot be pickled.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         rows = pool.map(_row, *zip(*pairs, strict=True))

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
 Path = tuple[int, ...]
 
+HOPPER = ("sm_90",)
+NOT_HOPPER = ("sm_80", "sm_100", "gfx942")
+
 
 @dataclass(frozen=True)
 class CompileCase:
@@ -22,6 +25,7 @@ class CompileCase:
         constexprs: the values of the constexpr arguments.
         num_warps: warps a program.
         num_stages: depth of the software pipeline.
+        targets: the architectures on which the launcher chooses it; all, where there are none.
     """
 
     name: str
@@ -30,6 +34,7 @@ class CompileCase:
     constexprs: Mapping[str, object]
     num_warps: int
     num_stages: int
+    targets: tuple[str, ...] = ()
 
     @property
     def types(self) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 In kernels: `i_` index, `o_` offsets, `m_` mask, `b_` block of values, `_ptr` pointer.
 """
 
+from functools import cache
+
 import torch
 import triton
 import triton.language as tl
@@ -16,6 +18,16 @@ POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf
 # below 2^-24 of it. So an assignment is as right as by "ieee", at the rate of the matrix units of NVIDIA and
 # AMD alike ("tf32x3" keeps 22 bits and is NVIDIA's). The interpreter, always in float32, knows not this name.
 DOT_PRECISION = "ieee" if TRITON_INTERPRETED else "bf16x6"
+
+
+def is_hopper(tensor: torch.Tensor) -> bool:
+    """Whether a tensor lies on a GPU of compute capability 9, for which some kernels have other tiles."""
+    return tensor.is_cuda and not torch.version.hip and _capability(tensor.device) == 9
+
+
+@cache
+def _capability(device: torch.device) -> int:
+    return torch.cuda.get_device_capability(device)[0]
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""The contrastive loss in Triton: tiles, launchers and registration; the kernels are in `triton_kernels`.
+"""The contrastive loss in Triton: launchers and registration; the kernels are in `triton_kernels`.
 
 Tokens are first partitioned by bank on the device, so that every tile is of one bank: a tile of consecutive
 tokens is several rows of a map, nearly always has both kinds, and would then meet both banks.
@@ -6,55 +6,21 @@ tokens is several rows of a map, nearly always has both kinds, and would then me
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
-from kernels.configurations import CompileCase
+from kernels.fba.tiles import backward_tiles, compile_cases, constants, forward_tiles
 from kernels.fba.triton_kernels import fba_bwd_kernel, fba_fwd_kernel
-from kernels.tl_utils import DOT_PRECISION, POINTERS, TL_DTYPES
+from kernels.tl_utils import is_hopper
+
+__all__ = ["compile_cases", "fba_contrastive"]
 
 LOG2_E = math.log2(math.e)
-# The widest tokens of 16-bit numbers that stay on the chip while their bank passes by.
-RESIDENT_WIDTH = 256
 # Every bank begins at a multiple of this, and so a multiple of any tile's tokens.
 PARTITION_BLOCK = 128
-
-
-class Tiles(NamedTuple):
-    """Tokens, centroids and columns of a tile, warps, depth of the pipeline, columns of a gradient tile."""
-
-    tokens: int
-    clusters: int
-    columns: int
-    warps: int
-    stages: int
-    gradient_columns: int = 0
-
-
-def forward_tiles(width: int, dtype: torch.dtype) -> Tiles:
-    """Choose the forward kernel's tiles by the tokens' width and the products' dtype."""
-    padded = _padded(width)
-    if dtype == torch.float32:
-        return Tiles(64, 64, 16, 8, 3)
-    return Tiles(128, 64, padded if padded <= RESIDENT_WIDTH else 64, 8, 2)
-
-
-def backward_tiles(width: int, dtype: torch.dtype) -> Tiles:
-    """Choose the backward kernel's tiles; the gradient tile takes registers that the forward kernel has."""
-    padded = _padded(width)
-    if dtype == torch.float32:
-        # Of 128 columns of the gradient Triton 3.7 makes an empty kernel for sm_100; masks take registers.
-        return Tiles(64, 32, 16, 8, 2, min(padded, 64 if width % 64 == 0 else 32))
-    if padded <= RESIDENT_WIDTH:
-        return Tiles(64, 64, padded, 8, 2, padded)
-    return Tiles(128, 64, 64, 8, 2, 128)
-
-
-def _padded(width: int) -> int:
-    return max(triton.next_power_of_2(width), 16)
 
 
 @torch.library.custom_op("hcl_kernels::fba_forward", mutates_args=())
@@ -70,7 +36,7 @@ def fba_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the forward kernel. Summed losses (2,) float32, assignment (M,) int64, log-sum-exp (M,) float32."""
     dtype = _dot_dtype(q, k, centroids)
-    tile = forward_tiles(q.shape[1], dtype)
+    tile = forward_tiles(q.shape[1], dtype, hopper=is_hopper(q))
     programs = len(tokens) // tile.tokens
     losses = torch.empty(programs, 2, dtype=torch.float32, device=q.device)
     assignment = torch.empty(len(q), dtype=torch.int64, device=q.device)
@@ -90,7 +56,7 @@ def fba_forward(
             len(q),
             clusters_fg,
             len(centroids),
-            **_constants(tile, q.shape[1], dtype),
+            **constants(tile, q.shape[1], dtype),
             num_warps=tile.warps,
             num_stages=tile.stages,
         )
@@ -127,7 +93,7 @@ def fba_backward(
     """Run the backward kernel, which computes the softmax anew. dL/dq (M, C) of q's dtype."""
     width = q.shape[1]
     dtype = _dot_dtype(q, centroids)
-    tile = backward_tiles(width, dtype)
+    tile = backward_tiles(width, dtype, hopper=is_hopper(q))
     grad_q = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     with torch.cuda.device_of(q):
         fba_bwd_kernel[(len(tokens) // tile.tokens, triton.cdiv(width, tile.gradient_columns))](
@@ -143,7 +109,7 @@ def fba_backward(
             len(q),
             clusters_fg,
             len(centroids),
-            **_constants(tile, width, dtype),
+            **constants(tile, width, dtype),
             num_warps=tile.warps,
             num_stages=tile.stages,
         )
@@ -218,37 +184,3 @@ def partition(foreground: Tensor, count_fg: Tensor, block: int) -> Tensor:
 
 def _dot_dtype(*tensors: Tensor) -> torch.dtype:
     return functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
-
-
-def _constants(tile: Tiles, width: int, dtype: torch.dtype) -> dict[str, object]:
-    constants = {
-        "C": width,
-        "BLOCK_M": tile.tokens,
-        "BLOCK_K": tile.clusters,
-        "BLOCK_C": tile.columns,
-        "DTYPE": TL_DTYPES[dtype],
-        "PRECISION": DOT_PRECISION,
-    }
-    return constants | ({"BLOCK_G": tile.gradient_columns} if tile.gradient_columns else {})
-
-
-def compile_cases() -> list[CompileCase]:
-    """List both kernels at every configuration that the documented sizes choose."""
-    kernels = ((fba_fwd_kernel, forward_tiles), (fba_bwd_kernel, backward_tiles))
-    return [
-        _case(kernel, choose(width, dtype), width, dtype)
-        for kernel, choose in kernels
-        for dtype in POINTERS
-        for width in (100, 256, 384, 768, 1024)
-    ]
-
-
-def _case(kernel: Any, tile: Tiles, width: int, dtype: torch.dtype) -> CompileCase:
-    constants = _constants(tile, width, dtype)
-    kinds = dict.fromkeys(("q_ptr", "k_ptr", "c_ptr", "grad_q_ptr"), POINTERS[dtype])
-    kinds |= dict.fromkeys(("square_ptr", "scale_ptr", "loss_ptr", "lse_ptr", "grad_loss_ptr"), "*fp32")
-    kinds |= dict.fromkeys(("token_ptr", "count_fg_ptr", "assignment_ptr"), "*i64")
-    kinds |= dict.fromkeys(("M", "K_fg", "K"), "i32") | dict.fromkeys(constants, "constexpr")
-    signature = {name: kinds[name] for name in kernel.arg_names}
-    name = f"{kernel.__name__} C={width} {POINTERS[dtype][1:]}"
-    return CompileCase(name, kernel, signature, constants, tile.warps, tile.stages)

@@ -35,9 +35,9 @@ def tiles(width: int, dtype: torch.dtype) -> Tiles:
     """Choose the tiles of the search by the rows' width and the products' dtype."""
     padded = max(triton.next_power_of_2(width), 16)
     if dtype == torch.float32:
-        return Tiles(128, 64, min(padded, 32), 8, 2)
+        return Tiles(64, 64, min(padded, 32), 4, 2)
     if padded <= RESIDENT_WIDTH:
-        return Tiles(128, 64, padded, 8, 2)
+        return Tiles(128, 64, padded, 4, 2)
     return Tiles(128, 64, 64, 8, 3)
 
 
