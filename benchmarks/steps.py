@@ -15,7 +15,7 @@ from benchmarks import published
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
 from hcl.clustering.targets import level_targets
 from hcl.distributed import World
-from hcl.engine.compilation import Compile, compile_blocks
+from hcl.engine.compilation import Compile, compile_model
 from hcl.engine.step import LossConfig, TrainingStep, Views
 from hcl.models.backbones import BACKBONES
 from hcl.models.hcl import HCL
@@ -23,7 +23,7 @@ from hcl.models.number_format import prepare
 from hcl.models.pm_vit import PMViT
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.vit import VisionTransformer, initialise
-from hcl.precision import Precision, mixed
+from hcl.precision import Precision, mixed, product_dtype
 from kernels.fba import fba_contrastive
 
 KEEP_MASS = 0.7
@@ -78,7 +78,7 @@ def own_step(bench: Bench, precision: Precision, *, compiled: Compile) -> tuple[
     """This project's step on a model of its own, and what splits it into parts, which runs them once."""
     model = deepcopy(bench.model)
     model.backbone = prepare(model.backbone, precision, bench.world.device)
-    compile_blocks(model, compiled)
+    compile_model(model, compiled)
     optimizer = adamw(model, fused=True)
     clustering = MoGoClustering(ClusteringConfig(), seed=0, ranks=bench.world)
     clustering.centroids = bench.centroids
@@ -98,20 +98,21 @@ def parts_of(bench: Bench, model: HCL, step: TrainingStep, precision: Precision)
     online, momentum = backbone()
 
     def heads() -> Any:
-        # As in a step: the gradients of the call before may lie where CUDA graphs write from here on.
         model.online.zero_grad(set_to_none=True)
         with mixed(device, precision):
             targets = level_targets(model, momentum, KEEP_MASS)
             q, predicted = model.online(online)
+            dtype = product_dtype(q)
         (q.float().sum() + predicted.float().sum()).backward()
-        return targets, q.detach().float().flatten(0, 1)
+        return targets, q.detach().float().flatten(0, 1), dtype
 
-    targets, q = heads()
+    targets, q, dtype = heads()
 
     def loss() -> None:
         leaf = q.clone().requires_grad_()
         k, foreground = targets.tokens.flatten(0, 1).float(), targets.foreground.flatten()
-        fba = fba_contrastive(leaf, k, foreground, *bench.centroids, 0.07)
+        fg, bg = (side.to(dtype) for side in bench.centroids)
+        fba = fba_contrastive(leaf.to(dtype), k.to(dtype), foreground, fg, bg, 0.07)
         (fba.loss_fg + fba.loss_bg + (leaf - k).square().mean()).backward()
 
     def optimiser() -> None:

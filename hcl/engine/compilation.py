@@ -1,10 +1,10 @@
-"""torch.compile of the transformer blocks, and CUDA graphs of them."""
+"""torch.compile of all that is computed token by token, and CUDA graphs of the frozen backbone."""
 
 from typing import Literal
 
 import torch
-from torch import nn
 
+from hcl.engine.replay import Replayed
 from hcl.models.hcl import HCL
 
 Compile = bool | Literal["reduce-overhead", "max-autotune"]
@@ -15,24 +15,20 @@ Compile = bool | Literal["reduce-overhead", "max-autotune"]
 RECOMPILE_LIMIT = 64
 
 
-def compile_blocks(model: HCL, how: Compile) -> None:
-    """Compile every transformer block of a model in place; the state dict stays as it is.
+def compile_model(model: HCL, how: Compile) -> None:
+    """Compile a model's blocks, projectors and predictor in place; the state dict stays as it is.
 
-    The modes with a name replay each block as a CUDA graph. What a graph gives lies in memory that the next
-    pass writes again, so they are told where a pass begins: at the backbone, and at the momentum head, which
-    the bank pass may run alone. Nothing else here outlives a pass, for a norm follows every block that is
-    read later, and gradients are dropped before the next step.
+    The modes with a name also replay the backbone's pass as a CUDA graph (`Replayed`): it is most of a step's
+    launches, and nothing in it changes.
     """
     if how is False:
         return
-    mode = None if how is True else how
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
-    for block in (*model.backbone.vit.blocks, model.online.seg_head.seg_head, model.momentum.seg_head):
-        block.compile(fullgraph=True, mode=mode)
-    if mode is not None:
-        for module in (model.backbone, model.momentum):
-            module.register_forward_pre_hook(_begin_pass)
-
-
-def _begin_pass(module: nn.Module, inputs: object) -> None:
-    torch.compiler.cudagraph_mark_step_begin()
+    online, momentum = model.online.seg_head, model.momentum
+    blocks = (*model.backbone.vit.blocks, online.seg_head, momentum.seg_head)
+    # Its graphs would be one a module.
+    mode = "max-autotune-no-cudagraphs" if how == "max-autotune" else None
+    for module in (*blocks, online.projection_head, momentum.projection_head, model.online.predictor):
+        module.compile(fullgraph=True, mode=mode)
+    if how is not True:
+        model.backbone.forward = Replayed(model.backbone.forward)  # type: ignore[assignment, method-assign]

@@ -52,8 +52,8 @@ class TrainConfig:
         device: where to train; auto takes a CUDA GPU if there is one.
         precision: of the forward pass: fp32, bf16, or fp8, which is bf16 with the frozen backbone's linear
             layers in FP8 and needs an NVIDIA GPU of compute capability 8.9 or more.
-        compile: torch.compile the transformer blocks; "reduce-overhead" replays them as CUDA graphs on a GPU,
-            "max-autotune" also tries kernels out, which takes minutes.
+        compile: torch.compile blocks and heads; "reduce-overhead" also replays the backbone as a CUDA graph,
+            "max-autotune" does and tries kernels out, which takes minutes.
         log_every: steps between records of the losses.
         checkpoint_every: steps between checkpoints within an epoch; 0 saves at the end of each epoch only.
         checkpoints_kept: how many of the last checkpoints to keep; best.pt, of the epoch of least mean loss,

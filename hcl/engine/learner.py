@@ -8,7 +8,7 @@ import torch
 
 from hcl.clustering.mogo import Banks, MoGoClustering
 from hcl.distributed import World
-from hcl.engine.compilation import compile_blocks
+from hcl.engine.compilation import compile_model
 from hcl.engine.config import MAY_CHANGE_ON_RESUME, TrainConfig, config_from
 from hcl.engine.step import TrainingStep
 from hcl.models.backbones import build_backbone
@@ -56,7 +56,7 @@ class Learner:
         torch.manual_seed(self.config.seed)
         model = HCL(build_backbone(self.config.backbone), self.config.head).to(self.world.device)
         model.backbone = prepare(model.backbone, self.config.precision, self.world.device)
-        compile_blocks(model, self.config.compile)
+        compile_model(model, self.config.compile)
         return model
 
     @property

@@ -15,7 +15,7 @@ from hcl.clustering.targets import Targets, level_targets
 from hcl.distributed import World
 from hcl.models.hcl import HCL
 from hcl.models.pm_vit import LevelTokens
-from hcl.precision import Precision, mixed
+from hcl.precision import Precision, mixed, product_dtype
 from kernels.fba import fba_contrastive
 
 Views = tuple[Tensor, Tensor]
@@ -119,7 +119,6 @@ class TrainingStep:
             Means over the global batch, without gradient, and whether they led to an update; every rank has
             the same.
         """
-        # First: the gradients of the step before may lie where CUDA graphs write from here on.
         self.optimizer.zero_grad(set_to_none=True)
         self.model.update_momentum(self.config.momentum, hold=self.halted)
         micro_batches = [self._prepare(pair) for pair in views]
@@ -177,13 +176,14 @@ class TrainingStep:
         assert self.clustering.centroids is not None
         with mixed(self.world.device, self.precision):
             q_BNC, predicted_BNC = self.online(micro_batch.online_levels)
+            dtype = product_dtype(q_BNC)
         k_MC = micro_batch.targets.tokens.flatten(0, 1).float()
         fba = fba_contrastive(
-            q_BNC.flatten(0, 1).float(),
-            k_MC,
+            q_BNC.flatten(0, 1).to(dtype),
+            k_MC.to(dtype),
             micro_batch.targets.foreground.flatten(),
-            self.clustering.centroids.foreground,
-            self.clustering.centroids.background,
+            self.clustering.centroids.foreground.to(dtype),
+            self.clustering.centroids.background.to(dtype),
             self.config.temperature,
         )
         foreground = fba.loss_fg * (fba.count_fg / totals[0])

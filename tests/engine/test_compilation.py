@@ -1,4 +1,4 @@
-"""Which blocks are compiled, and where a pass begins for CUDA graphs."""
+"""What is compiled, and which pass is replayed."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -11,7 +11,8 @@ from torch import nn
 
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
 from hcl.distributed import World
-from hcl.engine.compilation import compile_blocks
+from hcl.engine.compilation import compile_model
+from hcl.engine.replay import Replayed
 from hcl.engine.step import LossConfig, TrainingStep
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.hcl import HCL
@@ -44,13 +45,6 @@ def compiled(monkeypatch) -> list:
     return calls
 
 
-@pytest.fixture
-def passes(monkeypatch) -> list:
-    begun = []
-    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(1))
-    return begun
-
-
 def steps(model: HCL, device: str = "cpu", count: int = 1, precision: Precision = "fp32") -> torch.Tensor:
     """Losses (count, 4) of steps of two micro-batches."""
     model = model.to(device)
@@ -69,30 +63,28 @@ def steps(model: HCL, device: str = "cpu", count: int = 1, precision: Precision 
 
 
 @pytest.mark.parametrize(
-    ("how", "mode"), [(True, None), ("reduce-overhead", "reduce-overhead"), ("max-autotune", "max-autotune")]
+    ("how", "mode"),
+    [(True, None), ("reduce-overhead", None), ("max-autotune", "max-autotune-no-cudagraphs")],
 )
-def test_every_block_is_compiled_whole(model, compiled, how, mode):
-    compile_blocks(model, how)
-    assert {id(module) for module, _ in compiled} == {
-        id(module) for module in model.modules() if isinstance(module, Block)
-    }
+def test_every_block_and_the_heads_after_it_are_compiled_whole(model, compiled, how, mode):
+    compile_model(model, how)
+    blocks = {id(module) for module in model.modules() if isinstance(module, Block)}
+    heads = (model.online.seg_head.projection_head, model.momentum.projection_head, model.online.predictor)
+    assert {id(module) for module, _ in compiled} == blocks | {id(head) for head in heads}
     assert all(settings == {"fullgraph": True, "mode": mode} for _, settings in compiled)
 
 
-def test_nothing_is_compiled_unasked(model, compiled, passes):
-    compile_blocks(model, False)
+def test_nothing_is_compiled_unasked(model, compiled):
+    compile_model(model, False)
     steps(model)
-    assert compiled == passes == []
+    assert compiled == []
 
 
-def test_a_pass_begins_at_the_backbone_and_at_the_momentum_head(model, compiled, passes):
-    """Two micro-batches of a step; the backbone sees both views of one at once."""
-    compile_blocks(model, True)
-    steps(model)
-    assert passes == []
-    compile_blocks(model, "reduce-overhead")
-    steps(model)
-    assert len(passes) == 4
+@pytest.mark.parametrize("how", [False, True, "reduce-overhead", "max-autotune"])
+def test_the_backbone_is_replayed_where_that_is_asked_for(model, compiled, how):
+    compile_model(model, how)
+    assert isinstance(model.backbone.forward, Replayed) == (how not in (False, True))
+    assert steps(model).isfinite().all()
 
 
 def test_models_of_several_formats_and_backends_are_compiled_in_one_process(model, monkeypatch):
@@ -102,7 +94,7 @@ def test_models_of_several_formats_and_backends_are_compiled_in_one_process(mode
         monkeypatch.setattr(nn.Module, "compile", partialmethod(compiled, backend=backend))
         for precision in ("fp32", "bf16"):
             another = deepcopy(model)
-            compile_blocks(another, True)
+            compile_model(another, True)
             assert steps(another, precision=precision).isfinite().all()
 
 
@@ -110,6 +102,6 @@ def test_models_of_several_formats_and_backends_are_compiled_in_one_process(mode
 @pytest.mark.parametrize("how", [True, "reduce-overhead", "max-autotune"])
 def test_compiled_steps_lose_what_eager_ones_do(model, how):
     replayed = deepcopy(model)
-    compile_blocks(replayed, how)
+    compile_model(replayed, how)
     eager, found = steps(model, "cuda", 8), steps(replayed, "cuda", 8)
     torch.testing.assert_close(found, eager, atol=1e-3, rtol=0)
