@@ -16,6 +16,7 @@ from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
 from hcl.clustering.targets import level_targets
 from hcl.distributed import World
 from hcl.engine.compilation import Compile, compile_model
+from hcl.engine.replay import replay
 from hcl.engine.step import LossConfig, TrainingStep, Views
 from hcl.models.backbones import BACKBONES
 from hcl.models.hcl import HCL
@@ -79,6 +80,7 @@ def own_step(bench: Bench, precision: Precision, *, compiled: Compile) -> tuple[
     model = deepcopy(bench.model)
     model.backbone = prepare(model.backbone, precision, bench.world.device)
     compile_model(model, compiled)
+    replay(model.backbone)
     optimizer = adamw(model, fused=True)
     clustering = MoGoClustering(ClusteringConfig(), seed=0, ranks=bench.world)
     clustering.centroids = bench.centroids

@@ -1,7 +1,8 @@
 """One training step beside the published one: `python -m benchmarks.train_step` prints one JSON object.
 
 The variants take turns, step by step, so that a noisy machine is noisy for all of them, and medians are
-compared. Where faiss is not installed, which the published step searches with, that one is left out.
+compared. On a GPU this project's replay the backbone as a CUDA graph, as training does. Where faiss is not
+installed, which the published step searches with, that one is left out.
 """
 
 import argparse
@@ -21,13 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import give, machine
 from benchmarks.options import Parser, add_integers
 from benchmarks.steps import Bench, Parts, Run, build, own_step, published_step
-from hcl.engine.compilation import Compile
 from hcl.models.backbones import BACKBONES
 from hcl.precision import Precision, runs_fp8
 from kernels.linear import onednn
 
+WARM_UP = 2
 FORMATS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-COMPILED: dict[str, Compile] = {"compiled": True, "graphs": "reduce-overhead"}
 
 
 def seconds(run: Run, device: torch.device) -> float:
@@ -46,12 +46,12 @@ def synchronise(device: torch.device) -> None:
 
 
 def take_turns(runs: dict[str, Run], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of every call of every run; the first round, which warms up, does not count."""
+    """Seconds of every call of every run; the first rounds, which compile and record, do not count."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds + 1):
+    for _ in range(rounds + WARM_UP):
         for name, run in runs.items():
             times[name].append(seconds(run, device))
-    return {name: values[1:] for name, values in times.items()}
+    return {name: values[WARM_UP:] for name, values in times.items()}
 
 
 def flops(run: Run) -> int:
@@ -76,22 +76,24 @@ def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def peak_mib(options: argparse.Namespace, name: str) -> float | None:
-    """The most memory that a variant's first step holds beyond weights and views, in a process of its own.
+    """The most memory that a variant holds beyond weights and views, in a process of its own.
 
-    On a GPU what torch allocates, on Linux the growth of the resident set; None where neither can be told.
+    On a GPU what torch allocates for three steps, by which all is recorded; on Linux the growth of the resident
+    set by the first; None where neither can be told.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_peak_of_first_step, options, name).result()
+        return pool.submit(_peak_of_first_steps, options, name).result()
 
 
-def _peak_of_first_step(options: argparse.Namespace, name: str) -> float | None:
+def _peak_of_first_steps(options: argparse.Namespace, name: str) -> float | None:
     torch.set_num_threads(options.threads)
     bench = build(options)
     device = bench.world.device
     run = variants(bench, options, [name])[name][0]
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
-        run()
+        for _ in range(3):
+            run()
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     status = Path("/proc/self/status")
     if not status.exists():
@@ -114,12 +116,10 @@ def summary(times: list[float], images: int) -> dict[str, Any]:
 
 
 def names(options: argparse.Namespace) -> list[str]:
-    """The variants that are asked for and can run; CUDA graphs are for GPUs, the published step for faiss."""
-    device = torch.device(options.device)
-    own = options.formats or [*FORMATS, *(["fp8"] if runs_fp8(device) else [])]
-    ways = [way for way in COMPILED if options.compile and (way != "graphs" or device.type == "cuda")]
+    """The variants that are asked for and can run; the published step needs faiss."""
+    own = options.formats or [*FORMATS, *(["fp8"] if runs_fp8(torch.device(options.device)) else [])]
     theirs = ["published"] if find_spec("faiss") else []
-    return [*theirs, *own, *(f"{name}_{way}" for name in own for way in ways)]
+    return [*theirs, *own, *(f"{name}_compiled" for name in own if options.compile)]
 
 
 def variants(
@@ -132,7 +132,7 @@ def variants(
             built[name] = published_step(bench), None
         else:
             precision, _, way = name.partition("_")
-            built[name] = own_step(bench, cast(Precision, precision), compiled=COMPILED.get(way, False))
+            built[name] = own_step(bench, cast(Precision, precision), compiled=way == "compiled")
     return built
 
 

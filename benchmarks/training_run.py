@@ -25,7 +25,6 @@ from hcl.clustering.mogo import ClusteringConfig
 from hcl.data.dataset import DataConfig
 from hcl.data.scenes import draw_scene
 from hcl.distributed import World
-from hcl.engine.compilation import Compile
 from hcl.engine.config import TrainConfig
 from hcl.engine.records import read_records
 from hcl.engine.trainer import Trainer
@@ -36,8 +35,6 @@ from hcl.precision import Precision
 from kernels.processors import usable_processors
 from pipelines import dali
 from pipelines.draws import ViewsConfig
-
-COMPILE: dict[str, Compile] = {"no": False, "yes": True, "reduce-overhead": "reduce-overhead"}
 
 
 def write_images(folder: Path, count: int, side: int) -> None:
@@ -70,7 +67,7 @@ def configuration(options: argparse.Namespace, folder: Path) -> TrainConfig:
         batch_size=options.batch_size,
         device=options.device,
         precision=options.precision,
-        compile=COMPILE[options.compile],
+        compile=options.compile,
         threads=options.threads,
         keep_images=options.keep_images,
         views=ViewsConfig(size=options.size),
@@ -113,7 +110,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--backbone", choices=sorted(BACKBONES), default="dino_vits16")
     parser.add_argument("--precision", choices=get_args(Precision), default="bf16")
-    parser.add_argument("--compile", choices=COMPILE, default="no", help="the transformer blocks")
+    parser.add_argument("--compile", action="store_true", help="blocks and heads")
     parser.add_argument("--keep_images", choices=("auto", "always", "never"), default="auto")
     parser.add_argument("--threads", type=int, default=usable_processors(), help="of the data pipeline")
     add_integers(

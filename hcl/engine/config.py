@@ -52,8 +52,8 @@ class TrainConfig:
         device: where to train; auto takes a CUDA GPU if there is one.
         precision: of the forward pass: fp32, bf16, or fp8, which is bf16 with the frozen backbone's linear
             layers in FP8 and needs an NVIDIA GPU of compute capability 8.9 or more.
-        compile: torch.compile blocks and heads; "reduce-overhead" also replays the backbone as a CUDA graph,
-            "max-autotune" does and tries kernels out, which takes minutes.
+        compile: torch.compile blocks and heads; "max-autotune" tries kernels out, which takes minutes.
+        cuda_graphs: on a GPU, replay the frozen backbone's pass as one CUDA graph, from its second time on.
         log_every: steps between records of the losses.
         checkpoint_every: steps between checkpoints within an epoch; 0 saves at the end of each epoch only.
         checkpoints_kept: how many of the last checkpoints to keep; best.pt, of the epoch of least mean loss,
@@ -83,6 +83,7 @@ class TrainConfig:
     device: DeviceName = "auto"
     precision: Precision = "fp32"
     compile: Compile = False
+    cuda_graphs: bool = True
     log_every: int = 10
     checkpoint_every: int = 0
     checkpoints_kept: int = 3
@@ -103,7 +104,17 @@ class TrainConfig:
 
 
 MAY_CHANGE_ON_RESUME = frozenset(
-    {"output", "epochs", "accumulation", "device", "compile", "deterministic", "threads", "log_every"}
+    {
+        "output",
+        "epochs",
+        "accumulation",
+        "device",
+        "compile",
+        "cuda_graphs",
+        "deterministic",
+        "threads",
+        "log_every",
+    }
     | {"checkpoint_every", "checkpoints_kept", "on_non_finite", "logger", "data.root"}
     | {"backbone.weights", "clustering.reuse", "keep_images"}
 )

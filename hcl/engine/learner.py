@@ -10,6 +10,7 @@ from hcl.clustering.mogo import Banks, MoGoClustering
 from hcl.distributed import World
 from hcl.engine.compilation import compile_model
 from hcl.engine.config import MAY_CHANGE_ON_RESUME, TrainConfig, config_from
+from hcl.engine.replay import replay
 from hcl.engine.step import TrainingStep
 from hcl.models.backbones import build_backbone
 from hcl.models.hcl import HCL
@@ -57,6 +58,8 @@ class Learner:
         model = HCL(build_backbone(self.config.backbone), self.config.head).to(self.world.device)
         model.backbone = prepare(model.backbone, self.config.precision, self.world.device)
         compile_model(model, self.config.compile)
+        if self.config.cuda_graphs:
+            replay(model.backbone)
         return model
 
     @property

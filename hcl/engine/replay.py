@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from hcl.precision import product_dtype
@@ -13,6 +13,11 @@ MOST_GRAPHS = 4
 """Each keeps an input and an output; what lies between is shared."""
 
 Function = Callable[[Tensor], Any]
+
+
+def replay(module: nn.Module) -> None:
+    """Have the passes of a module of one argument replayed, in place; its state dict stays as it is."""
+    module.forward = Replayed(module.forward)
 
 
 class Replayed:

@@ -7,6 +7,16 @@ from hcl.engine import replay
 from hcl.engine.replay import Graph, Replayed
 
 
+def test_a_module_is_replayed_in_place():
+    module = torch.nn.Linear(3, 2)
+    state = module.state_dict()
+    replay.replay(module)
+    assert isinstance(module.forward, Replayed)
+    assert module.state_dict().keys() == state.keys()
+    x = torch.randn(4, 3)
+    assert torch.equal(module(x), torch.nn.functional.linear(x, module.weight, module.bias))
+
+
 def on_gpu(*shape: int) -> SimpleNamespace:
     """What is asked of a tensor on a GPU before it is computed with."""
     return SimpleNamespace(is_cuda=True, shape=shape, dtype=torch.float32, device=torch.device("cuda"))
