@@ -78,8 +78,8 @@ def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
 def peak_mib(options: argparse.Namespace, name: str) -> float | None:
     """The most memory that a variant holds beyond weights and views, in a process of its own.
 
-    On a GPU what torch allocates for three steps, by which all is recorded; on Linux the growth of the resident
-    set by the first; None where neither can be told.
+    On a GPU what torch allocates for three steps, by which all is recorded; on Linux the growth of the
+    resident set by the first; None where neither can be told.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_peak_of_first_steps, options, name).result()
