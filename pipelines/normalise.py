@@ -9,13 +9,14 @@ from pipelines import dali
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+PIXEL_MEAN = (255 * MEAN[0], 255 * MEAN[1], 255 * MEAN[2])
+PIXEL_STD = (255 * STD[0], 255 * STD[1], 255 * STD[2])
 
 
 def normalise(image: Any, layout: str = "CHW") -> Any:
     """DALI node of (H, W, 3) in [0, 255] → float32 in `layout`, 0 where the colour is ImageNet's mean."""
-    mean, std = ([255 * value for value in values] for values in (MEAN, STD))
     return dali.fn.crop_mirror_normalize(
-        image, mean=mean, std=std, dtype=dali.types.FLOAT, output_layout=layout
+        image, mean=list(PIXEL_MEAN), std=list(PIXEL_STD), dtype=dali.types.FLOAT, output_layout=layout
     )
 
 

@@ -1,4 +1,7 @@
-"""The two views of a training image (HCL, section 6), made by DALI from draws that are made elsewhere.
+"""The two views of a training image (HCL, section 6), made from draws that are made elsewhere.
+
+DALI decodes, crops and resizes. On a CPU its operators also make the views, each in a pass over the image; on
+a GPU one operation of this project's does (`kernels.views`), which computes the same, rounded to float16.
 
 Brightness and contrast (about the image's mean grey) are the formulas of torchvision's ColorJitter, and every
 step is clamped to a pixel's range; values stay fractional between steps. Where DALI differs: hue turns the
@@ -14,12 +17,13 @@ import numpy as np
 import torch
 
 from hcl.data.samples import Dataset
+from kernels.views import photometric_views
 from pipelines import dali
 from pipelines.decoding import decoder
 from pipelines.draws import ViewsConfig, draw_views
 from pipelines.files import path_bytes
 from pipelines.kept_images import KeptImages
-from pipelines.normalise import normalise
+from pipelines.normalise import PIXEL_MEAN, PIXEL_STD, normalise
 from pipelines.schedule import PATH, Column, Columns, ScheduledPipeline
 
 GREY = (0.299, 0.587, 0.114)
@@ -87,7 +91,15 @@ class TrainingViews:
             jitter = ([draw.photometric[row] for draw in draws] for row in rows)
             return (*self._paths(indices), [draw.crop for draw in draws], *jitter)
 
-        return (ViewBatch(*batch) for batch in self._pipeline(len(views)).run(batches, load))
+        run = self._pipeline(len(views)).run(batches, load)
+        return (ViewBatch(indices, self._finished(outputs)) for indices, outputs in run)
+
+    def _finished(self, outputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """The views: what the pipeline gives, or on a GPU what follows from its doubled crops and draws."""
+        if self._device.type == "cpu":
+            return outputs
+        doubled, *jitters = outputs
+        return photometric_views(doubled, torch.stack(jitters), PIXEL_MEAN, PIXEL_STD).unbind()
 
     def _paths(self, indices: np.ndarray) -> Columns:
         """One column, the paths of images that are not kept."""
@@ -111,6 +123,8 @@ class TrainingViews:
     def _graph(self, source: Any, crop: Any, *jitters: Any) -> tuple[Any, ...]:
         image = _crop(source, crop) if self._kept else _decode_crop(source, crop, self._device)
         doubled = dali.fn.resize(image, size=[2 * self.config.size] * 2, dtype=dali.types.FLOAT)
+        if self._device.type != "cpu":
+            return doubled, *map(_to_gpu, jitters)
         return tuple(self._view(doubled, jitter) for jitter in jitters)
 
     def _view(self, image: Any, jitter: Any) -> Any:
@@ -118,6 +132,11 @@ class TrainingViews:
         if self.config.grayscale_probability > 0:
             image = dali.fn.saturation(image, saturation=1 - jitter[5])
         return normalise(dali.fn.resize(_blur(image, jitter[4]), size=[self.config.size] * 2))
+
+
+def _to_gpu(draws: Any) -> Any:
+    """Draws as an output of a pipeline beside images on a GPU."""
+    return draws.gpu()
 
 
 def _decode_crop(path: Any, crop: Any, device: torch.device) -> Any:

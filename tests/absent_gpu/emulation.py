@@ -7,6 +7,7 @@ then lies on the GPU. Nothing is learned here of speed, of CUDA's numbers, or of
 torch must find the `driver` loaded when it is imported.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from hcl.engine import replay
 from kernels import dispatch
 from pipelines import decoding, kept_images, labelled_images, schedule, training_views
 
@@ -165,6 +167,19 @@ def install() -> None:
     # A tensor made in inference mode cannot be wrapped.
     torch.inference_mode = lambda mode=True: torch.no_grad()
     _keep_dali_on_the_cpu()
+    replay.Graph = ComputedAnew
+
+
+class ComputedAnew:
+    """In the place of a CUDA graph."""
+
+    pool = None
+
+    def __init__(self, function: Callable, x: torch.Tensor, pool: None) -> None:
+        self.function = function
+
+    def __call__(self, x: torch.Tensor) -> object:
+        return self.function(x)
 
 
 def _keep_dali_on_the_cpu() -> None:
@@ -173,6 +188,7 @@ def _keep_dali_on_the_cpu() -> None:
         module.decoder = lambda device: decoder(CPU)
     schedule.device_id = lambda device: None
     schedule._to_torch = lambda batch, device: to_torch(batch, CPU).to(device)
+    training_views._to_gpu = lambda draws: draws
     fit = labelled_images._Square._fit
     labelled_images._Square.label = lambda self, mask: fit(
         self, mask, interp_type=labelled_images.dali.types.INTERP_NN

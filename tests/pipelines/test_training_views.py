@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from kernels.views import photometric_views
 from pipelines.draws import ViewsConfig, draw_views
-from pipelines.normalise import MEAN, STD
+from pipelines.normalise import MEAN, PIXEL_MEAN, PIXEL_STD, STD
 from pipelines.training_views import GREY, TrainingViews
 
 PLAIN = ViewsConfig(size=32, color_probability=0, blur_probability=0)
@@ -132,6 +133,22 @@ def test_blur_is_gaussian_on_the_doubled_crop(images):
             windows = np.lib.stride_tricks.sliding_window_view(padded, 11, axis=axis)
             pixels = (windows @ kernel).astype(np.float32)
         np.testing.assert_allclose(made[0, index].numpy(), finished(pixels, 32), atol=1e-4)
+
+
+def test_the_operation_for_gpus_makes_the_same_views(images):
+    config = ViewsConfig(size=32, color_probability=0.9, grayscale_probability=0.3)
+    (expected,) = views_of(images, config)
+    draws = [draw_views(config, 7, 0, index) for index in range(len(images))]
+    doubled = [
+        doubled_crop(sample.image, drawn.crop, 32)
+        for sample, drawn in zip(images.samples, draws, strict=True)
+    ]
+    photometric = torch.from_numpy(np.stack([drawn.photometric for drawn in draws], axis=1))
+    made = photometric_views(
+        torch.from_numpy(np.stack(doubled)).float(), photometric, PIXEL_MEAN, PIXEL_STD, impl="torch"
+    )
+    assert photometric[..., 4].gt(0).any()
+    torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
 
 
 def test_grayscale_leaves_no_colour(images):
