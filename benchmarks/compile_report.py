@@ -27,7 +27,9 @@ from benchmarks.options import Parser
 from kernels.configurations import CompileCase
 from kernels.processors import usable_processors
 
-MODULES = tuple(f"kernels.{name}.triton" for name in ("aggregate", "crf", "fba", "foreground", "kmeans"))
+MODULES = tuple(
+    f"kernels.{name}.triton" for name in ("aggregate", "attention", "crf", "fba", "foreground", "kmeans")
+)
 
 
 @dataclass(frozen=True)
