@@ -28,7 +28,8 @@ from kernels.configurations import CompileCase
 from kernels.processors import usable_processors
 
 MODULES = tuple(
-    f"kernels.{name}.triton" for name in ("aggregate", "crf", "fba", "foreground", "kmeans", "views")
+    f"kernels.{name}.triton"
+    for name in ("aggregate", "attention", "crf", "fba", "foreground", "kmeans", "views")
 )
 
 

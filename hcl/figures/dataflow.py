@@ -60,6 +60,18 @@ DIAGRAMS = {
         },
         ("s0 > w0", "s1 > w1", "s2 > w2", "w0 > sum", "w1 > sum", "w2 > sum", "sum > out"),
     ),
+    "attention": Diagram(
+        "attend: a tile of queries meets the keys and values of its own sequence only",
+        {
+            "q": Box(0, 0, "q, k, v of all tokens\n(B, N, 3, heads, d)", "input"),
+            "n": Box(0, 1, "lengths of the\nsequences, sum N", "input"),
+            "tile": Box(1, 0.5, "a tile of queries\nof one sequence,\nimage and head"),
+            "pass": Box(2, 0.5, "over tiles of keys:\nrunning maximum, sum\nand weighted values"),
+            "out": Box(3, 0.5, "out\n(B, N, heads·d)", "output"),
+            "never": Box(2, 1.5, "n × n weights are\nnever written", "never"),
+        },
+        ("q > tile", "n > tile", "tile > pass", "pass > out"),
+    ),
     "foreground": Diagram(
         "foreground_mask: from the CLS token's attention to a map of the foreground",
         {

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from hcl.models.linear import Linear
+from kernels.attention import attend
 from kernels.linear import linear
 
 Grid = tuple[int, int]
@@ -59,16 +60,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
         """Attend within sequences of the given lengths, which sum to N; without lengths x is one sequence."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, N, d)
-        if lengths is None:
-            return self.proj(self._attend(qkv).flatten(2))
-        mixed = [self._attend(sequence) for sequence in qkv.split(list(lengths), dim=3)]
-        return self.proj(torch.cat(mixed, dim=1).flatten(2))
-
-    @staticmethod
-    def _attend(qkv: Tensor) -> Tensor:
-        q, k, v = qkv.unbind(0)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        return self.proj(attend(qkv, lengths))
 
     def cls_row(self, x: Tensor) -> Tensor:
         """Softmax attention of the first token of x (B, N, D) to all tokens: (B, heads, N)."""

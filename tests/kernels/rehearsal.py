@@ -62,6 +62,12 @@ def aggregate(grids, width, dtype):
     fuse_tokens(sequences, grids, weight, bias, norm, norm, impl="triton").sum().backward()
 
 
+def attention(lengths, heads, width, dtype):
+    from kernels.attention import attend
+
+    attend(torch.randn(1, sum(lengths), 3, heads, width, dtype=dtype), lengths, impl="triton")
+
+
 def contrast(tokens, clusters, width, dtype):
     from kernels.fba import fba_contrastive
 
@@ -95,6 +101,8 @@ def main() -> None:
     rehearse()
     aggregate([(4, 4), (2, 2), (1, 1)], 96, torch.bfloat16)
     aggregate([(1, 1)], 17, torch.float32)
+    attention([1], 1, 16, torch.float16)
+    attention([784, 197, 50, 1], 6, 64, torch.bfloat16)
     contrast(1, 1, 8, torch.float32)
     contrast(37, 5, 256, torch.bfloat16)
     cluster(1, 1, 100, torch.float32)

@@ -7,6 +7,7 @@ import torch
 
 from kernels import dispatch
 from kernels.aggregate import aggregate_tokens, fuse_tokens
+from kernels.attention import attend
 from kernels.crf import dense_crf
 from kernels.dispatch import choose
 from kernels.fba import fba_contrastive
@@ -19,6 +20,7 @@ PROBABILITIES, IMAGES = torch.ones(1, 2, 2, 2), torch.zeros(1, 3, 2, 2, dtype=to
 CALLS = {
     "aggregate_tokens": lambda impl: aggregate_tokens(TOKENS, [(1, 1)], D1, D1, impl=impl),
     "fuse_tokens": lambda impl: fuse_tokens(TOKENS, [(1, 1)], torch.ones(4, 4), D2, D2, D2, impl=impl),
+    "attend": lambda impl: attend(torch.ones(1, 2, 3, 1, 16).half(), impl=impl),
     "fba_contrastive": lambda impl: fba_contrastive(X, X, X[:, 0] > 0, X, X, 0.1, impl=impl),
     "nearest_centroid": lambda impl: nearest_centroid(X, X, impl=impl),
     "cluster_sums": lambda impl: cluster_sums(X, torch.arange(4), 4, impl=impl),
@@ -74,14 +76,15 @@ def test_triton_missing_is_named(monkeypatch):
 
 def test_kernels_import_neither_triton_nor_the_project():
     code = (
-        "import sys; import kernels.aggregate, kernels.crf, kernels.fba, kernels.kmeans, kernels.foreground; "
+        "import sys; import kernels.aggregate, kernels.attention, kernels.crf, kernels.fba; "
+        "import kernels.foreground, kernels.kmeans; "
         "assert not {'triton', 'pydensecrf', 'hcl', 'pipelines'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_operators_are_registered_under_one_name():
-    for operation in ("aggregate", "crf", "fba", "foreground", "kmeans"):
+    for operation in ("aggregate", "attention", "crf", "fba", "foreground", "kmeans"):
         importlib.import_module(f"kernels.{operation}.triton")
     registered = {name.partition("::")[0] for name in torch._C._dispatch_get_all_op_names()}
     assert {name for name in registered if "kernels" in name} == {"hcl_kernels"}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 KERNELS = {
     "aggregate_forward",
+    "attention_kernel",
     "crf_filter_kernel",
     "fba_bwd_kernel",
     "fba_fwd_kernel",

@@ -1,0 +1,69 @@
+"""Attention within sequences of several lengths that lie side by side in one tensor."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kernels.attention import reference
+from kernels.dispatch import choose
+
+__all__ = ["attend"]
+
+TRITON_DTYPES = (torch.float16, torch.bfloat16)
+WIDEST_HEAD = 128
+
+
+def attend(qkv: Tensor, lengths: Sequence[int] | None = None, *, impl: str = "auto") -> Tensor:
+    """Compute softmax(q k^T / sqrt(d)) v within each sequence and head.
+
+    The plain form is torch's scaled_dot_product_attention, once a sequence, and differentiable. The Triton
+    form has no gradient, and takes 16-bit numbers and heads of width d = 16, 32, ... 128: "auto" is Triton
+    for such CUDA tensors where no gradient is wanted, and torch for all else, float32 on CUDA included.
+
+    Args:
+        qkv: (B, N, 3, heads, d), floating point: queries, keys and values of all tokens.
+        lengths: tokens of each sequence, which sum to N; without lengths all tokens are one sequence.
+        impl: "auto", "torch" or "triton".
+
+    Returns:
+        (B, N, heads * d), the heads side by side; of qkv's dtype, or of autocast's in the plain form.
+
+    Raises:
+        ValueError: not floating-point (B, N, 3, heads, d), lengths that are not positive or do not sum to N,
+            or "triton" cannot take this tensor.
+    """
+    _check(qkv, lengths)
+    obstacle = _obstacle(qkv)
+    if impl == "triton" and obstacle:
+        raise ValueError(f"impl='triton' {obstacle}; use 'auto' or 'torch'")
+    # An exported program runs where this operation is not known.
+    if choose(impl, qkv, available=not obstacle) == "torch" or torch.compiler.is_exporting():
+        return reference.attend(qkv, lengths)
+    # Here, so that the package imports where Triton is not installed.
+    from kernels.attention import triton
+
+    return triton.attend(qkv, (qkv.shape[1],) if lengths is None else lengths)
+
+
+def _check(qkv: Tensor, lengths: Sequence[int] | None) -> None:
+    if qkv.ndim != 5 or qkv.shape[2] != 3 or 0 in qkv.shape[3:] or not qkv.is_floating_point():
+        raise ValueError(
+            f"expected floating-point (B, N, 3, heads, d), got {qkv.dtype} of shape {tuple(qkv.shape)}"
+        )
+    if lengths is not None and (any(length < 1 for length in lengths) or sum(lengths) != qkv.shape[1]):
+        raise ValueError(f"lengths must be positive and sum to {qkv.shape[1]} tokens, got {tuple(lengths)}")
+
+
+def _obstacle(qkv: Tensor) -> str:
+    """Why the Triton form cannot be taken, if so."""
+    width = qkv.shape[-1]
+    if qkv.dtype not in TRITON_DTYPES or width % 16 or width > WIDEST_HEAD:
+        widths = f"d a multiple of 16 up to {WIDEST_HEAD}"
+        return f"takes float16 and bfloat16 with {widths}, got {qkv.dtype} with d = {width}"
+    if math.prod(qkv.shape[1:]) >= 2**31:
+        return f"takes fewer than 2^31 numbers an image, got shape {tuple(qkv.shape)}"
+    if torch.is_grad_enabled() and qkv.requires_grad:
+        return "has no gradient, and qkv wants one"
+    return ""

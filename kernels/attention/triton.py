@@ -1,0 +1,185 @@
+"""Attention in Triton: one launch for all sequences of all images, a tile of one head's queries a program.
+
+The weights never leave the chip: keys and values pass by in tiles, with a running maximum and sum of weights
+(FlashAttention, Dao et al. 2022). A program reads its own sequence where it lies, and writes where the result
+shall lie, so that nothing is split, padded or joined.
+
+In kernels: `i_` index, `o_` offsets, `m_` mask, `b_` block of values, `_ptr` pointer.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.configurations import CompileCase
+from kernels.tl_utils import POINTERS
+
+LOG2_E = math.log2(math.e)
+
+
+class Tiles(NamedTuple):
+    """Queries and keys of a tile, warps, depth of the pipeline."""
+
+    queries: int
+    keys: int
+    warps: int
+    stages: int
+
+
+def tiles(longest: int) -> Tiles:
+    """Choose the kernel's tiles by the longest sequence.
+
+    More queries a tile read keys and values fewer times, and hang farther over the end of short sequences.
+    """
+    return Tiles(128, 64, 8, 2) if longest > 512 else Tiles(64, 64, 4, 2)
+
+
+@triton.jit
+def attention_kernel(
+    out_ptr,
+    qkv_ptr,
+    strides,
+    lengths,
+    tokens,
+    tiles,
+    SCALE: tl.constexpr,
+    HEADS: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """BLOCK_M queries of one head of one image; all sequences of an image have `tiles` such tiles a head."""
+    i_head = tl.program_id(0) // tiles
+    i_image = (i_head // HEADS).to(tl.int64)
+    i_head = i_head % HEADS
+    first, begin, length = find_tile(tl.program_id(0) % tiles, lengths, BLOCK_M)
+    o_m, o_d = first + tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_D)
+    q_ptr = qkv_ptr + i_image * strides[0] + i_head.to(tl.int64) * strides[3]
+    q_ptr += begin.to(tl.int64) * strides[1]
+    k_ptr = q_ptr + strides[2]
+    v_ptr = k_ptr + strides[2]
+    b_q = load_rows(q_ptr, o_m, length, strides[1], o_d, D)
+    b_max = tl.full((BLOCK_M,), float("-inf"), tl.float32)
+    b_sum = tl.zeros((BLOCK_M,), tl.float32)
+    b_out = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
+    for start in range(0, length, BLOCK_N):
+        o_n = start + tl.arange(0, BLOCK_N)
+        b_k = load_rows(k_ptr, o_n, length, strides[1], o_d, D)
+        b_logits = tl.dot(b_q, b_k.T)
+        if start + BLOCK_N > length:
+            b_logits = tl.where((o_n < length)[None, :], b_logits, float("-inf"))
+        # Every tile holds a key, so the maximum is finite from the first on.
+        b_new_max = tl.maximum(b_max, tl.max(b_logits, axis=1) * SCALE)
+        b_weights = tl.exp2(b_logits * SCALE - b_new_max[:, None])
+        b_shrink = tl.exp2(b_max - b_new_max)
+        b_sum = b_sum * b_shrink + tl.sum(b_weights, axis=1)
+        b_v = load_rows(v_ptr, o_n, length, strides[1], o_d, D)
+        b_out = tl.dot(b_weights.to(b_v.dtype), b_v, b_out * b_shrink[:, None])
+        b_max = b_new_max
+    b_out *= (1 / b_sum)[:, None]
+    out_ptr += ((i_image * tokens + begin) * HEADS + i_head) * D
+    mask = (o_m < length)[:, None] & (o_d < D)[None, :]
+    o_out = o_m[:, None] * (HEADS * D) + o_d[None, :]
+    tl.store(out_ptr + o_out, b_out.to(out_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def find_tile(i_tile, lengths, BLOCK_M: tl.constexpr):
+    """Where a tile of an image begins in its sequence, where that begins in the image, and its length."""
+    begin = tl.zeros((), tl.int32)
+    length = begin + lengths[0]
+    for i in tl.static_range(1, len(lengths)):
+        count = tl.cdiv(length, BLOCK_M)
+        beyond = i_tile >= count
+        i_tile = tl.where(beyond, i_tile - count, i_tile)
+        begin = tl.where(beyond, begin + length, begin)
+        length = tl.where(beyond, lengths[i], length)
+    return i_tile * BLOCK_M, begin, length
+
+
+@triton.jit
+def load_rows(ptr, o_rows, rows, stride, o_d, D: tl.constexpr):
+    """Load D columns of rows, 0 where there are none: what lies beyond may be NaN. (o_rows, o_d)."""
+    mask = (o_rows < rows)[:, None]
+    # A mask over columns is left out where it would only forbid wide loads.
+    if o_d.shape[0] != D:
+        mask = mask & (o_d < D)[None, :]
+    return tl.load(ptr + o_rows[:, None] * stride + o_d[None, :], mask=mask, other=0.0)
+
+
+def attend(qkv: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Compute softmax(q k^T / sqrt(d)) v within each sequence and head."""
+    return attention_op(qkv, list(lengths))
+
+
+@torch.library.custom_op("hcl_kernels::attention", mutates_args=())
+def attention_op(qkv: Tensor, lengths: list[int]) -> Tensor:
+    """`attend` as an operator of torch."""
+    out = _empty_out(qkv, lengths)
+    batch, tokens, _, heads, width = qkv.shape
+    # The kernel counts within an image in 32 bits.
+    if qkv.stride(-1) != 1 or tokens * qkv.stride(1) >= 2**31:
+        qkv = qkv.contiguous()
+    tile = tiles(max(lengths))
+    count = sum(triton.cdiv(length, tile.queries) for length in lengths)
+    if not batch:
+        return out
+    with torch.cuda.device_of(out):
+        attention_kernel[(batch * heads * count,)](
+            out,
+            qkv,
+            qkv.stride()[:4],
+            tuple(lengths),
+            tokens,
+            count,
+            **_constants(tile, heads, width),
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
+    return out
+
+
+@attention_op.register_fake
+def _empty_out(qkv: Tensor, lengths: list[int]) -> Tensor:
+    batch, tokens, _, heads, width = qkv.shape
+    return qkv.new_empty(batch, tokens, heads * width)
+
+
+def _constants(tile: Tiles, heads: int, width: int) -> dict[str, object]:
+    return {
+        "SCALE": LOG2_E / math.sqrt(width),
+        "HEADS": heads,
+        "D": width,
+        "BLOCK_D": triton.next_power_of_2(width),
+        "BLOCK_M": tile.queries,
+        "BLOCK_N": tile.keys,
+    }
+
+
+def compile_cases() -> list[CompileCase]:
+    """The kernel on one to four levels of ViT-S, and on heads of other widths, full blocks or not."""
+    short, long = (257, 65, 17), (785, 197, 50, 17)
+    shapes = [*((64, lengths) for lengths in ((196,), short, long)), (32, short), (48, short)]
+    shapes += [(128, short), (128, long)]
+    return [_case(*shape, dtype) for shape in shapes for dtype in (torch.float16, torch.bfloat16)]
+
+
+def _case(width: int, lengths: tuple[int, ...], dtype: torch.dtype) -> CompileCase:
+    tile = tiles(max(lengths))
+    constants = _constants(tile, 384 // width, width)
+    signature = {
+        "out_ptr": POINTERS[dtype],
+        "qkv_ptr": POINTERS[dtype],
+        "strides": ("i32:16",) * 4,
+        "lengths": ("i32",) * len(lengths),
+        **dict.fromkeys(("tokens", "tiles"), "i32"),
+        **dict.fromkeys(constants, "constexpr"),
+    }
+    name = f"attention_kernel L={len(lengths)} d={width} {POINTERS[dtype][1:]}"
+    return CompileCase(name, attention_kernel, signature, constants, tile.warps, tile.stages)
