@@ -27,7 +27,9 @@ from benchmarks.options import Parser
 from kernels.configurations import CompileCase
 from kernels.processors import usable_processors
 
-MODULES = tuple(f"kernels.{name}.triton" for name in ("aggregate", "crf", "fba", "foreground", "kmeans"))
+MODULES = tuple(
+    f"kernels.{name}.triton" for name in ("aggregate", "crf", "fba", "foreground", "kmeans", "linear")
+)
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def compile_cases(pattern: str = "") -> list[CompileCase]:
 
 
 def largest(cases: Sequence[CompileCase]) -> list[CompileCase]:
-    """One case a kernel: the one that its module lists last, the largest."""
-    return list({case.fn: case for case in cases}.values())
+    """One case a kernel, the one that its module lists last, the largest; one more for much shared memory."""
+    return list({(case.fn, case.least_shared): case for case in cases}.values())
 
 
 def compile_usage(case: CompileCase, target: Target) -> Usage:
@@ -131,8 +133,12 @@ def _row(name: str, target: str) -> Row:
 
 
 def report(cases: Sequence[CompileCase], targets: Sequence[str], jobs: int) -> list[Row]:
-    """Name, target, resources and whether they suffice, of every case on every target."""
-    pairs = list(product([case.name for case in cases], targets))
+    """Name, target, resources and whether they suffice, of every case on every target that has room."""
+    pairs = [
+        (case.name, target)
+        for case, target in product(cases, targets)
+        if case.least_shared <= TARGETS[target].shared_limit
+    ]
     # By name, since kernels cannot be pickled.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         rows = pool.map(_row, *zip(*pairs, strict=True))

@@ -22,6 +22,7 @@ class CompileCase:
         constexprs: the values of the constexpr arguments.
         num_warps: warps a program.
         num_stages: depth of the software pipeline.
+        least_shared: shared memory in bytes that a block must be able to take for the launcher to choose it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class CompileCase:
     constexprs: Mapping[str, object]
     num_warps: int
     num_stages: int
+    least_shared: int = 0
 
     @property
     def types(self) -> dict[str, Any]:
