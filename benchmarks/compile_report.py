@@ -29,7 +29,7 @@ from kernels.processors import usable_processors
 
 MODULES = tuple(
     f"kernels.{name}.triton"
-    for name in ("aggregate", "attention", "crf", "fba", "foreground", "kmeans", "views")
+    for name in ("aggregate", "attention", "crf", "fba", "foreground", "kmeans", "linear", "views")
 )
 
 

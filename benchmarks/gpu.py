@@ -28,7 +28,7 @@ from hcl.files import written_whole
 from hcl.precision import runs_fp8
 
 ROOT = Path(__file__).parents[1]
-KERNELS = ("fba", "kmeans", "attention", "aggregate", "foreground", "crf")
+KERNELS = ("fba", "kmeans", "attention", "linear", "views", "aggregate", "foreground", "crf")
 
 Outcome = Literal["passed", "failed", "out of time", "not run"]
 

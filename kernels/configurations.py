@@ -11,6 +11,9 @@ Path = tuple[int, ...]
 
 HOPPER = ("sm_90",)
 NOT_HOPPER = ("sm_80", "sm_100", "gfx942")
+ROOMY = ("sm_90", "sm_100")
+"""Where a block may take 227 KiB of shared memory."""
+NOT_ROOMY = ("sm_80", "gfx942")
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """The frozen backbone's linear layers: weights are rounded and laid out once, not in every call."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hcl.models.linear import Linear, TrainedLinear, replace_linear
 from hcl.models.pm_vit import PMViT
 from hcl.precision import product_dtype
-from kernels.linear import frozen, linear
+from kernels.linear import frozen, linear, linear_gelu
 from kernels.linear.frozen import FrozenWeight
 
 
@@ -55,8 +54,8 @@ class FrozenLinear(TrainedLinear):
         on_cpu = input.device.type == "cpu" and not torch.compiler.is_compiling()
         if on_cpu and self._laid_out is not None:
             return self._laid_out.product(input, gelu=gelu)
-        product = linear(input, self.weight_rounded, self.bias_rounded)
-        return F.gelu(product) if gelu else product
+        product = linear_gelu if gelu else linear
+        return product(input, self.weight_rounded, self.bias_rounded)
 
 
 def _derive_anew(module: nn.Module, _: object) -> None:

@@ -1,14 +1,18 @@
-"""Linear layers by the library that multiplies fastest on the processor at hand."""
+"""Linear layers by what multiplies fastest on the processor at hand, and with GELU in the same pass."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.dispatch import choose
 from kernels.linear import onednn
 
-__all__ = ["linear"]
+__all__ = ["linear", "linear_gelu"]
 
 IMPLEMENTATIONS = ("auto", "torch", "onednn")
+TRITON_DTYPES = (torch.float16, torch.bfloat16)
+TRITON_CHANNELS = 16
+"""Channels come in multiples of these, so that rows begin where wide loads can."""
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str = "auto") -> Tensor:
@@ -46,6 +50,51 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str =
     if bias is None:
         bias = weight.new_zeros(len(weight))
     return torch.ops.hcl_kernels.linear(x, weight, bias)
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, *, impl: str = "auto") -> Tensor:
+    """Compute GELU(x W^T + b), GELU by erf, for weights that do not train: there is no gradient.
+
+    By Triton the product is summed in float32 and rounded once, after GELU; torch rounds it before GELU, too.
+    There -inf becomes 0, the limit, where torch's GELU is NaN. "auto" is Triton for 16-bit CUDA tensors whose
+    channels are multiples of 16, and otherwise torch's GELU of `linear`.
+
+    Args:
+        x: (..., I).
+        weight: (O, I).
+        bias: (O,).
+        impl: "auto", "torch" or "triton".
+
+    Returns:
+        (..., O) of the inputs' dtype.
+
+    Raises:
+        ValueError: the shapes or dtypes disagree, a gradient is wanted, `impl` is none of these, or "triton"
+            cannot run on these channels or on the tensors' device.
+        NotImplementedError: "triton" was asked of tensors that are not float16 or bfloat16.
+        ModuleNotFoundError: "triton" was asked for and is not installed.
+    """
+    _check_shapes(x, weight, bias)
+    _check_frozen(x, weight, bias)
+    wide = all(size > 0 and size % TRITON_CHANNELS == 0 for size in weight.shape)
+    if impl == "triton" and not wide:
+        shape = tuple(weight.shape)
+        raise ValueError(f"impl='triton' takes multiples of {TRITON_CHANNELS} channels, got weight {shape}")
+    chosen = choose(impl, x, available=wide and x.dtype in TRITON_DTYPES)
+    # An exported program runs where this operation is not known.
+    if chosen == "torch" or torch.compiler.is_exporting():
+        return F.gelu(linear(x, weight, bias, impl="auto" if impl == "auto" else "torch"))
+    # Here, so that the package imports where Triton is not installed.
+    from kernels.linear import triton
+
+    return triton.linear_gelu(x, weight, bias)
+
+
+def _check_frozen(*tensors: Tensor) -> None:
+    if len({tensor.dtype for tensor in tensors}) > 1:
+        raise ValueError(f"expected one dtype, got {', '.join(str(tensor.dtype) for tensor in tensors)}")
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        raise ValueError("linear_gelu has no gradient: call it under torch.no_grad(), or take GELU of linear")
 
 
 def _check_shapes(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:

@@ -90,6 +90,13 @@ def foreground(heads, height, width):
     foreground_mask(torch.rand(1, heads, height, width), 0.7, impl="triton")
 
 
+def activate(rows, inputs, outputs, dtype):
+    from kernels.linear import linear_gelu
+
+    x, weight = torch.randn(rows, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
+    linear_gelu(x, weight, weight[:, 0], impl="triton")
+
+
 def refine(classes, height, width):
     from kernels.crf import dense_crf
 
@@ -109,6 +116,8 @@ def main() -> None:
     cluster(300, 5, 256, torch.bfloat16)
     foreground(1, 1, 1)
     foreground(6, 14, 9)
+    activate(1, 16, 16, torch.float16)
+    activate(300, 80, 528, torch.bfloat16)
     refine(1, 3, 5)
     refine(21, 9, 9)
     print(*sorted(launched))

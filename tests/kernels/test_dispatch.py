@@ -13,8 +13,10 @@ from kernels.dispatch import choose
 from kernels.fba import fba_contrastive
 from kernels.foreground import foreground_mask
 from kernels.kmeans import cluster_sums, kmeans, lloyd_step, momentum_centroid_update, nearest_centroid
+from kernels.linear import linear_gelu
 
 X = torch.ones(4, 2)
+X16 = torch.ones(16, 16, dtype=torch.float16)
 TOKENS, D1, D2 = [torch.ones(1, 2, 2)], torch.ones(2), torch.ones(4)
 PROBABILITIES, IMAGES = torch.ones(1, 2, 2, 2), torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
 CALLS = {
@@ -29,6 +31,7 @@ CALLS = {
     "momentum_centroid_update": lambda impl: momentum_centroid_update(X, X, torch.arange(4), 0.9, impl=impl),
     "dense_crf": lambda impl: dense_crf(PROBABILITIES, IMAGES, impl=impl),
     "foreground_mask": lambda impl: foreground_mask(torch.ones(1, 1, 2, 2), 0.7, impl=impl),
+    "linear_gelu": lambda impl: linear_gelu(X16, X16, X16[0], impl=impl),
 }
 
 
@@ -77,14 +80,14 @@ def test_triton_missing_is_named(monkeypatch):
 def test_kernels_import_neither_triton_nor_the_project():
     code = (
         "import sys; import kernels.aggregate, kernels.attention, kernels.crf, kernels.fba; "
-        "import kernels.foreground, kernels.kmeans; "
+        "import kernels.foreground, kernels.kmeans, kernels.linear, kernels.views; "
         "assert not {'triton', 'pydensecrf', 'hcl', 'pipelines'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_operators_are_registered_under_one_name():
-    for operation in ("aggregate", "attention", "crf", "fba", "foreground", "kmeans"):
+    for operation in ("aggregate", "attention", "crf", "fba", "foreground", "kmeans", "linear", "views"):
         importlib.import_module(f"kernels.{operation}.triton")
     registered = {name.partition("::")[0] for name in torch._C._dispatch_get_all_op_names()}
     assert {name for name in registered if "kernels" in name} == {"hcl_kernels"}

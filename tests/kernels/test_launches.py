@@ -11,6 +11,7 @@ KERNELS = {
     "fba_fwd_kernel",
     "foreground_kernel",
     "fuse_forward",
+    "linear_gelu_kernel",
     "nearest_centroid_kernel",
     "norm_backward",
     "segment_sums_kernel",

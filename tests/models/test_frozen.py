@@ -77,6 +77,7 @@ def test_a_layer_that_was_moved_does_not_multiply_by_what_stayed_behind(backbone
     layer = frozen(backbone, "fp32").vit.blocks[0].mlp.fc1.to("meta")
     tokens = torch.empty(2, 5, backbone.embed_dim, device="meta")
     assert layer._product(tokens).device.type == "meta"
+    assert layer._product(tokens, gelu=True).device.type == "meta"
 
 
 @pytest.mark.parametrize("precision", DTYPES)
