@@ -6,6 +6,9 @@ from pathlib import Path
 KERNELS = {
     "aggregate_forward",
     "crf_filter_kernel",
+    "crf_near_kernel",
+    "crf_sums_kernel",
+    "crf_update_kernel",
     "fba_bwd_kernel",
     "fba_fwd_kernel",
     "foreground_kernel",
