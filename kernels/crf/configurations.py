@@ -1,5 +1,7 @@
 """The block sizes of the dense CRF's kernels, and every kernel at these for the compiler's report."""
 
+from dataclasses import replace
+
 import triton
 import triton.language as tl
 from triton.runtime.jit import JITFunction
@@ -17,7 +19,7 @@ KINDS = {
     **dict.fromkeys(("value_ptr", "gaussian_ptr"), "*fp16"),
     **dict.fromkeys(("low_ptr", "high_ptr", "scale_ptr", "unary_ptr", "sum_ptr"), "*fp32"),
     **dict.fromkeys(("near_ptr", "count_ptr"), "*i32"),
-    **dict.fromkeys(("order_ptr", "slot_ptr"), "*i64"),
+    "slot_ptr": "*i64",
     **dict.fromkeys(("C", "N", "T"), "i32"),
     "S": "i32:16",
     **dict.fromkeys(("farthest", "gaussian_compat", "bilateral_compat"), "fp32"),
@@ -34,6 +36,11 @@ def class_block(width: int, products: bool) -> int:
     return min(max(triton.next_power_of_2(width), 16), 128 if products else 64)
 
 
+def sums_warps(products: bool) -> int:
+    """How many warps take row sums: differences, in no layout of the matrix units, take more registers."""
+    return WARPS if products else 2 * WARPS
+
+
 def update_blocks(classes: int) -> tuple[int, int]:
     """How many pixels and classes a program of the update takes: all classes, for a softmax over them."""
     block_c = max(triton.next_power_of_2(classes), 16)
@@ -44,7 +51,7 @@ def compile_cases() -> list[CompileCase]:
     """Every kernel, with weights by differences and by products, without messages and with them."""
     return [
         _case(crf_near_kernel, "", {"BLOCK_T": BLOCK_T}),
-        *(_case(crf_sums_kernel, *_way(products), DTYPE=tl.float16) for products in (False, True)),
+        *(_sums_case(products) for products in (False, True)),
         *(_filter_case(products, classes) for products in (False, True) for classes in CLASSES),
         *(_update_case(messages, classes) for messages in (False, True) for classes in CLASSES),
     ]
@@ -52,6 +59,11 @@ def compile_cases() -> list[CompileCase]:
 
 def _way(products: bool) -> tuple[str, dict[str, object]]:
     return "products" if products else "differences", {"BLOCK": BLOCK, "PRODUCTS": products}
+
+
+def _sums_case(products: bool) -> CompileCase:
+    case = _case(crf_sums_kernel, *_way(products), DTYPE=tl.float16)
+    return replace(case, num_warps=sums_warps(products))
 
 
 def _filter_case(products: bool, classes: int) -> CompileCase:

@@ -16,6 +16,8 @@ from torch import Tensor
 MAX_REACH = 2**11
 # So that factors, up to twice a square, are float16.
 MAX_SQUARE = 32_000
+# In place of minus a square; no product of coordinates outweighs it.
+FAR = -65_504
 # The largest square is below a power of two, of which coarse products are multiples by this. Sums reach four
 # of it: 24 bits in all, one of them spare.
 COARSE_BITS = 21
@@ -27,7 +29,7 @@ def products_suffice(reach: Sequence[int], scale: Sequence[float]) -> bool:
 
 
 def product_operands(
-    coordinates: Tensor, reach: Sequence[int], scale: Sequence[float]
+    coordinates: Tensor, reach: Sequence[int], scale: Sequence[float], absent: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Make of every slot a row and a column of the product that is minus the squared distance.
 
@@ -35,6 +37,7 @@ def product_operands(
         coordinates: (B, 5, S) integers, around the image's centre.
         reach: the largest magnitude of each coordinate, at least 1; `products_suffice` takes it.
         scale: the factor of each coordinate's squared difference.
+        absent: (B, S) bool, the slots whose columns shall be far from all rows.
 
     Returns:
         Rows (B, S, 32), of which 16 are coarse and multiplied first, and columns (B, S, 16), both float16.
@@ -53,7 +56,7 @@ def product_operands(
     one, none, nones = torch.ones_like(low), torch.zeros_like(low), torch.zeros_like(x)
     coarse = [factors[0], nones, one, one, none, high, mid, none]
     fine = [factors[1], factors[2], none, none, one, low, none, none]
-    columns = [x, x, high, mid, low, one, one, none]
+    columns = [x, x, high.masked_fill(absent[:, None], FAR), mid, low, one, one, none]
     return _side_by_side(coarse + fine), _side_by_side(columns)
 
 

@@ -17,12 +17,13 @@ from kernels.crf.configurations import (
     WARPS,
     class_block,
     compile_cases,
+    sums_warps,
     update_blocks,
     value_width,
 )
 from kernels.crf.energy import Pairwise, unary_energy
 from kernels.crf.gaussian import gaussian_matrices
-from kernels.crf.operands import product_operands, products_suffice
+from kernels.crf.operands import FAR, product_operands, products_suffice
 from kernels.crf.tiles import BLOCK, Tiles, build_tiles, farthest, feature_scale
 from kernels.crf.triton_kernels import crf_filter_kernel, crf_near_kernel, crf_sums_kernel, crf_update_kernel
 from kernels.dispatch import TRITON_INTERPRETED
@@ -41,7 +42,7 @@ class Bilateral(NamedTuple):
     """The bilateral kernel of images, as sparse as the tolerance lets it be.
 
     Attributes:
-        rows, columns: of products (`product_operands`), or both of them features, (B, 5, S) float32.
+        rows, columns: of products (`product_operands`), or of differences, (B, 5, S) float32.
         near, counts: for every tile the tiles near it, in order, (B, T, T), and their number, (B, T); int32.
         scale: (B, S) float32, one over the root of a slot's row sum.
         slot: (B, N) int64, the slot of each pixel.
@@ -98,10 +99,9 @@ def bilateral_kernel(images: Tensor, pairwise: Pairwise, tolerance: float) -> Bi
     """
     tiles = build_tiles(images, pairwise)
     rows, columns = operands(tiles, images, pairwise)
-    pixels, limit = tiles.slot.shape[1], farthest(tolerance)
     try:
         near, counts, scale = near_lists(
-            tiles.low, tiles.high, rows, columns, tiles.order, pixels, limit, MESSAGE_DTYPE
+            tiles.low, tiles.high, rows, columns, farthest(tolerance), MESSAGE_DTYPE
         )
     except torch.OutOfMemoryError as error:
         batch, _, height, width = images.shape
@@ -114,14 +114,18 @@ def bilateral_kernel(images: Tensor, pairwise: Pairwise, tolerance: float) -> Bi
 
 
 def operands(tiles: Tiles, images: Tensor, pairwise: Pairwise) -> tuple[Tensor, Tensor]:
-    """What weights are made of: operands of products where these are exact enough, and else features."""
+    """What weights are made of: operands of products where these are exact enough, and else features.
+
+    Columns of slots without a pixel are far from all rows, so that they weigh nothing.
+    """
     centre = [images.shape[2] // 2, images.shape[3] // 2, 128, 128, 128]
     reach = [max(c, 1) for c in centre]
     scale = [s**2 for s in feature_scale(pairwise)]
+    absent = tiles.order >= tiles.slot.shape[1]
     if not products_suffice(reach, scale):
-        return tiles.features, tiles.features
+        return tiles.features, tiles.features.masked_fill(absent[:, None], FAR)
     around = [x - c for x, c in zip(tiles.coordinates.unbind(1), centre, strict=True)]
-    return product_operands(torch.stack(around, dim=1), reach, scale)
+    return product_operands(torch.stack(around, dim=1), reach, scale, absent)
 
 
 @torch.library.custom_op("hcl_kernels::crf_near_lists", mutates_args=())
@@ -130,8 +134,6 @@ def near_lists(
     high: Tensor,
     rows: Tensor,
     columns: Tensor,
-    order: Tensor,
-    pixels: int,
     limit: float,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,7 +141,8 @@ def near_lists(
 
     Also sum the weights of these tiles' pixels, rounded to `dtype`. Returns near, counts and scale.
     """
-    near, counts, scale = _empty_lists(low, high, rows, columns, order, pixels, limit, dtype)
+    products = rows.dtype == torch.float16
+    near, counts, scale = _empty_lists(low, high, rows, columns, limit, dtype)
     batch, tiles = counts.shape
     with torch.cuda.device_of(near):
         crf_near_kernel[tiles, batch](
@@ -151,14 +154,12 @@ def near_lists(
             counts,
             rows.contiguous(),
             columns.contiguous(),
-            order.contiguous(),
-            pixels,
             tiles * BLOCK,
             limit,
             BLOCK=BLOCK,
-            PRODUCTS=rows.dtype == torch.float16,
+            PRODUCTS=products,
             DTYPE=TL_DTYPES[dtype],
-            num_warps=WARPS,
+            num_warps=sums_warps(products),
             num_stages=STAGES,
         )
     return near, counts, scale
@@ -170,14 +171,12 @@ def _empty_lists(
     high: Tensor,
     rows: Tensor,
     columns: Tensor,
-    order: Tensor,
-    pixels: int,
     limit: float,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, _, tiles = low.shape
     near = low.new_empty(batch, tiles, tiles, dtype=torch.int32)
-    return near, near.new_empty(batch, tiles), low.new_empty(order.shape)
+    return near, near.new_empty(batch, tiles), low.new_empty(batch, tiles * BLOCK)
 
 
 @torch.library.custom_op("hcl_kernels::crf_filter", mutates_args=())
@@ -231,7 +230,7 @@ def crf_update(
         unary, gaussian, sums, slot, scale, gaussian_compat, bilateral_compat, dtype, value_dtype
     )
     batch, classes, height, width = unary.shape
-    # Slots without a pixel, and what is wider than the classes, stay 0.
+    # What is wider than the classes, and slots without a pixel, are read and weigh nothing.
     values = unary.new_zeros(*scale.shape, value_width(classes), dtype=value_dtype)
     block_n, block_c = update_blocks(classes)
     pixels = height * width

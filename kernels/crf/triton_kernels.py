@@ -85,8 +85,6 @@ def crf_sums_kernel(
     count_ptr,
     row_ptr,
     column_ptr,
-    order_ptr,
-    N,
     S,
     farthest,
     BLOCK: tl.constexpr,
@@ -106,10 +104,7 @@ def crf_sums_kernel(
     left = 0
     for i_near in range(tl.load(count_ptr)):
         i_column = tl.load(near_ptr + i_near)
-        o_n = i_column * BLOCK + tl.arange(0, BLOCK)
         b_exponent = exponents(rows, column_ptr, i_column, S, BLOCK, PRODUCTS)
-        m_pixel = tl.load(order_ptr + i_image * S + o_n) < N
-        b_exponent = tl.where(m_pixel[None, :], b_exponent, float("-inf"))
         stays = tl.max(b_exponent) >= -farthest
         b_weight = tl.exp2(b_exponent).to(DTYPE).to(tl.float32)
         b_sum += tl.where(stays, tl.sum(b_weight, axis=1), 0.0)

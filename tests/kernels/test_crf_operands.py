@@ -6,6 +6,7 @@ from kernels.crf.operands import product_operands, products_suffice
 DEFAULT = [(0.8493218 / 67) ** 2] * 2 + [(0.8493218 / 3) ** 2] * 3
 NARROW = [DEFAULT[0]] * 2 + [(0.8493218 / 1.1) ** 2] * 3
 WIDE = [(0.8493218 / 4000) ** 2] * 2 + [(0.8493218 / 200) ** 2] * 3
+NONE_ABSENT = torch.tensor(False)[None, None]
 REACH = [224, 224, 128, 128, 128]
 
 
@@ -38,7 +39,7 @@ def by_matrix_units(rows, columns, together):
 def test_exponents_of_near_pixels_are_right_to_fourteen_bits_behind_the_point(scale, reach, together):
     coordinates = extremes(reach)
     assert products_suffice(reach, scale)
-    (rows,), (columns,) = product_operands(coordinates, reach, scale)
+    (rows,), (columns,) = product_operands(coordinates, reach, scale, NONE_ABSENT)
     features = coordinates[0].T.double() * torch.tensor(scale, dtype=torch.float64).sqrt()
     exact = -torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist").square()
     near = exact > -20
@@ -48,8 +49,15 @@ def test_exponents_of_near_pixels_are_right_to_fourteen_bits_behind_the_point(sc
     assert (error < 1e-5 * exact.abs() + 2**-14).all()
 
 
+@pytest.mark.parametrize("scale", [DEFAULT, NARROW, WIDE])
+def test_no_row_is_near_a_column_that_is_absent(scale):
+    coordinates = extremes(REACH)
+    (rows,), (columns,) = product_operands(coordinates, REACH, scale, NONE_ABSENT.logical_not())
+    assert (rows[:, :16].float() @ columns.float().T).max() < -2e4
+
+
 def test_coarse_products_and_their_sums_have_24_bits():
-    (rows,), (columns,) = product_operands(extremes(REACH), REACH, NARROW)
+    (rows,), (columns,) = product_operands(extremes(REACH), REACH, NARROW, NONE_ABSENT)
     products = rows[:, None, :16].double() * columns.double()
     sums = products.cumsum(dim=2)
     assert torch.equal(sums, sums.float().double())
