@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kernels.crf.tiles import column
+
 MAX_REACH = 2**11
 # So that factors, up to twice a square, are float16.
 MAX_SQUARE = 32_000
@@ -43,14 +45,15 @@ def product_operands(
         Rows (B, S, 32), of which 16 are coarse and multiplied first, and columns (B, S, 16), both float16.
     """
     # In units that make coordinates about 1, so that small factors are no subnormal numbers.
-    unit = coordinates.new_tensor([2.0 ** (x.bit_length() - 1) for x in reach], dtype=torch.float64)[:, None]
-    x = coordinates / unit
-    factor = 2 * unit.new_tensor(scale)[:, None] * unit.square() * x
+    unit = [2.0 ** (x.bit_length() - 1) for x in reach]
+    x = coordinates / column(unit, coordinates)
+    factor = 2 * column([s * u**2 for s, u in zip(scale, unit, strict=True)], x) * x
     square = -(factor * x).sum(dim=1, keepdim=True) / 2
     top = _power(_largest_square(reach, scale))
-    finest = unit.new_tensor(top / 2**COARSE_BITS)
-    factors = _parts(factor, torch.maximum(finest * unit, _factor_grid(reach, scale, unit)))
-    high = _multiple(square, finest.new_tensor(top / 2**11))
+    finest = top / 2**COARSE_BITS
+    grid = [u * max(finest, _power(2 * s * x) / 2**11) for u, s, x in zip(unit, scale, reach, strict=True)]
+    factors = _parts(factor, column(grid, x))
+    high = _multiple(square, top / 2**11)
     mid, low, _ = _parts(square - high, finest)
     high, x = high.half(), x.half()
     one, none, nones = torch.ones_like(low), torch.zeros_like(low), torch.zeros_like(x)
@@ -64,22 +67,16 @@ def _largest_square(reach: Sequence[int], scale: Sequence[float]) -> float:
     return sum(s * x**2 for x, s in zip(reach, scale, strict=True))
 
 
-def _factor_grid(reach: Sequence[int], scale: Sequence[float], unit: Tensor) -> Tensor:
-    """The finest grid on which the factors of a dimension have 11 bits. (5, 1)."""
-    largest = [_power(2 * s * x) for x, s in zip(reach, scale, strict=True)]
-    return unit * unit.new_tensor(largest)[:, None] / 2**11
-
-
 def _power(value: float) -> float:
     """The power of two that is not below a positive number."""
     return 2.0 ** math.ceil(math.log2(value))
 
 
-def _multiple(values: Tensor, grid: Tensor) -> Tensor:
+def _multiple(values: Tensor, grid: Tensor | float) -> Tensor:
     return (values / grid).round() * grid
 
 
-def _parts(values: Tensor, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _parts(values: Tensor, grid: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
     """Float16 numbers whose sum is float64 values: multiples of the grid, the rest, and the rest of that."""
     coarse = _multiple(values, grid)
     mid = (values - coarse).half()

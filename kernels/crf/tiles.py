@@ -7,6 +7,7 @@ B images, N pixels, T tiles, S = T x BLOCK slots; slots beyond the pixels repeat
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -53,7 +54,7 @@ def build_tiles(images: Tensor, pairwise: Pairwise) -> Tiles:
     """Sort the pixels of images (B, 3, H, W) into tiles of BLOCK."""
     batch, _, height, width = images.shape
     coordinates = _coordinates(images)
-    scale = torch.cat([coordinates.new_full((1, 1), s, dtype=torch.float32) for s in feature_scale(pairwise)])
+    scale = column(feature_scale(pairwise), coordinates).float()
     places = _kd_order(coordinates, scale, batch, (max(height, width, 256) - 1).bit_length())
     coordinates = coordinates[:, places].unflatten(1, (batch, -1)).transpose(0, 1).contiguous()
     slots = coordinates.shape[2]
@@ -68,6 +69,11 @@ def build_tiles(images: Tensor, pairwise: Pairwise) -> Tiles:
 def feature_scale(pairwise: Pairwise) -> list[float]:
     """What makes features of row, column, red, green and blue."""
     return [EXP2_SCALE / pairwise.bilateral_sxy] * 2 + [EXP2_SCALE / pairwise.bilateral_srgb] * 3
+
+
+def column(values: Sequence[float], like: Tensor) -> Tensor:
+    """Numbers (any, 1) float64 on a tensor's device, which does not wait for the host."""
+    return torch.cat([like.new_full((1, 1), value, dtype=torch.float64) for value in values])
 
 
 def _coordinates(images: Tensor) -> Tensor:
