@@ -27,14 +27,30 @@ from benchmarks.machine import give, machine
 from benchmarks.options import Parser
 from hcl.evaluation.metrics import SegmentationScores
 from kernels.crf import dense_crf
-from kernels.crf.energy import Pairwise
-from kernels.crf.mean_field import Filter, mean_field
+from kernels.crf.energy import Pairwise, unary_energy
+from kernels.crf.gaussian import gaussian_matrices
 from kernels.crf.tiles import BLOCK, Tiles, build_tiles, near_tiles
 
 PAIRWISE = Pairwise(
     gaussian_sxy=1.0, gaussian_compat=3.0, bilateral_sxy=67.0, bilateral_srgb=3.0, bilateral_compat=4.0
 )
 ITERATIONS = 10
+
+# Sums (B, any, H, W) by the bilateral kernel's weights, not normalised.
+Filter = Callable[[Tensor], Tensor]
+
+
+def mean_field(probabilities: Tensor, bilateral: Filter, iterations: int, pairwise: Pairwise) -> Tensor:
+    """Alternate messages and softmax in plain torch, on (B, C, H, W) float32."""
+    unary = unary_energy(probabilities)
+    along_rows, along_columns = gaussian_matrices(unary, pairwise.gaussian_sxy)
+    scale = bilateral(torch.ones_like(unary[:, :1])).rsqrt()
+    marginals = (-unary).softmax(dim=1)
+    for _ in range(iterations):
+        message = pairwise.gaussian_compat * (along_rows @ marginals @ along_columns)
+        message += pairwise.bilateral_compat * scale * bilateral(scale * marginals)
+        marginals = (message - unary).softmax(dim=1)
+    return marginals
 
 
 def block_sparse_filter(tiles: Tiles, near: Tensor) -> Filter:

@@ -27,8 +27,11 @@ def first_reader(cell, size, target):
 
 @triton.jit
 def row_mean(x, D: tl.constexpr):
-    """Mean of rows (ROWS, BLOCK_D) that hold zeros beyond D. On a GPU a division would be approximate."""
-    return tl.sum(x, axis=1, keep_dims=True) * (1.0 / D)
+    """Mean of rows (ROWS, BLOCK_D) that hold zeros beyond D. A GPU's division of float32 is approximate."""
+    total = tl.sum(x, axis=1, keep_dims=True)
+    if x.dtype == tl.float64:
+        return total / D
+    return tl.div_rn(total, tl.full(total.shape, D, tl.float32))
 
 
 @triton.jit

@@ -15,6 +15,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from kernels.configurations import CompileCase
 from kernels.tl_utils import POINTERS
@@ -143,6 +144,13 @@ def attention_op(qkv: Tensor, lengths: list[int]) -> Tensor:
             num_stages=tile.stages,
         )
     return out
+
+
+@register_flop_formula(torch.ops.hcl_kernels.attention)
+def _flops(qkv: torch.Size, lengths: list[int], *others: object, **named: object) -> int:
+    """Operations of both products, as torch counts them for its own attention."""
+    batch, _, _, heads, width = qkv
+    return 4 * batch * heads * width * sum(length**2 for length in lengths)
 
 
 @attention_op.register_fake

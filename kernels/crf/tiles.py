@@ -7,6 +7,7 @@ B images, N pixels, T tiles, S = T x BLOCK slots; slots beyond the pixels repeat
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,8 +17,6 @@ from torch import Tensor
 from kernels.crf.energy import Pairwise
 
 BLOCK = 64
-PAIRS_AT_ONCE = 2**22
-EVERY = slice(None)
 # exp(-d^2 / 2) is exp2(-(s d)^2) with this s.
 EXP2_SCALE = math.sqrt(0.5 * math.log2(math.e))
 
@@ -28,12 +27,14 @@ class Tiles(NamedTuple):
     Attributes:
         order: (B, S) int64, the pixel in each slot; N and more where there is none.
         slot: (B, N) int64, the slot of each pixel.
-        features: (B, 5, S) float32, scaled so that the weight of two pixels is exp2(-distance^2).
+        coordinates: (B, 5, S) int32, row, column, red, green and blue of each slot.
+        features: (B, 5, S) float32, these scaled so that the weight of two pixels is exp2(-distance^2).
         low, high: (B, 5, T) float32, the corners of the tiles' bounding boxes.
     """
 
     order: Tensor
     slot: Tensor
+    coordinates: Tensor
     features: Tensor
     low: Tensor
     high: Tensor
@@ -51,85 +52,83 @@ class Tiles(NamedTuple):
 
 def build_tiles(images: Tensor, pairwise: Pairwise) -> Tiles:
     """Sort the pixels of images (B, 3, H, W) into tiles of BLOCK."""
+    batch, _, height, width = images.shape
     coordinates = _coordinates(images)
-    position, colour = EXP2_SCALE / pairwise.bilateral_sxy, EXP2_SCALE / pairwise.bilateral_srgb
-    scale = coordinates.new_tensor([position] * 2 + [colour] * 3, dtype=torch.float32)[:, None]
-    order = _kd_order(coordinates, scale)
-    features = _reordered(coordinates, order) * scale
-    boxes = features.unflatten(2, (-1, BLOCK))
-    slot = order.argsort(dim=1)[:, : images.shape[2] * images.shape[3]]
-    return Tiles(order, slot, features, boxes.amin(dim=3), boxes.amax(dim=3))
+    scale = column(feature_scale(pairwise), coordinates).float()
+    places = _kd_order(coordinates, scale, batch, (max(height, width, 256) - 1).bit_length())
+    coordinates = coordinates[:, places].unflatten(1, (batch, -1)).transpose(0, 1).contiguous()
+    slots = coordinates.shape[2]
+    every = torch.arange(slots, device=places.device)
+    order = places.view(batch, slots) - slots * torch.arange(batch, device=places.device)[:, None]
+    slot = order.new_zeros(order.shape).scatter_(1, order, every.expand_as(order))[:, : height * width]
+    features = coordinates * scale
+    low, high = features.unflatten(2, (-1, BLOCK)).aminmax(dim=3)
+    return Tiles(order, slot, coordinates, features, low, high)
+
+
+def feature_scale(pairwise: Pairwise) -> list[float]:
+    """What makes features of row, column, red, green and blue."""
+    return [EXP2_SCALE / pairwise.bilateral_sxy] * 2 + [EXP2_SCALE / pairwise.bilateral_srgb] * 3
+
+
+def column(values: Sequence[float], like: Tensor) -> Tensor:
+    """Numbers (any, 1) float64 on a tensor's device, which does not wait for the host."""
+    return torch.cat([like.new_full((1, 1), value, dtype=torch.float64) for value in values])
 
 
 def _coordinates(images: Tensor) -> Tensor:
-    """Row, column and colour of every slot. (B, 5, S) int32."""
+    """Row, column and colour of every slot, image after image. (5, B x S) int32."""
     batch, _, height, width = images.shape
     rows, columns = (torch.arange(size, dtype=torch.int32, device=images.device) for size in (height, width))
     position = torch.stack([rows[:, None].expand(height, width), columns.expand(height, width)])
-    coordinates = torch.cat([position.expand(batch, -1, -1, -1), images.int()], dim=1).flatten(2)
+    position = position[:, None].expand(-1, batch, -1, -1)
+    coordinates = torch.cat([position, images.transpose(0, 1).int()]).flatten(2)
     beyond = coordinates[..., -1:].expand(-1, -1, -(height * width) % BLOCK)
-    return torch.cat([coordinates, beyond], dim=2)
+    return torch.cat([coordinates, beyond], dim=2).flatten(1)
 
 
-def _kd_order(coordinates: Tensor, scale: Tensor) -> Tensor:
-    """The k-d tree's leaves from left to right. (B, S) int64."""
-    batch, dimensions, slots = coordinates.shape
-    order = torch.arange(slots, device=coordinates.device).expand(batch, slots)
-    tile = torch.div(order[0], BLOCK, rounding_mode="floor")
-    tiles = slots // BLOCK
-    for level in range((tiles - 1).bit_length()):
-        node = torch.div(tile * 2**level, tiles, rounding_mode="floor")
-        current = _reordered(coordinates, order)
-        index = node.expand(batch, dimensions, slots)
-        corner = current.new_zeros(batch, dimensions, 2**level)
-        low, high = (
-            corner.scatter_reduce(2, index, current, side, include_self=False) for side in ("amin", "amax")
-        )
-        widest = ((high - low) * scale).argmax(dim=1)
-        value = current.gather(1, widest[:, None, node])[:, 0]
-        # A coordinate has 16 bits; the stable sort keeps what is equal in order.
-        order = order.gather(1, (node * 2**16 + value).argsort(dim=1, stable=True))
+def _kd_order(coordinates: Tensor, scale: Tensor, batch: int, bits: int) -> Tensor:
+    """The leaves of the images' k-d trees from left to right, of coordinates below 2^bits. (B x S,) int64."""
+    slots = coordinates.shape[1]
+    tiles = slots // batch // BLOCK
+    levels = (tiles - 1).bit_length()
+    order = torch.arange(slots, device=coordinates.device)
+    image, tile = (torch.arange(count, device=order.device) for count in (batch, tiles))
+    key = torch.int32 if batch << levels + bits <= 2**31 else torch.int64
+    for level in range(levels):
+        # Nodes are runs of whole tiles, those of an image after those of the image before.
+        node = ((image[:, None] << level) + torch.div(tile << level, tiles, rounding_mode="floor")).flatten()
+        current = coordinates[:, order].unflatten(1, (-1, BLOCK))
+        widest = _widest(current, node, batch << level, scale)
+        value = current.gather(0, widest[None, :, None].expand(1, -1, BLOCK))[0]
+        # The stable sort keeps what is equal in order.
+        order = order[((node.to(key)[:, None] << bits) + value).flatten().argsort(stable=True)]
     return order
 
 
-def _reordered(values: Tensor, order: Tensor) -> Tensor:
-    return values.gather(2, order[:, None].expand_as(values))
+def _widest(coordinates: Tensor, node: Tensor, nodes: int, scale: Tensor) -> Tensor:
+    """The dimension in which a tile's node is widest. coordinates (5, T, BLOCK), node (T,); (T,) int64."""
+    corners = []
+    for corner, side in zip(coordinates.aminmax(dim=2), ("amin", "amax"), strict=True):
+        empty = corner.new_zeros(len(corner), nodes)
+        corners.append(empty.scatter_reduce(1, node.expand_as(corner), corner, side, include_self=False))
+    low, high = corners
+    return ((high - low) * scale).argmax(dim=0)[node]
 
 
-def near_tiles(tiles: Tiles, tolerance: float, rows: slice = EVERY) -> Tensor:
-    """Whether any two pixels of two tiles can have a weight of `tolerance` or more.
+def near_tiles(tiles: Tiles, tolerance: float) -> Tensor:
+    """Whether any two pixels of the bounding boxes of two tiles can have a weight of `tolerance` or more.
 
-    (B, T, T) bool, or only some of its rows.
+    (B, T, T) bool.
     """
     batch, _, count = tiles.low.shape
-    distance = tiles.low.new_zeros(batch, len(tiles.low[0, 0, rows]), count)
+    distance = tiles.low.new_zeros(batch, count, count)
     for low, high in zip(tiles.low.unbind(1), tiles.high.unbind(1), strict=True):
-        gap = torch.maximum(low[:, rows, None] - high[:, None], low[:, None] - high[:, rows, None])
+        gap = torch.maximum(low[:, :, None] - high[:, None], low[:, None] - high[:, :, None])
         distance += gap.clamp_(min=0).square_()
-    return torch.exp2(-distance) >= tolerance
+    return distance <= farthest(tolerance)
 
 
-def near_lists(tiles: Tiles, tolerance: float) -> tuple[Tensor, Tensor]:
-    """For every tile the tiles near it, in order, and their number. (B, T, T) and (B, T) int32.
-
-    Beside these, tile pairs take some 25 bytes each, but only PAIRS_AT_ONCE at a time.
-    """
-    batch, _, count = tiles.low.shape
-    lists = tiles.low.new_empty(batch, count, count, dtype=torch.int32)
-    counts = lists.new_empty(batch, count)
-    height = max(PAIRS_AT_ONCE // (batch * count), 1)
-    for begin in range(0, count, height):
-        rows = slice(begin, begin + height)
-        lists[:, rows], counts[:, rows] = _listed(near_tiles(tiles, tolerance, rows))
-    return lists, counts
-
-
-def _listed(near: Tensor) -> tuple[Tensor, Tensor]:
-    """The places (B, R, T) of what is true in the rows of near (B, R, T), and how many (B, R) there are."""
-    rank = near.cumsum(dim=2, dtype=torch.int32)
-    counts = rank[..., -1].clone()
-    every = torch.arange(near.shape[2], dtype=torch.int32, device=near.device).expand_as(near)
-    # From 1 on; what is false goes to 0, which is left out.
-    place = rank.mul_(near).long()
-    places = rank.new_zeros(*near.shape[:2], near.shape[2] + 1).scatter_(2, place, every)
-    return places[..., 1:], counts
+def farthest(tolerance: float) -> float:
+    """The squared distance of pixels at which their weight is the tolerance."""
+    return -math.log2(tolerance) if tolerance else math.inf

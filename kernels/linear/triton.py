@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from kernels.configurations import NOT_ROOMY, ROOMY, CompileCase
 from kernels.tl_utils import POINTERS
@@ -150,6 +151,12 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
             num_stages=tile.stages,
         )
     return out
+
+
+@register_flop_formula(torch.ops.hcl_kernels.linear_gelu)
+def _flops(x: torch.Size, weight: torch.Size, *others: object, **named: object) -> int:
+    """Operations of the product, as torch counts them for its own."""
+    return 2 * x.numel() * weight[0]
 
 
 @linear_gelu.register_fake

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from kernels.attention import attend
 
@@ -165,3 +166,13 @@ def test_more_numbers_than_32_bits_count(tokens_first):
         qkv = qkv.transpose(0, 1).contiguous().transpose(0, 1)
     out, expected = attend(qkv, lengths, impl="triton"), attend(few, lengths, impl="triton")
     assert all(torch.equal(images, expected) for images in out.split(4))
+
+
+def test_its_operations_are_counted_as_torch_counts_its_own():
+    qkv = drawn((5, 3, 1))
+    counts = {}
+    for impl in ("torch", "triton"):
+        with FlopCounterMode(display=False) as counter:
+            attend(qkv, (5, 3, 1), impl=impl)
+        counts[impl] = counter.get_total_flops()
+    assert counts["triton"] == counts["torch"] > 0

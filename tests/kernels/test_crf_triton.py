@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from kernels.crf import dense_crf, triton
 from kernels.crf import tiles as crf_tiles
 from kernels.crf.energy import Pairwise
-from kernels.crf.tiles import BLOCK, build_tiles, near_lists, near_tiles
+from kernels.crf.tiles import BLOCK, build_tiles, near_tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PAIRWISE = Pairwise(1.0, 3.0, 67.0, 3.0, 4.0)
@@ -71,6 +71,18 @@ def test_golden_at_a_quarter_of_its_size(golden):
     assert (labels == dense_crf(probabilities, images, impl="torch").argmax(dim=1)).float().mean() >= 0.99
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weights_by_differences(monkeypatch, dtype):
+    monkeypatch.setattr(triton, "products_suffice", lambda *_: False)
+    monkeypatch.setattr(triton, "MESSAGE_DTYPE", dtype)
+    check(*inputs((2, 3, 9, 13)), iterations=3)
+
+
+@pytest.mark.parametrize("srgb", [0.2, 1.0, 100.0])
+def test_bandwidths_of_any_size(srgb):
+    check(*inputs((1, 3, 9, 13)), slack=1e-5, iterations=2, bilateral_srgb=srgb)
+
+
 def test_messages_in_half_precision(monkeypatch):
     monkeypatch.setattr(triton, "MESSAGE_DTYPE", torch.float16)
     check(*inputs((1, 5, 9, 8)), iterations=5)
@@ -112,10 +124,13 @@ def test_images_in_groups_give_what_all_at_once_do(monkeypatch):
 
 def test_filter_of_one_image_is_the_same_bits_in_any_batch():
     _, images = inputs((3, 1, 7, 10))
-    values = torch.rand(3, 4, 7, 10, generator=torch.Generator().manual_seed(5)).to(DEVICE)
-    together = triton.bilateral_filter(images, PAIRWISE, 0.0)(values)
-    alone = [triton.bilateral_filter(images[i, None], PAIRWISE, 0.0)(values[i, None]) for i in range(3)]
-    assert torch.equal(torch.cat(alone), together)
+    values = torch.rand(3, 2 * BLOCK, 8, generator=torch.Generator().manual_seed(5)).to(DEVICE)
+
+    def filtered(images, values):
+        return triton.bilateral_kernel(images, PAIRWISE, 0.0).filter(values.to(triton.MESSAGE_DTYPE))
+
+    alone = [filtered(images[i, None], values[i, None]) for i in range(3)]
+    assert torch.equal(torch.cat(alone), filtered(images, values))
 
 
 def test_every_pixel_has_one_slot():
@@ -130,6 +145,30 @@ def test_every_pixel_has_one_slot():
     assert (slots[:, 0] != 0).sum() == 2 * len(pixels)
 
 
+def kd_order(coordinates, scale):
+    """The leaves of one image's k-d tree, node by node; coordinates (5, S)."""
+    order, tiles = torch.arange(coordinates.shape[1], device=DEVICE), coordinates.shape[1] // BLOCK
+    for level in range((tiles - 1).bit_length()):
+        node = (torch.arange(tiles) * 2**level).div(tiles, rounding_mode="floor").repeat_interleave(BLOCK)
+        for i in range(2**level):
+            inside = order[node == i]
+            own = coordinates[:, inside]
+            widest = ((own.amax(dim=1) - own.amin(dim=1)) * scale).argmax()
+            order[node == i] = inside[own[widest].argsort(stable=True)]
+    return order
+
+
+@pytest.mark.parametrize("shape", [(13, 17), (40, 29), (1, 900)])
+def test_the_order_is_that_of_trees_built_node_by_node(shape):
+    _, images = inputs((2, 1, *shape), regions=5)
+    coordinates, scale = crf_tiles._coordinates(images), torch.tensor(crf_tiles.feature_scale(PAIRWISE))
+    scale = scale.to(DEVICE)
+    expected = [kd_order(own, scale) for own in coordinates.unflatten(1, (2, -1)).unbind(1)]
+    assert torch.equal(build_tiles(images, PAIRWISE).order, torch.stack(expected))
+    narrow, wide = (crf_tiles._kd_order(coordinates, scale[:, None], 2, bits) for bits in (10, 40))
+    assert torch.equal(narrow, wide)
+
+
 def test_tiles_are_more_compact_than_rows_of_the_image():
     _, images = inputs((1, 1, 24, 32), regions=6)
     tiles = build_tiles(images, PAIRWISE)
@@ -139,37 +178,34 @@ def test_tiles_are_more_compact_than_rows_of_the_image():
     assert compact.float().mean() < 0.5 * in_rows.float().mean()
 
 
+def most_weight(features):
+    """The largest weight between the pixels of two tiles, of one image's features (5, S). (T, T)."""
+    distance = torch.cdist(features.T, features.T, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.exp2(-distance.square()).unflatten(1, (-1, BLOCK)).unflatten(0, (-1, BLOCK)).amax(dim=(1, 3))
+
+
 def test_no_weight_between_far_tiles_reaches_the_tolerance():
     _, images = inputs((1, 1, 16, 20))
     tiles = build_tiles(images, PAIRWISE)
     near = near_tiles(tiles, 1e-2)[0]
-    features = tiles.features[0].T
-    weights = torch.exp2(-torch.cdist(features, features).square())
-    most = weights.unflatten(1, (-1, BLOCK)).unflatten(0, (-1, BLOCK)).amax(dim=(1, 3))
-    assert near[most >= 1e-2].all()
+    assert near[most_weight(tiles.features[0]) >= 1e-2].all()
     assert not near.all()
     assert near_tiles(tiles, 0).all()
 
 
-@pytest.mark.parametrize("at_once", [1, 40, 2**22])
-def test_lists_hold_the_near_tiles_in_order_however_many_are_looked_at_together(monkeypatch, at_once):
-    _, images = inputs((2, 1, 20, 22), regions=6)
+@pytest.mark.parametrize("block", [16, 256])
+def test_lists_hold_the_tiles_with_a_near_pixel_in_order(monkeypatch, nan_memory, block):
+    monkeypatch.setattr(triton, "BLOCK_T", block)
+    _, images = inputs((2, 1, 20, 61), regions=6)
     tiles = build_tiles(images, PAIRWISE)
-    near = near_tiles(tiles, 1e-3)
-    looked_at = []
-
-    def some(tiles, tolerance, rows):
-        looked_at.append(near[:, rows].numel())
-        return near_tiles(tiles, tolerance, rows)
-
-    monkeypatch.setattr(crf_tiles, "PAIRS_AT_ONCE", at_once)
-    monkeypatch.setattr(crf_tiles, "near_tiles", some)
-    lists, count = near_lists(tiles, 1e-3)
-    assert sum(looked_at) == near.numel()
-    assert max(looked_at) <= max(at_once, 2 * near.shape[2])
-    assert torch.equal(count, near.sum(dim=2))
-    assert not near.all()
-    for found, number, expected in zip(lists.flatten(0, 1), count.flatten(), near.flatten(0, 1), strict=True):
+    boxes = near_tiles(tiles, 1e-3)
+    near = torch.stack([most_weight(features) for features in tiles.features]) >= 1e-3
+    lists = triton.bilateral_kernel(images, PAIRWISE, 1e-3)
+    assert torch.equal(lists.counts, near.sum(dim=2))
+    assert near.sum() < boxes.sum() < near.numel()
+    assert boxes[near].all()
+    pairs = zip(lists.near.flatten(0, 1), lists.counts.flatten(), near.flatten(0, 1), strict=True)
+    for found, number, expected in pairs:
         assert torch.equal(found[:number], expected.nonzero().flatten())
 
 
@@ -199,12 +235,22 @@ def test_compiles_into_one_graph():
     assert torch.equal(compiled(probabilities, images), crf(probabilities, images))
 
 
-def test_the_operator_keeps_its_contract():
-    _, images = inputs((2, 1, 5, 16))
+@pytest.mark.parametrize("srgb", [3.0, 0.5])
+def test_the_operators_keep_their_contracts(srgb):
+    dtype = triton.MESSAGE_DTYPE
+    probabilities, images = inputs((2, 3, 5, 16))
     tiles = build_tiles(images, PAIRWISE)
-    lists, count = near_lists(tiles, 1e-3)
-    values = torch.rand(2, 3, 2 * BLOCK, device=DEVICE, dtype=triton.MESSAGE_DTYPE)
-    torch.library.opcheck(triton.crf_filter, (values, tiles.features, lists, count))
+    operands = triton.operands(tiles, images, PAIRWISE._replace(bilateral_srgb=srgb))
+    assert (operands[0].dtype == torch.float16) == (srgb == 3)
+    near = (tiles.low, tiles.high, *operands, 10.0, dtype)
+    torch.library.opcheck(triton.near_lists, near)
+    lists, count, scale = triton.near_lists(*near)
+    values = torch.rand(2, 2 * BLOCK, 8, device=DEVICE, dtype=dtype)
+    torch.library.opcheck(triton.crf_filter, (values, *operands, lists, count))
+    sums, compat = torch.rand_like(values, dtype=torch.float32), (3.0, 4.0)
+    for messages in ((None, None), (probabilities.to(dtype), sums)):
+        update = (probabilities, *messages, tiles.slot, scale, *compat, torch.float32, dtype)
+        torch.library.opcheck(triton.crf_update, update)
 
 
 @pytest.mark.gpu

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from kernels.linear import linear_gelu
 
@@ -168,6 +169,16 @@ def test_a_gradient_is_refused_where_one_is_wanted(impl):
         linear_gelu(x, weight, bias, impl=impl)
     with torch.no_grad():
         assert linear_gelu(x, weight, bias, impl=impl).shape == (3, 32)
+
+
+def test_its_operations_are_counted_as_torch_counts_its_own():
+    tensors = case((2, 3, 16), 32, torch.float16)
+    counts = {}
+    for impl in ("torch", "triton"):
+        with FlopCounterMode(display=False) as counter:
+            linear_gelu(*tensors, impl=impl)
+        counts[impl] = counter.get_total_flops()
+    assert counts["triton"] == counts["torch"] > 0
 
 
 @pytest.mark.gpu

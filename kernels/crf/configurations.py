@@ -1,0 +1,94 @@
+"""The block sizes of the dense CRF's kernels, and every kernel at these for the compiler's report."""
+
+from dataclasses import replace
+
+import triton
+import triton.language as tl
+from triton.runtime.jit import JITFunction
+
+from kernels.configurations import CompileCase
+from kernels.crf.tiles import BLOCK
+from kernels.crf.triton_kernels import crf_filter_kernel, crf_near_kernel, crf_sums_kernel, crf_update_kernel
+
+WARPS = 4
+STAGES = 3
+BLOCK_T = 256
+# The data sets' classes, in two widths of a slot, and many.
+CLASSES = (21, 27, 171)
+KINDS = {
+    **dict.fromkeys(("value_ptr", "gaussian_ptr"), "*fp16"),
+    **dict.fromkeys(("low_ptr", "high_ptr", "scale_ptr", "unary_ptr", "sum_ptr"), "*fp32"),
+    **dict.fromkeys(("near_ptr", "count_ptr"), "*i32"),
+    "slot_ptr": "*i64",
+    **dict.fromkeys(("C", "N", "T"), "i32"),
+    "S": "i32:16",
+    **dict.fromkeys(("farthest", "gaussian_compat", "bilateral_compat"), "fp32"),
+}
+
+
+def value_width(classes: int) -> int:
+    """How many values a slot has: whole words of 16 bytes."""
+    return triton.cdiv(classes, 8) * 8
+
+
+def class_block(width: int, products: bool) -> int:
+    """How many classes a program of the filter sums: all of them, up to what the registers leave room for."""
+    return min(max(triton.next_power_of_2(width), 16), 128 if products else 64)
+
+
+def sums_warps(products: bool) -> int:
+    """How many warps take row sums: differences, in no layout of the matrix units, take more registers."""
+    return WARPS if products else 2 * WARPS
+
+
+def update_blocks(classes: int) -> tuple[int, int]:
+    """How many pixels and classes a program of the update takes: all classes, for a softmax over them."""
+    block_c = max(triton.next_power_of_2(classes), 16)
+    return max(2048 // block_c, 4), block_c
+
+
+def compile_cases() -> list[CompileCase]:
+    """Every kernel, with weights by differences and by products, without messages and with them."""
+    return [
+        _case(crf_near_kernel, "", {"BLOCK_T": BLOCK_T}),
+        *(_sums_case(products) for products in (False, True)),
+        *(_filter_case(products, classes) for products in (False, True) for classes in CLASSES),
+        *(_update_case(messages, classes) for messages in (False, True) for classes in CLASSES),
+    ]
+
+
+def _way(products: bool) -> tuple[str, dict[str, object]]:
+    return "products" if products else "differences", {"BLOCK": BLOCK, "PRODUCTS": products}
+
+
+def _sums_case(products: bool) -> CompileCase:
+    case = _case(crf_sums_kernel, *_way(products), DTYPE=tl.float16)
+    return replace(case, num_warps=sums_warps(products))
+
+
+def _filter_case(products: bool, classes: int) -> CompileCase:
+    name, constants = _way(products)
+    width = value_width(classes)
+    name = f"C={classes} {name}"
+    return _case(crf_filter_kernel, name, constants, WIDTH=width, BLOCK_C=class_block(width, products))
+
+
+def _update_case(messages: bool, classes: int) -> CompileCase:
+    block_n, block_c = update_blocks(classes)
+    blocks = {"WIDTH": value_width(classes), "BLOCK_N": block_n, "BLOCK_C": block_c, "MESSAGES": messages}
+    absent = {} if messages else {"gaussian_ptr": None, "sum_ptr": None}
+    name = f"C={classes} {'messages' if messages else 'unary'}"
+    return _case(crf_update_kernel, name, {**blocks, **absent})
+
+
+def _case(fn: JITFunction, name: str, constants: dict[str, object], **more: object) -> CompileCase:
+    constants = constants | more
+    operand = "*fp16" if constants.get("PRODUCTS") else "*fp32"
+    kinds = {
+        **KINDS,
+        "out_ptr": "*fp16" if fn is crf_update_kernel else "*fp32",
+        **dict.fromkeys(("row_ptr", "column_ptr"), operand),
+        **dict.fromkeys(constants, "constexpr"),
+    }
+    signature = {argument: kinds[argument] for argument in fn.arg_names}
+    return CompileCase(f"{fn.__name__} {name}".strip(), fn, signature, constants, WARPS, STAGES)
