@@ -89,8 +89,8 @@ def test_golden(golden, golden_pattern):
     finest=st.tuples(st.integers(1, 3), st.integers(1, 4)),
     strides=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), max_size=2),
     width=st.integers(1, 9),
-    # A norm over one or two channels gives constants: what its gradient should be is all cancellation.
-    outputs=st.integers(3, 9),
+    # A norm over two channels gives constants, and over few nearly so: its gradient is all cancellation.
+    outputs=st.integers(5, 9),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=8, deadline=None)
