@@ -6,6 +6,7 @@ from pathlib import Path
 KERNELS = {
     "aggregate_forward",
     "crf_filter_kernel",
+    "crf_gaussian_kernel",
     "crf_near_kernel",
     "crf_sums_kernel",
     "crf_update_kernel",
