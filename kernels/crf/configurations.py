@@ -8,19 +8,28 @@ from triton.runtime.jit import JITFunction
 
 from kernels.configurations import CompileCase
 from kernels.crf.tiles import BLOCK
-from kernels.crf.triton_kernels import crf_filter_kernel, crf_near_kernel, crf_sums_kernel, crf_update_kernel
+from kernels.crf.triton_kernels import (
+    crf_filter_kernel,
+    crf_gaussian_kernel,
+    crf_near_kernel,
+    crf_sums_kernel,
+    crf_update_kernel,
+)
 
 WARPS = 4
 STAGES = 3
+UPDATE_WARPS = 8
 BLOCK_T = 256
+BLOCK_L, BLOCK_M = 16, 32
 # The data sets' classes, in two widths of a slot, and many.
 CLASSES = (21, 27, 171)
 KINDS = {
-    **dict.fromkeys(("value_ptr", "gaussian_ptr"), "*fp16"),
-    **dict.fromkeys(("low_ptr", "high_ptr", "scale_ptr", "unary_ptr", "sum_ptr"), "*fp32"),
+    "value_ptr": "*fp16",
+    **dict.fromkeys(("out_ptr", "low_ptr", "high_ptr", "scale_ptr"), "*fp32"),
+    **dict.fromkeys(("unary_ptr", "sum_ptr", "gaussian_ptr", "weight_ptr"), "*fp32"),
     **dict.fromkeys(("near_ptr", "count_ptr"), "*i32"),
     "slot_ptr": "*i64",
-    **dict.fromkeys(("C", "N", "T"), "i32"),
+    **dict.fromkeys(("C", "N", "T", "L", "M", "stride_l", "stride_m", "reach"), "i32"),
     "S": "i32:16",
     **dict.fromkeys(("farthest", "gaussian_compat", "bilateral_compat"), "fp32"),
 }
@@ -53,6 +62,7 @@ def compile_cases() -> list[CompileCase]:
         _case(crf_near_kernel, "", {"BLOCK_T": BLOCK_T}),
         *(_sums_case(products) for products in (False, True)),
         *(_filter_case(products, classes) for products in (False, True) for classes in CLASSES),
+        *(_gaussian_case(along_rows) for along_rows in (False, True)),
         *(_update_case(messages, classes) for messages in (False, True) for classes in CLASSES),
     ]
 
@@ -73,12 +83,20 @@ def _filter_case(products: bool, classes: int) -> CompileCase:
     return _case(crf_filter_kernel, name, constants, WIDTH=width, BLOCK_C=class_block(width, products))
 
 
+def _gaussian_case(along_rows: bool) -> CompileCase:
+    # Along a row pixels lie side by side; a stride of 1 becomes a constant.
+    constants = {"stride_l" if along_rows else "stride_m": 1, "PRECISION": "bf16x6"}
+    blocks = {"BLOCK_L": BLOCK_L, "BLOCK_M": BLOCK_M}
+    case = _case(crf_gaussian_kernel, "rows" if along_rows else "columns", {**constants, **blocks})
+    return replace(case, signature={**case.signature, "value_ptr": "*fp32"})
+
+
 def _update_case(messages: bool, classes: int) -> CompileCase:
     block_n, block_c = update_blocks(classes)
     blocks = {"WIDTH": value_width(classes), "BLOCK_N": block_n, "BLOCK_C": block_c, "MESSAGES": messages}
     absent = {} if messages else {"gaussian_ptr": None, "sum_ptr": None}
     name = f"C={classes} {'messages' if messages else 'unary'}"
-    return _case(crf_update_kernel, name, {**blocks, **absent})
+    return replace(_case(crf_update_kernel, name, {**blocks, **absent}), num_warps=UPDATE_WARPS)
 
 
 def _case(fn: JITFunction, name: str, constants: dict[str, object], **more: object) -> CompileCase:
@@ -86,7 +104,6 @@ def _case(fn: JITFunction, name: str, constants: dict[str, object], **more: obje
     operand = "*fp16" if constants.get("PRODUCTS") else "*fp32"
     kinds = {
         **KINDS,
-        "out_ptr": "*fp16" if fn is crf_update_kernel else "*fp32",
         **dict.fromkeys(("row_ptr", "column_ptr"), operand),
         **dict.fromkeys(constants, "constexpr"),
     }

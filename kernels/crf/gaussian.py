@@ -4,14 +4,23 @@ It is the Kronecker product of one along rows and one along columns, row sums in
 matrix products give it exactly at any bandwidth.
 """
 
+import math
+
 import torch
 from torch import Tensor
+
+MAX_SIDE = 2**16
 
 
 def gaussian_matrices(images: Tensor, sxy: float) -> tuple[Tensor, Tensor]:
     """The matrices (H, H) and (W, W) between which (..., H, W) float32 is filtered; images (..., H, W)."""
     along_rows, along_columns = (_gaussian_matrix(size, sxy, images.device) for size in images.shape[-2:])
     return along_rows, along_columns
+
+
+def gaussian_reach(sxy: float) -> int:
+    """How many pixels apart weights are no more than 2^-30, or all pixels are."""
+    return min(math.ceil(sxy * math.sqrt(60 * math.log(2))), MAX_SIDE)
 
 
 def _gaussian_matrix(size: int, sxy: float, device: torch.device) -> Tensor:

@@ -185,11 +185,45 @@ def crf_update_kernel(
     o_slots = b_slot[:, None] * WIDTH + o_c[None, :]
     b_logit = -tl.load(unary_ptr + o_pixels, mask=mask, other=0.0)
     if MESSAGES:
-        b_logit += gaussian_compat * tl.load(gaussian_ptr + o_pixels, mask=mask, other=0.0).to(tl.float32)
+        b_logit += gaussian_compat * tl.load(gaussian_ptr + o_pixels, mask=mask, other=0.0)
         b_logit += bilateral_compat * b_scale * tl.load(sum_ptr + o_slots, mask=mask, other=0.0)
     b_logit = tl.where(m_c, b_logit, float("-inf"))
     b_power = tl.exp(b_logit - tl.max(b_logit, axis=1)[:, None])
     b_marginal = b_power / tl.sum(b_power, axis=1)[:, None]
-    tl.store(out_ptr + o_pixels, b_marginal.to(out_ptr.dtype.element_ty), mask=mask)
+    tl.store(out_ptr + o_pixels, b_marginal, mask=mask)
     b_value = (b_scale * b_marginal).to(value_ptr.dtype.element_ty)
     tl.store(value_ptr + o_slots, b_value, mask=mask)
+
+
+@triton.jit
+def crf_gaussian_kernel(
+    out_ptr,
+    value_ptr,
+    weight_ptr,
+    L,
+    M,
+    stride_l,
+    stride_m,
+    reach,
+    BLOCK_L: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Filter a plane's M lines of L pixels by weights (L, L) that are 0 `reach` off the diagonal."""
+    i_plane = tl.program_id(0).to(tl.int64)
+    begin = tl.program_id(1) * BLOCK_L
+    o_l = begin + tl.arange(0, BLOCK_L)
+    o_m = tl.program_id(2) * BLOCK_M + tl.arange(0, BLOCK_M)
+    m_m = (o_m < M)[None, :]
+    value_ptr += i_plane * L * M
+    b_sum = tl.zeros((BLOCK_L, BLOCK_M), dtype=tl.float32)
+    first = tl.maximum(begin - reach, 0) // BLOCK_L * BLOCK_L
+    for start in range(first, tl.minimum(begin + BLOCK_L + reach, L), BLOCK_L):
+        o_k = start + tl.arange(0, BLOCK_L)
+        m_weight = (o_l < L)[:, None] & (o_k < L)[None, :]
+        b_weight = tl.load(weight_ptr + o_l[:, None] * L + o_k[None, :], mask=m_weight, other=0.0)
+        p_value = value_ptr + o_k[:, None] * stride_l + o_m[None, :] * stride_m
+        b_value = tl.load(p_value, mask=(o_k < L)[:, None] & m_m, other=0.0)
+        b_sum = tl.dot(b_weight, b_value, b_sum, input_precision=PRECISION)
+    p_out = out_ptr + i_plane * L * M + o_l[:, None] * stride_l + o_m[None, :] * stride_m
+    tl.store(p_out, b_sum, mask=(o_l < L)[:, None] & m_m)

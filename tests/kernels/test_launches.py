@@ -7,6 +7,7 @@ KERNELS = {
     "aggregate_forward",
     "attention_kernel",
     "crf_filter_kernel",
+    "crf_gaussian_kernel",
     "crf_near_kernel",
     "crf_sums_kernel",
     "crf_update_kernel",
