@@ -18,6 +18,7 @@ from kernels.crf.triton_kernels import (
 
 WARPS = 4
 STAGES = 3
+UPDATE_WARPS = 8
 BLOCK_T = 256
 BLOCK_L, BLOCK_M = 16, 32
 # The data sets' classes, in two widths of a slot, and many.
@@ -52,7 +53,7 @@ def sums_warps(products: bool) -> int:
 def update_blocks(classes: int) -> tuple[int, int]:
     """How many pixels and classes a program of the update takes: all classes, for a softmax over them."""
     block_c = max(triton.next_power_of_2(classes), 16)
-    return max(2048 // block_c, 4), block_c
+    return max(1024 // block_c, 4), block_c
 
 
 def compile_cases() -> list[CompileCase]:
@@ -95,7 +96,7 @@ def _update_case(messages: bool, classes: int) -> CompileCase:
     blocks = {"WIDTH": value_width(classes), "BLOCK_N": block_n, "BLOCK_C": block_c, "MESSAGES": messages}
     absent = {} if messages else {"gaussian_ptr": None, "sum_ptr": None}
     name = f"C={classes} {'messages' if messages else 'unary'}"
-    return _case(crf_update_kernel, name, {**blocks, **absent})
+    return replace(_case(crf_update_kernel, name, {**blocks, **absent}), num_warps=UPDATE_WARPS)
 
 
 def _case(fn: JITFunction, name: str, constants: dict[str, object], **more: object) -> CompileCase:

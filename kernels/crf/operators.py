@@ -12,6 +12,7 @@ from kernels.crf.configurations import (
     BLOCK_M,
     BLOCK_T,
     STAGES,
+    UPDATE_WARPS,
     WARPS,
     class_block,
     sums_warps,
@@ -182,6 +183,7 @@ def crf_update(
             BLOCK_N=block_n,
             BLOCK_C=block_c,
             MESSAGES=gaussian is not None,
+            num_warps=UPDATE_WARPS,
         )
     return marginals, values
 
