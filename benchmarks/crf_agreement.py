@@ -2,8 +2,8 @@
 
 Takes files as `benchmarks.crf_photographs` makes them, perhaps without `labels` (255 is not scored), or
 generates scenes. Prints JSON: for every tolerance the share of pixels on which the labels agree, the share of
-tile pairs that were skipped, the mean IoU where labels are known, and seconds an image beside those of one
-process of pydensecrf.
+tile pairs that were skipped by their bounding boxes, the mean IoU where labels are known, and seconds an
+image beside those of one process of pydensecrf.
 
 On a GPU the exact CRF is the Triton kernel, timed on its second call, from probabilities on the GPU to
 marginals there. Elsewhere the same tiles are visited in plain torch and float32, at full size too: half a

@@ -53,7 +53,7 @@ def sums_warps(products: bool) -> int:
 def update_blocks(classes: int) -> tuple[int, int]:
     """How many pixels and classes a program of the update takes: all classes, for a softmax over them."""
     block_c = max(triton.next_power_of_2(classes), 16)
-    return max(2048 // block_c, 4), block_c
+    return max(1024 // block_c, 4), block_c
 
 
 def compile_cases() -> list[CompileCase]:
