@@ -17,6 +17,7 @@ from hcl.clustering.targets import level_targets
 from hcl.distributed import World
 from hcl.engine.compilation import Compile, compile_model
 from hcl.engine.replay import replay
+from hcl.engine.replayed_step import ReplayedStep
 from hcl.engine.step import LossConfig, TrainingStep, Views
 from hcl.models.backbones import BACKBONES
 from hcl.models.hcl import HCL
@@ -63,15 +64,15 @@ def build(options: argparse.Namespace) -> Bench:
     return Bench(model, (first, second), Centroids(foreground, background), World(0, 1, device))
 
 
-def adamw(model: HCL, *, fused: bool) -> torch.optim.Optimizer:
+def adamw(model: HCL, **how: Any) -> torch.optim.Optimizer:
     """The optimiser of the online branch, with the published settings."""
-    return torch.optim.AdamW(model.online.parameters(), lr=1e-4, weight_decay=0.04, fused=fused)
+    return torch.optim.AdamW(model.online.parameters(), lr=1e-4, weight_decay=0.04, **how)
 
 
 def published_step(bench: Bench) -> Run:
     """The published step on a model of its own."""
     model = published.plain(bench.model)
-    optimizer = adamw(model, fused=False)
+    optimizer = adamw(model)
     return lambda: published.training_step(model, optimizer, bench.views, bench.centroids)
 
 
@@ -81,11 +82,12 @@ def own_step(bench: Bench, precision: Precision, *, compiled: Compile) -> tuple[
     model.backbone = prepare(model.backbone, precision, bench.world.device)
     compile_model(model, compiled)
     replay(model.backbone)
-    optimizer = adamw(model, fused=True)
+    optimizer = adamw(model, fused=True, capturable=bench.world.device.type == "cuda")
     clustering = MoGoClustering(ClusteringConfig(), seed=0, ranks=bench.world)
     clustering.centroids = bench.centroids
     step = TrainingStep(model, optimizer, clustering, LossConfig(), world=bench.world, precision=precision)
-    return lambda: step([bench.views]), partial(parts_of, bench, model, step, precision)
+    replayed = ReplayedStep(step)
+    return lambda: replayed([bench.views]), partial(parts_of, bench, model, step, precision)
 
 
 def parts_of(bench: Bench, model: HCL, step: TrainingStep, precision: Precision) -> Parts:

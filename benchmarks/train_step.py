@@ -1,7 +1,7 @@
 """One training step beside the published one: `python -m benchmarks.train_step` prints one JSON object.
 
 The variants take turns, step by step, so that a noisy machine is noisy for all of them, and medians are
-compared. On a GPU this project's replay the backbone as a CUDA graph, as training does. Where faiss is not
+compared. On a GPU this project's step is replayed as a CUDA graph, as training does. Where faiss is not
 installed, which the published step searches with, that one is left out.
 """
 

@@ -53,7 +53,8 @@ class TrainConfig:
         precision: of the forward pass: fp32, bf16, or fp8, which is bf16 with the frozen backbone's linear
             layers in FP8 and needs an NVIDIA GPU of compute capability 8.9 or more.
         compile: torch.compile blocks and heads; "max-autotune" tries kernels out, which takes minutes.
-        cuda_graphs: on a GPU, replay the frozen backbone's pass as one CUDA graph, from its second time on.
+        cuda_graphs: on a GPU, replay the frozen backbone's pass as one CUDA graph from its second time on,
+            and on a single one the whole step.
         log_every: steps between records of the losses.
         checkpoint_every: steps between checkpoints within an epoch; 0 saves at the end of each epoch only.
         checkpoints_kept: how many of the last checkpoints to keep; best.pt, of the epoch of least mean loss,

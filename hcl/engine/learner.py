@@ -11,6 +11,7 @@ from hcl.distributed import World
 from hcl.engine.compilation import compile_model
 from hcl.engine.config import MAY_CHANGE_ON_RESUME, TrainConfig, config_from
 from hcl.engine.replay import replay
+from hcl.engine.replayed_step import ReplayedStep
 from hcl.engine.step import TrainingStep
 from hcl.models.backbones import build_backbone
 from hcl.models.hcl import HCL
@@ -32,18 +33,17 @@ class Learner:
         self.config = config
         self.world = world
         self.model = self._build_model()
-        # The fused form is the one that leaves out an update without asking the host.
         self.optimizer = torch.optim.AdamW(
             self.model.online.parameters(),
             lr=config.optimiser.lr,
             weight_decay=config.optimiser.weight_decay,
-            fused=True,
+            **self._without_the_host,
         )
         self.schedule = torch.optim.lr_scheduler.MultiStepLR(
             self.optimizer, config.optimiser.milestones, config.optimiser.gamma
         )
         self.clustering = MoGoClustering(config.clustering, seed=config.seed, ranks=world)
-        self.training_step = TrainingStep(
+        step = TrainingStep(
             self.model,
             self.optimizer,
             self.clustering,
@@ -52,6 +52,12 @@ class Learner:
             precision=config.precision,
             halt=config.on_non_finite == "stop",
         )
+        self.training_step = ReplayedStep(step) if config.cuda_graphs else step
+
+    @property
+    def _without_the_host(self) -> dict[str, Any]:
+        """Settings of an optimiser that leaves out an update without asking the host, and can be replayed."""
+        return {"fused": True, "capturable": self.world.device.type == "cuda"}
 
     def _build_model(self) -> HCL:
         torch.manual_seed(self.config.seed)
@@ -101,7 +107,7 @@ class Learner:
         load_into(self.model.online.seg_head, state["online_seg_head"], path)
         load_into(self.model.momentum, state["momentum_seg_head"], path)
         load_into(self.model.online.predictor, state["predictor"], path)
-        groups = [{**group, "fused": True} for group in state["optimizer"]["param_groups"]]
+        groups = [{**group, **self._without_the_host} for group in state["optimizer"]["param_groups"]]
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self.schedule.load_state_dict(state["schedule"])
         self.clustering.load_state_dict(state, banks, self.world.device)

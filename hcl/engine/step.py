@@ -147,7 +147,7 @@ class TrainingStep:
         norm = torch.nn.utils.get_total_norm(gradients)
         left_out = ~(losses.isfinite().all() & norm.isfinite()) | self.halted
         if self.halt:
-            self.halted = left_out
+            self.halted.copy_(left_out)
         # What GradScaler sets for a fused optimiser: at 1, the step changes nothing.
         self.optimizer.found_inf = left_out.float()  # type: ignore[attr-defined]
         self.optimizer.step()

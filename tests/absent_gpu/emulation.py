@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from hcl.engine import replay
+from hcl.engine import replay, replayed_step
 from kernels import dispatch
 from pipelines import decoding, kept_images, labelled_images, schedule, training_views
 
@@ -50,6 +50,7 @@ CUDA = {
     "get_device_capability": lambda device=None: (9, 0),
     "get_device_name": lambda device=None: "a GPU that is not there",
     "is_available": lambda: True,
+    "is_current_stream_capturing": lambda: False,
     "is_initialized": lambda: True,
     "mem_get_info": lambda device=None: (2**33, 2**33),
     "set_device": lambda device: None,
@@ -167,7 +168,7 @@ def install() -> None:
     # A tensor made in inference mode cannot be wrapped.
     torch.inference_mode = lambda mode=True: torch.no_grad()
     _keep_dali_on_the_cpu()
-    replay.Graph = ComputedAnew
+    replay.Graph = replayed_step.Graph = ComputedAnew
 
 
 class ComputedAnew:
@@ -175,11 +176,11 @@ class ComputedAnew:
 
     pool = None
 
-    def __init__(self, function: Callable, x: torch.Tensor, pool: None) -> None:
+    def __init__(self, function: Callable, *tensors: torch.Tensor, pool: None = None) -> None:
         self.function = function
 
-    def __call__(self, x: torch.Tensor) -> object:
-        return self.function(x)
+    def __call__(self, *tensors: torch.Tensor) -> object:
+        return self.function(*tensors)
 
 
 def _keep_dali_on_the_cpu() -> None:

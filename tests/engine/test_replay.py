@@ -27,13 +27,14 @@ def recorded(monkeypatch) -> list:
     """Shapes of the graphs that are made; each answers "replayed"."""
     shapes = []
 
-    def record(function, x, pool):
+    def record(function, x, *, pool):
         shapes.append((x.shape, pool))
         answer = lambda x: "replayed"  # noqa: E731 - it needs an attribute
         answer.pool = "pool"
         return answer
 
     monkeypatch.setattr(replay, "Graph", record)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     return shapes
 
 
@@ -62,6 +63,14 @@ def test_there_are_not_too_many_graphs(recorded):
     assert len(recorded) == replay.MOST_GRAPHS
     assert replayed(on_gpu(0)) == "replayed"
     assert replayed(on_gpu(2 * replay.MOST_GRAPHS - 1)) == "computed"
+
+
+@torch.no_grad()
+def test_within_a_larger_recording_the_function_is_called(recorded, monkeypatch):
+    replayed = Replayed(lambda x: "computed")
+    assert [replayed(on_gpu(2)) for _ in range(2)] == ["computed", "replayed"]
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert replayed(on_gpu(2)) == "computed"
 
 
 def test_with_gradients_and_on_a_cpu_the_function_is_called(recorded):
