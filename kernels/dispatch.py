@@ -3,6 +3,7 @@
 import importlib.util
 import os
 
+import torch
 from torch import Tensor
 
 IMPLEMENTATIONS = ("auto", "torch", "triton")
@@ -35,6 +36,14 @@ def choose(impl: str, tensor: Tensor, available: bool, elsewhere: str = "torch")
     if impl == "triton":
         _require_triton(tensor, available)
     return impl
+
+
+def exporting() -> bool:
+    """Whether a program is being exported, which runs where this project's operators are not known.
+
+    torch's own is_exporting() is also true under torch.compile before torch 2.13.
+    """
+    return torch.compiler._is_exporting_flag
 
 
 def _require_triton(tensor: Tensor, available: bool) -> None:

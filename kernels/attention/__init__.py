@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.attention import reference
-from kernels.dispatch import choose
+from kernels.dispatch import choose, exporting
 
 __all__ = ["attend"]
 
@@ -38,8 +38,7 @@ def attend(qkv: Tensor, lengths: Sequence[int] | None = None, *, impl: str = "au
     obstacle = _obstacle(qkv)
     if impl == "triton" and obstacle:
         raise ValueError(f"impl='triton' {obstacle}; use 'auto' or 'torch'")
-    # An exported program runs where this operation is not known.
-    if choose(impl, qkv, available=not obstacle) == "torch" or torch.compiler.is_exporting():
+    if choose(impl, qkv, available=not obstacle) == "torch" or exporting():
         return reference.attend(qkv, lengths)
     # Here, so that the package imports where Triton is not installed.
     from kernels.attention import triton

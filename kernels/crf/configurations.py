@@ -18,6 +18,7 @@ from kernels.crf.triton_kernels import (
 
 WARPS = 4
 STAGES = 3
+FILTER_STAGES = 5
 UPDATE_WARPS = 8
 BLOCK_T = 256
 BLOCK_L, BLOCK_M = 16, 32
@@ -79,8 +80,9 @@ def _sums_case(products: bool) -> CompileCase:
 def _filter_case(products: bool, classes: int) -> CompileCase:
     name, constants = _way(products)
     width = value_width(classes)
-    name = f"C={classes} {name}"
-    return _case(crf_filter_kernel, name, constants, WIDTH=width, BLOCK_C=class_block(width, products))
+    blocks = {"WIDTH": width, "BLOCK_C": class_block(width, products)}
+    case = _case(crf_filter_kernel, f"C={classes} {name}", constants, **blocks)
+    return replace(case, num_stages=FILTER_STAGES)
 
 
 def _gaussian_case(along_rows: bool) -> CompileCase:

@@ -11,6 +11,7 @@ from kernels.crf.configurations import (
     BLOCK_L,
     BLOCK_M,
     BLOCK_T,
+    FILTER_STAGES,
     STAGES,
     UPDATE_WARPS,
     WARPS,
@@ -102,7 +103,7 @@ def crf_filter(values: Tensor, rows: Tensor, columns: Tensor, near: Tensor, coun
             BLOCK_C=block_c,
             PRODUCTS=products,
             num_warps=WARPS,
-            num_stages=STAGES,
+            num_stages=FILTER_STAGES,
         )
     return out
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.dispatch import choose
+from kernels.dispatch import choose, exporting
 from kernels.linear import onednn
 
 __all__ = ["linear", "linear_gelu"]
@@ -44,8 +44,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str =
             "impl='onednn' needs float32 on a CPU, no autocast, no forward mode, and a torch built with "
             f"oneDNN; got {x.dtype} on {x.device}"
         )
-    # An exported program runs where this operation is not known.
-    if impl == "torch" or not runs or torch.compiler.is_exporting():
+    if impl == "torch" or not runs or exporting():
         return F.linear(x, weight, bias)
     if bias is None:
         bias = weight.new_zeros(len(weight))
@@ -81,8 +80,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, *, impl: str = "auto") 
         shape = tuple(weight.shape)
         raise ValueError(f"impl='triton' takes multiples of {TRITON_CHANNELS} channels, got weight {shape}")
     chosen = choose(impl, x, available=wide and x.dtype in TRITON_DTYPES)
-    # An exported program runs where this operation is not known.
-    if chosen == "torch" or torch.compiler.is_exporting():
+    if chosen == "torch" or exporting():
         return F.gelu(linear(x, weight, bias, impl="auto" if impl == "auto" else "torch"))
     # Here, so that the package imports where Triton is not installed.
     from kernels.linear import triton

@@ -140,8 +140,24 @@ def test_auto_leaves_gradients_and_exports_to_torch(monkeypatch):
     assert torch.equal(out, plain)
     with torch.no_grad():
         assert torch.equal(attend(qkv, (4, 3)), fused)
-        monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+        monkeypatch.setattr(torch.compiler, "_is_exporting_flag", True)
         assert torch.equal(attend(qkv, (4, 3)), plain)
+
+
+def test_auto_is_triton_in_a_compiled_program_too(monkeypatch):
+    """There torch 2.11 says that it is exporting."""
+    chosen = ("torch", "triton")
+    monkeypatch.setattr("kernels.attention.choose", lambda impl, qkv, available: chosen[available])
+    programs = []
+
+    def backend(program, inputs):
+        programs.append(program.code)
+        return program
+
+    qkv = drawn((4, 3))
+    attend(qkv, (4, 3), impl="triton")
+    torch.compile(lambda qkv: attend(qkv, (4, 3)), fullgraph=True, backend=backend)(qkv)
+    assert "hcl_kernels.attention" in "".join(programs)
 
 
 @pytest.mark.gpu
