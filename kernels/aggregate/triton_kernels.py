@@ -27,18 +27,24 @@ def first_reader(cell, size, target):
 
 @triton.jit
 def row_mean(x, D: tl.constexpr):
-    """Mean of rows (ROWS, BLOCK_D) that hold zeros beyond D. A GPU's division of float32 is approximate."""
+    """Mean of rows (ROWS, BLOCK_D) that hold zeros beyond D."""
     total = tl.sum(x, axis=1, keep_dims=True)
-    if x.dtype == tl.float64:
-        return total / D
-    return tl.div_rn(total, tl.full(total.shape, D, tl.float32))
+    # A GPU's own division of float32 is approximate.
+    return total / D if x.dtype == tl.float64 else tl.div_rn(total, D * 1.0)
+
+
+@triton.jit
+def reciprocal_root(x):
+    """1 / sqrt(x), which a GPU's own of float32 approximates, by one more step of Newton's."""
+    y = tl.rsqrt(x)
+    return y + 0.5 * y * (1 - x * y * y)
 
 
 @triton.jit
 def standardised(x, mask, D: tl.constexpr, EPS: tl.constexpr):
     """Rows (ROWS, BLOCK_D) less their means, over their deviations; and one over these."""
     centred = tl.where(mask, x - row_mean(x, D), 0)
-    rstd = tl.rsqrt(row_mean(centred * centred, D) + EPS)
+    rstd = reciprocal_root(row_mean(centred * centred, D) + EPS)
     return centred * rstd, rstd
 
 
