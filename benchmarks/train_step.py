@@ -76,25 +76,20 @@ def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def peak_mib(options: argparse.Namespace, name: str) -> float | None:
-    """The most memory that a variant holds beyond weights and views, in a process of its own.
+    """The most memory that a variant's first step holds beyond weights and views, in a process of its own.
 
-    On a GPU what torch allocates for three steps, by which all is recorded; on Linux the growth of the
-    resident set by the first; None where neither can be told.
+    On a GPU what torch allocates, on Linux the growth of the resident set; None where neither can be told.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_peak_of_first_steps, options, name).result()
+        return pool.submit(_peak_of_first_step, options, name).result()
 
 
-def _peak_of_first_steps(options: argparse.Namespace, name: str) -> float | None:
+def _peak_of_first_step(options: argparse.Namespace, name: str) -> float | None:
     torch.set_num_threads(options.threads)
     bench = build(options)
-    device = bench.world.device
     run = variants(bench, options, [name])[name][0]
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        for _ in range(3):
-            run()
-        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    if bench.world.device.type == "cuda":
+        return allocated_mib(run, bench.world.device)
     status = Path("/proc/self/status")
     if not status.exists():
         return None
@@ -102,6 +97,19 @@ def _peak_of_first_steps(options: argparse.Namespace, name: str) -> float | None
     run()
     peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     return peak / 2**10 - before / 2**20
+
+
+def first_peak(run: Run, name: str, options: argparse.Namespace, device: torch.device) -> float | None:
+    """The memory that a variant's first step takes: on a GPU torch tells it of this process."""
+    return allocated_mib(run, device) if device.type == "cuda" else peak_mib(options, name)
+
+
+def allocated_mib(run: Run, device: torch.device) -> float:
+    """The most memory of a GPU that torch allocates in a call beyond what it held before."""
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    run()
+    return (torch.cuda.max_memory_allocated(device) - before) / 2**20
 
 
 def summary(times: list[float], images: int) -> dict[str, Any]:
@@ -140,6 +148,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """All variants in turns, then their parts, memory and shares."""
     device = bench.world.device
     built = variants(bench, options, names(options))
+    peaks = {name: first_peak(run, name, options, device) for name, (run, _) in built.items()}
     times = take_turns({name: run for name, (run, _) in built.items()}, options.rounds, device)
     split = take_turns(
         {
@@ -160,7 +169,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     for name, values in times.items():
         own, rate = name != "published", rates["bf16" if name.startswith(("bf16", "fp8")) else "fp32"]
         results[name] = summary(values, options.batch_size) | {
-            "peak_mib": peak_mib(options, name),
+            "peak_mib": peaks[name],
             "share_of_matrix_rate": counted["own" if own else "published"] / medians[name] / rate,
         }
         if own:

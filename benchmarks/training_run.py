@@ -1,8 +1,9 @@
 """A whole training, from files to the last checkpoint: `python -m benchmarks.training_run` prints JSON.
 
-The images are generated scenes, by default as many as PASCAL VOC's `trainaug`, and with as many pixels as its
-photographs; the backbone has random weights. Neither changes what a training costs. Writing the images does
-not count; all that the program does with them counts, looking through the files before it trains included.
+The images are generated scenes unless a folder is given, by default as many as PASCAL VOC's `trainaug`, and
+with as many pixels as its photographs; the backbone has random weights. Neither changes what a training costs.
+Writing the images does not count; all that the program does with them counts, looking through the files
+before it trains included.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def write_weights(path: Path, backbone: str) -> None:
 def configuration(options: argparse.Namespace, folder: Path) -> TrainConfig:
     """The published settings, but for what the command line says."""
     return TrainConfig(
-        data=DataConfig("folder", str(folder / "images")),
+        data=DataConfig("folder", str(options.root or folder / "images")),
         output=str(folder / "run"),
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -80,7 +81,8 @@ def configuration(options: argparse.Namespace, folder: Path) -> TrainConfig:
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Train once; seconds by the clock, and what the run's own log says of its parts."""
-    write_images(folder / "images", options.images, options.side)
+    if options.root is None:
+        write_images(folder / "images", options.images, options.side)
     write_weights(folder / "weights.pth", options.backbone)
     started = time.perf_counter()
     trainer = Trainer(configuration(options, folder), World(0, 1, torch.device(options.device)))
@@ -107,6 +109,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.training_run", description=__doc__)
+    parser.add_argument("--root", help="a folder of images; else scenes are generated")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--backbone", choices=sorted(BACKBONES), default="dino_vits16")
     parser.add_argument("--precision", choices=get_args(Precision), default="bf16")

@@ -37,7 +37,7 @@ def row_mean(x, D: tl.constexpr):
 def reciprocal_root(x):
     """1 / sqrt(x), which a GPU's own of float32 approximates, by one more step of Newton's."""
     y = tl.rsqrt(x)
-    return y + 0.5 * y * (1 - x * y * y)
+    return y + 0.5 * y * tl.fma(-x * y, y, 1.0)
 
 
 @triton.jit
