@@ -1,9 +1,9 @@
 """A whole training, from files to the last checkpoint: `python -m benchmarks.training_run` prints JSON.
 
 The images are generated scenes unless a folder is given, by default as many as PASCAL VOC's `trainaug`, and
-with as many pixels as its photographs; the backbone has random weights. Neither changes what a training costs.
-Writing the images does not count; all that the program does with them counts, looking through the files
-before it trains included.
+with as many pixels as its photographs; the backbone has random weights. Neither changes what a training
+costs. Writing the images does not count; all that the program does with them counts, looking through the
+files before it trains included.
 """
 
 import argparse
