@@ -89,11 +89,7 @@ def compile_usage(case: CompileCase, target: Target) -> Usage:
     compiled = triton.compile(
         ASTSource(case.fn, case.types, dict(case.constexprs), attrs),
         target=GPUTarget(target.backend, target.arch, target.warp_size),
-        options={
-            "num_warps": case.num_warps,
-            "num_stages": case.num_stages,
-            "enable_fp_fusion": case.fp_fusion,
-        },
+        options={"num_warps": case.num_warps, "num_stages": case.num_stages},
     )
     nvidia = target.backend == "cuda"
     assembly = compiled.asm["ptx" if nvidia else "amdgcn"]

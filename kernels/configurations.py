@@ -29,7 +29,6 @@ class CompileCase:
         num_warps: warps a program.
         num_stages: depth of the software pipeline.
         targets: the architectures on which the launcher chooses it; all, where there are none.
-        fp_fusion: whether a product and a sum may be rounded as one.
     """
 
     name: str
@@ -39,7 +38,6 @@ class CompileCase:
     num_warps: int
     num_stages: int
     targets: tuple[str, ...] = ()
-    fp_fusion: bool = True
 
     @property
     def types(self) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from kernels.aggregate import triton_kernels
 from kernels.configurations import CompileCase
 
 STRIDE_PAIR = ("i32:16", "i32:16")
-FP_FUSION = False
-"""A product that is added unrounded is not what its mean was taken of: constant rows would not cancel."""
 WIDTHS = (96, 384, 768, 1024)
 """Channels of the documented backbones."""
 
@@ -64,13 +62,7 @@ def _case(
     signature = {**arguments, **dict.fromkeys(constants, "constexpr")}
     in_order = {argument: signature[argument] for argument in fn.arg_names}
     return CompileCase(
-        f"{fn.__name__} {width}={constants[width]} {name}",
-        fn,
-        in_order,
-        constants,
-        shape.warps,
-        3,
-        fp_fusion=FP_FUSION,
+        f"{fn.__name__} {width}={constants[width]} {name}", fn, in_order, constants, shape.warps, 3
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kernels.aggregate import triton_kernels
 from kernels.aggregate.reference import Grid
-from kernels.aggregate.tiles import FP_FUSION, aggregate_tile, backward_tile, compile_cases, fuse_tile
+from kernels.aggregate.tiles import aggregate_tile, backward_tile, compile_cases, fuse_tile
 
 __all__ = ["aggregate_tokens", "compile_cases", "fuse_tokens"]
 
@@ -83,7 +83,6 @@ def aggregate_op(
             BLOCK_D=block,
             ACC=_acc(sequences[0]),
             num_warps=warps,
-            enable_fp_fusion=FP_FUSION,
         )
     return z
 
@@ -159,7 +158,6 @@ def fuse_op(
             BLOCK_E=block,
             ACC=_acc(levels[0]),
             num_warps=warps,
-            enable_fp_fusion=FP_FUSION,
         )
     return out
 
@@ -242,7 +240,6 @@ def _norm_backward(
             BLOCK_E=block,
             ACC=_acc(d_sum),
             num_warps=warps,
-            enable_fp_fusion=FP_FUSION,
         )
     return partial[0].sum(dim=0), partial[1].sum(dim=0)
 
@@ -265,7 +262,6 @@ def _upsample_backward(d_source: Tensor, source_grid: Grid, d_target: Tensor, ta
             BLOCK_E=block,
             ACC=_acc(d_source),
             num_warps=warps,
-            enable_fp_fusion=FP_FUSION,
         )
 
 

@@ -26,33 +26,12 @@ def first_reader(cell, size, target):
 
 
 @triton.jit
-def row_mean(x, D: tl.constexpr):
-    """Mean of rows (ROWS, BLOCK_D) that hold zeros beyond D."""
-    total = tl.sum(x, axis=1, keep_dims=True)
-    # A GPU's own division of float32 is approximate.
-    return total / D if x.dtype == tl.float64 else tl.div_rn(total, D * 1.0)
-
-
-@triton.jit
-def reciprocal_root(x):
-    """1 / sqrt(x), which a GPU's own of float32 approximates, by one more step of Newton's."""
-    y = tl.rsqrt(x)
-    return y + 0.5 * y * tl.fma(-x * y, y, 1.0)
-
-
-@triton.jit
-def standardised(x, mask, D: tl.constexpr, EPS: tl.constexpr):
-    """Rows (ROWS, BLOCK_D) less their means, over their deviations; and one over these."""
-    centred = tl.where(mask, x - row_mean(x, D), 0)
-    rstd = reciprocal_root(row_mean(centred * centred, D) + EPS)
-    return centred * rstd, rstd
-
-
-@triton.jit
 def normalised(x, weight, bias, mask, D: tl.constexpr, EPS: tl.constexpr):
     """LayerNorm of rows (ROWS, BLOCK_D) that hold zeros beyond D."""
-    x, _ = standardised(x, mask, D, EPS)
-    return x * weight + bias
+    mean = tl.sum(x, axis=1, keep_dims=True) / D
+    centred = tl.where(mask, x - mean, 0)
+    rstd = tl.rsqrt(tl.sum(centred * centred, axis=1, keep_dims=True) / D + EPS)
+    return centred * rstd * weight + bias
 
 
 @triton.jit
@@ -236,13 +215,17 @@ def norm_backward(
         image = (rows // N).to(tl.int64)
         cell = rows % N
         x = sum_of_levels(levels, strides, grids, cls, image, cell, columns, mask, ACC)
-        x, rstd = standardised(x, mask, E, EPS)
+        mean = tl.sum(x, axis=1, keep_dims=True) / E
+        x = tl.where(mask, x - mean, 0)
+        rstd = tl.rsqrt(tl.sum(x * x, axis=1, keep_dims=True) / E + EPS)
+        x = x * rstd
         at = d_out + image * d_out_strides[0] + cell.to(tl.int64) * d_out_strides[1] + columns
         d_y = tl.load(at, mask=mask, other=0).to(ACC)
         d_weight += d_y * x
         d_bias += d_y
         d_y *= weight
-        d_x = rstd * (d_y - row_mean(d_y, E) - x * row_mean(d_y * x, E))
+        slope = tl.sum(d_y * x, axis=1, keep_dims=True) / E
+        d_x = rstd * (d_y - tl.sum(d_y, axis=1, keep_dims=True) / E - x * slope)
         at = d_sum + image * d_sum_strides[0] + cell.to(tl.int64) * d_sum_strides[1] + columns
         tl.store(at, d_x, mask=mask)
     at = tl.program_id(0).to(tl.int64) * E + columns

@@ -49,7 +49,11 @@ def assert_as_near_as_the_reference(operation, grids, width, outputs=7, dtype=to
     for true, plain, fused in zip(truth, reference, kernel, strict=True):
         assert fused.dtype == plain.dtype
         assert fused.shape == plain.shape
-        tolerance = 4 * torch.finfo(dtype).eps * max(1, true.abs().max())
+        size = max(1, true.abs().max())
+        if true.ndim == 1:
+            # A sum over cells, of waves here: its terms round as their length does, though they may cancel.
+            size = max(size, (truth[0].numel() / true.numel()) ** 0.5)
+        tolerance = 4 * torch.finfo(dtype).eps * size
         assert (fused - true).abs().max() <= (plain - true).abs().max() + tolerance
 
 
@@ -66,9 +70,20 @@ def test_half_precision(operation, dtype):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("width", [1, 2, 15, 17])
+@pytest.mark.parametrize("width", [2, 15, 17])
 def test_widths_around_a_block(operation, width):
     assert_as_near_as_the_reference(operation, [(2, 2), (2, 1)], width, width)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_one_channel_is_a_constant(operation):
+    """What is left of its gradients is what rounding leaves, times the norm's factor of 1000 (eps 1e-6)."""
+    grids = [(2, 2), (2, 1)]
+    sequences, parameters = inputs(operation, grids, 1, 1)
+    sequences, parameters = ([x.float() for x in group] for group in (sequences, parameters))
+    out, *gradients = forward_and_gradients(operation, sequences, grids, parameters, "triton")
+    torch.testing.assert_close(out, parameters[-1].expand_as(out), rtol=0, atol=1e-3)
+    assert all(gradient.abs().max() < 1e-3 for gradient in gradients[: len(grids)])
 
 
 def test_golden(golden, golden_pattern):
@@ -88,8 +103,8 @@ def test_golden(golden, golden_pattern):
     operation=st.sampled_from(sorted(OPERATIONS)),
     finest=st.tuples(st.integers(1, 3), st.integers(1, 4)),
     strides=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), max_size=2),
-    width=st.integers(1, 9),
-    # A norm over two channels gives constants, and over few nearly so: its gradient is all cancellation.
+    # A norm over one or two channels gives constants, and over few nearly so: its gradient is cancellation.
+    width=st.integers(3, 9),
     outputs=st.integers(5, 9),
     seed=st.integers(0, 99),
 )
