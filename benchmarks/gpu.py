@@ -82,6 +82,7 @@ def parts(rows: Path, *, fp8: bool, photographs: Sequence[Path] = ()) -> list[Pa
         _step("train_step_compiled", 64, "bf16", seconds=300),
         *([_step("train_step_fp8", 64, "fp8", seconds=300)] if fp8 else []),
         _module("crf_agreement", *scenes, seconds=240, needs=("pydensecrf",)),
+        _module("training_run", "--device", "cuda", seconds=240, needs=("nvidia.dali", "jsonargparse")),
         _module("pipeline", seconds=180, needs=("nvidia.dali",)),
         _module("scale", "--device", "cuda", seconds=240, needs=("nvidia.dali", "jsonargparse")),
         *(_benchmark(name, "not triton", rows, seconds=300) for name in KERNELS),
