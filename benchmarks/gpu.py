@@ -26,6 +26,7 @@ from benchmarks.machine import machine
 from benchmarks.options import Parser
 from hcl.files import written_whole
 from hcl.precision import runs_fp8
+from kernels.processors import usable_processors
 
 ROOT = Path(__file__).parents[1]
 KERNELS = ("fba", "kmeans", "attention", "linear", "views", "aggregate", "foreground", "crf")
@@ -106,8 +107,10 @@ def _file(kernel: str) -> str:
 
 
 def _tests(name: str, marked: str, *arguments: str, seconds: float) -> Part:
+    # Most of their time goes into compiling, on one core each.
+    spread = ("-n", str(min(usable_processors(), 12))) if _installed("xdist") else ()
     # With the names of tests, so that the log of what ran out of time tells how far it came.
-    return _python(name, "-m", "pytest", "-vv", "-m", marked, *arguments, seconds=seconds)
+    return _python(name, "-m", "pytest", "-vv", "-m", marked, *spread, *arguments, seconds=seconds)
 
 
 def _step(name: str, images: int, *formats_and_options: str, seconds: float) -> Part:
