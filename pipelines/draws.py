@@ -48,7 +48,7 @@ class ViewsConfig:
             raise ValueError(f"crop_scale must be a range within (0, 1], got {self.crop_scale}")
         if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
             raise ValueError(f"blur_sigma must be a range above 0, got {self.blur_sigma}")
-        if 3 * self.blur_sigma[1] > 2 * self.size - 2:
+        if self.blur_probability > 0 and 3 * self.blur_sigma[1] > 2 * self.size - 2:
             raise ValueError(
                 f"blur_sigma reaches {self.blur_sigma[1]}, too wide for views of {self.size} pixels: "
                 f"at most {(2 * self.size - 2) / 3:.1f}"

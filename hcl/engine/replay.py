@@ -10,7 +10,11 @@ from torch.utils._pytree import tree_map_only
 from hcl.precision import product_dtype
 
 MOST_GRAPHS = 4
-"""Each keeps an input and an output; what lies between is shared."""
+"""Each keeps an input and an output; what lies between is shared.
+
+Four sizes of images have no more tables of positions than a backbone keeps (`hcl.models.pm_vit.MOST_TABLES`),
+so that none that a graph reads is given up.
+"""
 
 Function = Callable[..., Any]
 

@@ -176,6 +176,7 @@ class TrainingStep:
         assert self.clustering.centroids is not None
         with mixed(self.world.device, self.precision):
             q_BNC, predicted_BNC = self.online(micro_batch.online_levels)
+            # Of the loss's products, too: bf16's tokens are no more exact than this rounds them.
             dtype = product_dtype(q_BNC)
         k_MC = micro_batch.targets.tokens.flatten(0, 1).float()
         fba = fba_contrastive(

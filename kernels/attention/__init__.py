@@ -38,7 +38,7 @@ def attend(qkv: Tensor, lengths: Sequence[int] | None = None, *, impl: str = "au
     obstacle = _obstacle(qkv)
     if impl == "triton" and obstacle:
         raise ValueError(f"impl='triton' {obstacle}; use 'auto' or 'torch'")
-    if choose(impl, qkv, available=not obstacle) == "torch" or exporting():
+    if choose(impl, qkv, available=not obstacle) == "torch" or (impl == "auto" and exporting()):
         return reference.attend(qkv, lengths)
     # Here, so that the package imports where Triton is not installed.
     from kernels.attention import triton

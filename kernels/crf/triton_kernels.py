@@ -221,7 +221,9 @@ def crf_gaussian_kernel(
     for start in range(first, tl.minimum(begin + BLOCK_L + reach, L), BLOCK_L):
         o_k = start + tl.arange(0, BLOCK_L)
         m_weight = (o_l < L)[:, None] & (o_k < L)[None, :]
-        b_weight = tl.load(weight_ptr + o_l[:, None] * L + o_k[None, :], mask=m_weight, other=0.0)
+        b_weight = tl.load(
+            weight_ptr + o_l.to(tl.int64)[:, None] * L + o_k[None, :], mask=m_weight, other=0.0
+        )
         p_value = value_ptr + o_k[:, None] * stride_l + o_m[None, :] * stride_m
         b_value = tl.load(p_value, mask=(o_k < L)[:, None] & m_m, other=0.0)
         b_sum = tl.dot(b_weight, b_value, b_sum, input_precision=PRECISION)

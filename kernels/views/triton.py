@@ -75,7 +75,8 @@ def _mean_greys(doubled: Tensor, draws: Tensor) -> Tensor:
     grey_kernel[(batch, blocks)](
         *(sums, doubled, draws, batch, side * side), V=count, DRAWS=DRAWS, BLOCK=GREY_PIXELS, num_warps=WARPS
     )
-    return sums.sum(dim=2) / side**2
+    # In float64, where the order of the sum, which torch may choose by the batch, does not show.
+    return (sums.sum(dim=2, dtype=torch.float64) / side**2).float()
 
 
 def _multiply(out: Tensor, a: Tensor, b: Tensor, sizes: tuple[int, int, int], **how: int) -> None:

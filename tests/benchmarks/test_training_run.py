@@ -17,10 +17,8 @@ def test_the_report_tells_how_long_all_and_every_part_took(monkeypatch, capsys):
     report = training_run.main(SMALL)
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(report))
     assert len(report["clustering_seconds"]) == 2
-    parts = report["start_seconds"] + 2 * report["epoch_seconds"]
-    assert abs(parts - report["seconds"]) < 1e-6 * parts
-    assert sum(report["clustering_seconds"]) < report["seconds"]
-    assert report["step_images_per_second"] == sorted(report["step_images_per_second"])
+    assert 0 < sum(report["clustering_seconds"]) < 2 * report["epoch_seconds"] < report["seconds"]
+    assert all(rate > 0 for rate in report["step_images_per_second"])
 
 
 def test_images_differ_and_have_the_side_that_is_asked_for(monkeypatch, tmp_path):

@@ -97,6 +97,13 @@ def activate(rows, inputs, outputs, dtype):
     linear_gelu(x, weight, weight[:, 0], impl="triton")
 
 
+def view(views, batch, side):
+    from kernels.views import photometric_views
+
+    doubled, draws = torch.zeros(batch, side, side, 3), torch.ones(views, batch, 6)
+    photometric_views(doubled, draws, (0, 0, 0), (1, 1, 1), impl="triton")
+
+
 def refine(classes, height, width):
     from kernels.crf import dense_crf
 
@@ -118,6 +125,8 @@ def main() -> None:
     foreground(6, 14, 9)
     activate(1, 16, 16, torch.float16)
     activate(300, 80, 528, torch.bfloat16)
+    view(1, 1, 2)
+    view(2, 3, 448)
     refine(1, 3, 5)
     refine(21, 9, 9)
     print(*sorted(launched))

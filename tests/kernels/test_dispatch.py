@@ -14,6 +14,7 @@ from kernels.fba import fba_contrastive
 from kernels.foreground import foreground_mask
 from kernels.kmeans import cluster_sums, kmeans, lloyd_step, momentum_centroid_update, nearest_centroid
 from kernels.linear import linear_gelu
+from kernels.views import photometric_views
 
 X = torch.ones(4, 2)
 X16 = torch.ones(16, 16, dtype=torch.float16)
@@ -32,6 +33,9 @@ CALLS = {
     "dense_crf": lambda impl: dense_crf(PROBABILITIES, IMAGES, impl=impl),
     "foreground_mask": lambda impl: foreground_mask(torch.ones(1, 1, 2, 2), 0.7, impl=impl),
     "linear_gelu": lambda impl: linear_gelu(X16, X16, X16[0], impl=impl),
+    "photometric_views": lambda impl: photometric_views(
+        torch.zeros(1, 2, 2, 3), torch.ones(1, 1, 6), (0, 0, 0), (1, 1, 1), impl=impl
+    ),
 }
 
 

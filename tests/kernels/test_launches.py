@@ -15,9 +15,13 @@ KERNELS = {
     "fba_fwd_kernel",
     "foreground_kernel",
     "fuse_forward",
+    "grey_kernel",
+    "halving_kernel",
+    "jitter_kernel",
     "linear_gelu_kernel",
     "nearest_centroid_kernel",
     "norm_backward",
+    "product_kernel",
     "segment_sums_kernel",
     "upsample_backward",
 }

@@ -5,7 +5,7 @@ import torch
 
 from scripts.tiny.pretraining import PretrainConfig, pretrain
 
-FEW_STEPS = PretrainConfig(steps=24, batch_size=16, scenes=16, warmup=4, prototypes=8, global_size=64)
+FEW_STEPS = PretrainConfig(steps=64, batch_size=16, scenes=16, warmup=4, prototypes=8, global_size=64)
 
 
 def test_a_few_steps_lower_every_loss():
