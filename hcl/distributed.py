@@ -21,6 +21,8 @@ T = TypeVar("T")
 # Of one rank waiting for another, which may wait for a lock, or for its share of a slow CRF. A rank that ends
 # need not be waited for that long: torchrun ends the others then. NCCL's own patience is ten minutes.
 PATIENCE = timedelta(hours=2)
+# Where a collective fails: in one that was called, or in the exchange of gradients within a backward pass.
+COLLECTIVES = ("torch.distributed", "torch.autograd")
 
 
 class LostRankError(ConnectionError):
@@ -202,7 +204,7 @@ def _lost(error: RuntimeError) -> bool:
     Gloo says so by a RuntimeError that only its message tells from others, so it must come from a collective.
     """
     raised = list(traceback.walk_tb(error.__traceback__))
-    in_collective = bool(raised) and raised[-1][0].f_globals["__name__"].startswith("torch.distributed")
+    in_collective = bool(raised) and raised[-1][0].f_globals["__name__"].startswith(COLLECTIVES)
     return isinstance(error, dist.DistError) or (in_collective and "gloo" in str(error).lower())
 
 

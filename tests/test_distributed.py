@@ -52,11 +52,12 @@ def test_an_error_that_names_a_file_like_a_backend_is_no_lost_connection(joined,
         raise error("/data/igloo/1 cannot be decoded")
 
 
-def test_a_collective_whose_connection_breaks_is_a_lost_rank(joined):
+@pytest.mark.parametrize("module", ["torch.distributed.x", "torch.autograd.graph"])
+def test_a_collective_whose_connection_breaks_is_a_lost_rank(joined, module):
     def breaks():
         raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:17580")
 
-    collective = FunctionType(breaks.__code__, {**globals(), "__name__": "torch.distributed.x"})
+    collective = FunctionType(breaks.__code__, {**globals(), "__name__": module})
     with pytest.raises(LostRankError, match="rank 1 lost its connection"), connect("cpu"):
         collective()
     with pytest.raises(LostRankError, match="rank 1 lost its connection"), connect("cpu"):
