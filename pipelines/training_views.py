@@ -18,6 +18,7 @@ import torch
 
 from hcl.data.samples import Dataset
 from kernels.views import photometric_views
+from kernels.views.reference import GREY
 from pipelines import dali
 from pipelines.decoding import decoder
 from pipelines.draws import ViewsConfig, draw_views
@@ -25,8 +26,6 @@ from pipelines.files import path_bytes
 from pipelines.kept_images import KeptImages
 from pipelines.normalise import PIXEL_MEAN, PIXEL_STD, normalise
 from pipelines.schedule import PATH, Column, Columns, ScheduledPipeline
-
-GREY = (0.299, 0.587, 0.114)
 
 
 class ViewBatch(NamedTuple):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kernels.crf import pydensecrf, reference
 from kernels.crf.energy import Pairwise
+from kernels.crf.gaussian import MAX_SIDE
 from kernels.crf.pending import Pending, Ready
 from kernels.crf.tiles import BLOCK
 from kernels.dispatch import choose
@@ -14,7 +15,6 @@ from kernels.dispatch import choose
 __all__ = ["Pending", "dense_crf", "submit_dense_crf"]
 
 MAX_TORCH_PIXELS = 10_000
-MAX_SIDE = 2**16
 MAX_TRITON_MESSAGES = 2**31 - 1
 
 

@@ -5,10 +5,9 @@ from torch import Tensor
 
 from kernels.dispatch import choose
 from kernels.views import reference
+from kernels.views.reference import DRAWS
 
 __all__ = ["photometric_views"]
-
-DRAWS = 6
 
 
 def photometric_views(

@@ -12,11 +12,12 @@ from torch import Tensor
 from kernels.configurations import CompileCase
 from kernels.dispatch import TRITON_INTERPRETED
 from kernels.precision import without_autocast
+from kernels.views.reference import DRAWS
 from kernels.views.triton_kernels import grey_kernel, halving_kernel, jitter_kernel, product_kernel
 
 # Half a level of 255 is four times what it rounds off.
 PIXEL_DTYPE = torch.float32 if TRITON_INTERPRETED else torch.float16
-DRAWS, HUE, SIGMA = 6, 3, 4
+HUE, SIGMA = 3, 4
 GREY_PIXELS, HALVING_ROWS = 4096, 4
 TILE = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 64}
 WARPS, STAGES = 4, 3

@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 from kernels.views import photometric_views
+from kernels.views.reference import GREY
 from pipelines.draws import ViewsConfig, draw_views
 from pipelines.normalise import MEAN, PIXEL_MEAN, PIXEL_STD, STD
-from pipelines.training_views import GREY, TrainingViews
+from pipelines.training_views import TrainingViews
 
 PLAIN = ViewsConfig(size=32, color_probability=0, blur_probability=0)
 ALL = [np.arange(6)]
