@@ -2,9 +2,9 @@
 
 import ctypes
 import os
+import re
 import signal
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +21,9 @@ T = TypeVar("T")
 # Of one rank waiting for another, which may wait for a lock, or for its share of a slow CRF. A rank that ends
 # need not be waited for that long: torchrun ends the others then. NCCL's own patience is ten minutes.
 PATIENCE = timedelta(hours=2)
-# Where a collective fails: in one that was called, or in the exchange of gradients within a backward pass.
-COLLECTIVES = ("torch.distributed", "torch.autograd")
+# How Gloo's messages begin: with the line of its own source. They come of whatever waits for another
+# rank: a collective, a backward pass, a forward pass in which DistributedDataParallel agrees on its buckets.
+OF_GLOO = re.compile(r"\[(enforce fail at )?(\S*/)?gloo/\S+:\d+\]")
 
 
 class LostRankError(ConnectionError):
@@ -199,13 +200,8 @@ def connect(device: DeviceName = "auto") -> Iterator[World]:
 
 
 def _lost(error: RuntimeError) -> bool:
-    """Whether a collective failed by its connection.
-
-    Gloo says so by a RuntimeError that only its message tells from others, so it must come from a collective.
-    """
-    raised = list(traceback.walk_tb(error.__traceback__))
-    in_collective = bool(raised) and raised[-1][0].f_globals["__name__"].startswith(COLLECTIVES)
-    return isinstance(error, dist.DistError) or (in_collective and "gloo" in str(error).lower())
+    """Whether a connection failed, which Gloo's RuntimeError says by its message alone."""
+    return isinstance(error, dist.DistError) or bool(OF_GLOO.match(str(error)))
 
 
 def _join(device: torch.device) -> None:
