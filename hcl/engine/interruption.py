@@ -22,23 +22,28 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal(*, insist: bool = True) -> Iterator[StopRequest]:
+def stop_on_signal(*, among_ranks: bool = False) -> Iterator[StopRequest]:
     """Note SIGTERM and SIGINT instead of dying of them.
 
     Args:
-        insist: whether a SIGINT after another signal interrupts as usual. Not among ranks: there Ctrl-C comes
-            twice, from the terminal and from torchrun, which also ends whoever does not stop in time.
+        among_ranks: whether torchrun started this process and others. Ctrl-C then comes twice, from the
+            terminal and from torchrun, which also ends whoever does not stop in time; alone, a SIGINT after
+            another signal interrupts as usual. And where the block fails, signals are noted to the end of the
+            process: torchrun's SIGTERM comes while a rank that has lost another is about to say so.
     """
     request = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
         request.received = signal.Signals(number)
-        if insist:
+        if not among_ranks:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    failed = True
     try:
         yield request
+        failed = False
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        if not (failed and among_ranks):
+            for number, handler in previous.items():
+                signal.signal(number, handler)

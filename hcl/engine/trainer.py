@@ -99,8 +99,8 @@ class Trainer:
             logger=self.config.logger,
             settings=asdict(self.config),
         )
-        # To the very end: a rank that has lost another is about to say so when torchrun's SIGTERM comes.
-        with stop_on_signal(insist=self.world.size == 1) as self.stop, closing(self.log), closing(self.saved):
+        among_ranks = self.world.size > 1
+        with stop_on_signal(among_ranks=among_ranks) as self.stop, closing(self.log), closing(self.saved):
             for reason in refused:
                 self.log.say(f"passed over: {reason}")
             if self.epoch >= self.config.epochs:

@@ -25,8 +25,31 @@ def test_a_second_interrupt_ends_at_once():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_among_ranks_a_second_interrupt_is_the_launchers_and_only_noted():
-    with stop_on_signal(insist=False) as stop:
+@pytest.fixture
+def handlers():
+    """Bring back, after the test, what handles signals before it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield before
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_among_ranks_a_second_interrupt_is_the_launchers_and_only_noted(handlers):
+    with stop_on_signal(among_ranks=True) as stop:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.name == "SIGINT"
+    assert all(signal.getsignal(number) is handler for number, handler in handlers.items())
+
+
+def test_a_rank_that_fails_does_not_die_of_torchruns_signal_before_it_says_why(handlers):
+    with pytest.raises(RuntimeError, match="Connection closed"), stop_on_signal(among_ranks=True) as stop:
+        raise RuntimeError("Connection closed by peer")
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.name == "SIGTERM"
+
+
+def test_alone_handlers_come_back_after_a_failure_too(handlers):
+    with pytest.raises(RuntimeError), stop_on_signal():
+        raise RuntimeError
+    assert all(signal.getsignal(number) is handler for number, handler in handlers.items())
