@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def reported(
     """Run a command; what the user can do something about becomes one sentence on stderr.
 
     An error of ours may look the same: with `TRACEBACK` in the environment, where it arose stands before it.
+    A letter that the terminal does not know is written as its number, as Python does on stderr.
 
     Args:
         program: its name.
@@ -37,6 +39,8 @@ def reported(
     Returns:
         The exit status: that of ``run``, 2 after `BAD_INPUT`, 130 after Ctrl-C.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return run()
     except BAD_INPUT as error:

@@ -9,8 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
 from hcl import __version__
 from hcl.command_line import preset_first, program_name, reported
 from hcl.distributed import World, connect
@@ -218,7 +216,7 @@ def parse(arguments: list[str]) -> Task:
 
 
 def score(task: Task, world: World) -> None:
-    """Run a protocol on all ranks; the main one prints the report, then writes it.
+    """Run a protocol on all ranks; the main one writes the report and prints it.
 
     Raises:
         ValueError, OSError: as `hcl.evaluation.output.require_output`, before anything else.
@@ -229,8 +227,10 @@ def score(task: Task, world: World) -> None:
     results = task.run(task.config, world)
     metrics = complete(results, task.name, task.config, world, time.perf_counter() - started)
     if world.is_main:
-        print_report(metrics, Console())
-        path = write_metrics(metrics, Path(task.config.output))
+        try:  # neither a full disk nor a closed pipe may cost the numbers
+            path = write_metrics(metrics, Path(task.config.output))
+        finally:
+            print_report(metrics)
         print(f"written to {path}")
 
 

@@ -80,8 +80,9 @@ def write_metrics(report: dict[str, Any], folder: Path) -> Path:
     return path
 
 
-def print_report(report: dict[str, Any], console: Console) -> None:
-    """Print the scores, then the IoU of each class, in per cent."""
+def print_report(report: dict[str, Any]) -> None:
+    """Print the scores, then the IoU of each class, in per cent, with every name as it is."""
+    console = Console(markup=False, emoji=False, highlight=False)
     data = report["data"]
     console.print(f"{report['protocol']} of {data['name']} ({data['images']} images)", style="bold")
     if data["skipped"]:

@@ -1,10 +1,13 @@
 """The output of an evaluation: refused before there is work to lose, and never another's."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from hcl.commands import evaluate
 from hcl.evaluation import overclustering, report
@@ -79,6 +82,24 @@ def test_numbers_are_shown_although_they_cannot_be_written(scoring, monkeypatch,
     printed = capsys.readouterr()
     assert "pixel accuracy" in " ".join(printed.out.split())
     assert "No space left on device" in printed.err
+
+
+def test_numbers_are_written_although_nobody_reads_them(scoring, tmp_path, monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    monkeypatch.setattr(Console, "on_broken_pipe", lambda console: sys.exit(1))  # it closes stdout's file
+    with pytest.raises(SystemExit):
+        evaluate.main(scoring)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["results"]
+
+
+def test_a_terminal_that_knows_few_letters_shows_the_others_as_numbers(command, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
+    assert evaluate.main(["foreground", *command, *QUICK["foreground"]]) == 0
+    assert rb"\u03b8 = 0.65" in sys.stdout.buffer.getvalue()
 
 
 def test_a_checkpoint_that_is_not_there_is_told_before_any_image_is_opened(

@@ -1,16 +1,19 @@
 """metrics.json is there whole or not at all; the table tells absent classes from bad ones."""
 
-import io
 import json
 import math
 
 import pytest
 import torch
-from rich.console import Console
 
 from hcl.evaluation.metrics import Scores, over_seeds, summary
 from hcl.evaluation.report import as_json, print_report, score_cells, write_metrics
 from hcl.files import written_whole
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
 
 
 def scores(*rows: tuple[int, ...]) -> Scores:
@@ -57,11 +60,10 @@ def test_a_score_that_is_no_number_is_shown(tmp_path):
     assert score_cells(written).rows == score_cells([result]).rows == [("attention", ["nan", "50.00"])]
 
 
-def test_the_table_shows_mean_deviation_and_absent_classes():
+def test_the_table_shows_mean_deviation_and_absent_classes(capsys):
     runs = {0: scores((1, 1, 0), (0, 0, 0), (0, 0, 0)), 1: scores((2, 0, 0), (0, 0, 0), (0, 0, 0))}
-    console = Console(record=True, width=120, file=io.StringIO())
-    print_report(report({"name": "K = 500", **summary(runs, ("sky", "sea", "sun"))}), console)
-    text = console.export_text()
+    print_report(report({"name": "K = 500", **summary(runs, ("sky", "sea", "sun"))}))
+    text = capsys.readouterr().out
     assert "labels compared at 100x100, CRF off" in text
     assert "1 images could not be used" in text
     assert "labels used for: matching" in text
@@ -72,22 +74,30 @@ def test_the_table_shows_mean_deviation_and_absent_classes():
     assert rows["sun"] == "absent"
 
 
-def test_a_baseline_tells_the_tokens_of_each_kind_of_rows():
-    console = Console(record=True, width=120, file=io.StringIO())
+def test_a_baseline_tells_the_tokens_of_each_kind_of_rows(capsys):
     whole = report({"name": "z: K = 5", **summary({0: scores((1, 1), (0, 1))}, ("a", "b"))})
     tokens = whole.pop("tokens")
     whole["all_tokens"] = {"backbone": tokens, "z": tokens | {"source": "elsewhere", "channels": 9}}
-    print_report(whole, console)
-    text = " ".join(console.export_text().split())
+    print_report(whole)
+    text = " ".join(capsys.readouterr().out.split())
     assert "backbone: somewhere, 4 channels, grid 2x2; z: elsewhere, 9 channels, grid 2x2" in text
 
 
-def test_rows_of_different_scores_share_a_table():
-    console = Console(record=True, width=120, file=io.StringIO())
+def test_rows_of_different_scores_share_a_table(capsys):
     jaccard = {"name": "attention", **over_seeds({0: {"jaccard": 0.5}})}
     communities = {"name": "communities", **summary({0: scores((1, 1), (0, 1))}, ("a", "b"))}
-    print_report(report(jaccard, communities), console)
-    lines = console.export_text().splitlines()
+    print_report(report(jaccard, communities))
+    lines = capsys.readouterr().out.splitlines()
     (attention,) = (line for line in lines if line.startswith("│ attention"))
     assert attention.split() == ["│", "attention", "│", "50.00", "│", "│", "│", "│"]
     assert sum("attention" in line for line in lines) == 1
+
+
+def test_names_are_printed_as_they_are(capsys):
+    whole = report({"name": "K = 5", **summary({0: scores((1, 1), (0, 1))}, ("sea [b]", ":sun:"))})
+    whole["tokens"]["source"] = "head of runs[v2]/[/x] on tiny"
+    print_report(whole)
+    text = capsys.readouterr().out
+    assert "tokens: head of runs[v2]/[/x] on tiny" in text
+    assert "sea [b]" in text
+    assert ":sun:" in text
