@@ -1,10 +1,12 @@
 """A folder of token stores that does not grow without end: those used longest ago make room for new ones."""
 
+import errno
+import fcntl
 import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,11 +15,16 @@ from hcl.memory import GIB
 
 logger = logging.getLogger(__name__)
 
+LAST_ARRAY = "done.npy"
+"""A folder with such a file is a store."""
+DRAFT = ".draft"
+"""How the name of a store ends that is not made yet."""
+
 
 @contextmanager
 def alone_in(store: Path) -> Iterator[None]:
-    """Keep other programs out of a store; a lock whose holder died is free."""
-    lock = _lock(store)
+    """Keep other programs from filling a store; a lock whose holder died is free."""
+    lock = FileLock(store.with_suffix(".lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -29,43 +36,94 @@ def alone_in(store: Path) -> Iterator[None]:
         lock.release()
 
 
-def mark_used(store: Path) -> None:
-    """Note that a store is used now."""
+@contextmanager
+def in_use(store: Path) -> Iterator[None]:
+    """Keep a store from being deleted; it then counts as used now. Many may use one."""
     os.utime(store)
+    with (store / LAST_ARRAY).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
 
 
-def make_room(cache: Path, needed: int, limit: float) -> None:
-    """Delete the stores used longest ago until a new one fits, or nothing is left to delete.
+@contextmanager
+def changing(cache: Path) -> Iterator[None]:
+    """Keep other programs from making and deleting stores of a folder."""
+    with FileLock(cache / "room.lock"):
+        yield
 
-    Those that another program fills are left alone; what a program has mapped stays readable to it.
+
+@contextmanager
+def new_store(store: Path, needed: int, limit: float) -> Iterator[Path]:
+    """A folder to make a store in, which takes its place when the block ends and is gone when it fails.
+
+    Stores used longest ago are deleted for it, but for those in use; none is where that would not help.
 
     Args:
-        cache: the folder of the stores.
-        needed: bytes of the new one.
-        limit: bytes that all may take together.
+        store: not there yet; this program is `changing` its folder.
+        needed: bytes that it will take.
+        limit: bytes that all stores of its folder may take together. Those in use may make it more.
+
+    Raises:
+        OSError: it would take more than ``limit`` by itself, or more than the disk has.
     """
-    stores = sorted(
-        (path for path in cache.iterdir() if (path / "done.npy").is_file() and path.name[0] != "."),
-        key=lambda path: path.stat().st_mtime,
-    )
-    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in stores}
-    for path in stores:
-        if needed + sum(sizes.values()) <= limit and needed <= shutil.disk_usage(cache).free:
-            return
-        if _deleted(path):
-            logger.warning("deleted %.1f GiB of tokens used longest ago, %s", sizes.pop(path) / GIB, path)
-
-
-def _deleted(store: Path) -> bool:
-    lock = _lock(store)
+    for abandoned in store.parent.glob(f"*{DRAFT}"):
+        shutil.rmtree(abandoned)
+    _make_room(store.parent, needed, limit)
+    draft = store.with_suffix(DRAFT)
+    draft.mkdir()
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    shutil.rmtree(store, ignore_errors=True)
-    lock.release()
-    return True
+        yield draft
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    draft.rename(store)
 
 
-def _lock(store: Path) -> FileLock:
-    return FileLock(store.with_suffix(".lock"))
+def _make_room(cache: Path, needed: int, limit: float) -> None:
+    sizes = {path: _size(path) for path in cache.iterdir() if (path / LAST_ARRAY).is_file()}
+    total, free = sum(sizes.values()), shutil.disk_usage(cache).free
+    with ExitStack() as held:
+        chosen = []
+        for path in sorted(sizes, key=lambda path: path.stat().st_mtime):
+            if total + needed <= limit and needed <= free:
+                break
+            if held.enter_context(_idle(path)):
+                chosen.append(path)
+                total -= sizes[path]
+                free += sizes[path]
+        _refuse_what_cannot_fit(cache, needed, limit, free)
+        for path in chosen:
+            shutil.rmtree(path)
+            logger.warning("deleted %.1f GiB of tokens used longest ago, %s", sizes[path] / GIB, path)
+    if total + needed > limit:
+        logger.warning(
+            "tokens in %s will take %.1f GiB, more than --token_cache_gib: the others are in use",
+            cache,
+            (total + needed) / GIB,
+        )
+
+
+def _refuse_what_cannot_fit(cache: Path, needed: int, limit: float, free: int) -> None:
+    if needed > limit:
+        reason = f"more than the {limit / GIB:.1f} GiB of --token_cache_gib: raise it, or --keep_tokens false"
+    elif needed > free:
+        reason = f"but {cache} has {free / GIB:.1f} GiB: choose another folder by --token_cache"
+    else:
+        return
+    raise OSError(errno.ENOSPC, f"tokens need {needed / GIB:.1f} GiB, {reason}")
+
+
+def _size(store: Path) -> int:
+    return sum(file.stat().st_size for file in store.iterdir())
+
+
+@contextmanager
+def _idle(store: Path) -> Iterator[bool]:
+    """Whether nobody uses a store; then nobody does before the block ends."""
+    with (store / LAST_ARRAY).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

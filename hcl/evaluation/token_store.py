@@ -5,15 +5,15 @@ as done, so that work that was cut short goes on where it stopped; ranks write r
 files.
 """
 
-import errno
 import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
+from warnings import catch_warnings, filterwarnings
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from hcl.distributed import World
 from hcl.evaluation.fingerprint import fingerprint
 from hcl.evaluation.framed_images import framed_images
 from hcl.evaluation.protocol import Frame, ProtocolConfig
-from hcl.evaluation.token_cache import alone_in, make_room, mark_used
+from hcl.evaluation.token_cache import alone_in, changing, in_use, new_store
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.memory import GIB
 from hcl.models.downloads import cache_folder
@@ -61,49 +61,77 @@ def stored_tokens(
 ) -> Iterator[TokenStore]:
     """The tokens of a data set: those that are kept already, the rest computed now, each rank its share.
 
-    Every rank must call this. While one program computes tokens, another that wants the same ones waits.
+    Every rank must call this. While one program computes tokens, another that wants the same ones waits; none
+    deletes them before the block ends.
 
     Raises:
         OSError: there is not enough room for them.
         ValueError, DecodeError: an image or a mask cannot be used.
+        FloatingPointError: an image's tokens are not finite.
     """
-    name = fingerprint(dataset, extractor, config.frame)
-    if config.keep_tokens:
-        folder = Path(config.token_cache or cache_folder() / "tokens").expanduser() / name
-    else:
-        folder = Path(config.output) / ".tokens" / name
+    grid = extractor.grid(config.frame.size)
+    layout = _layout(len(dataset), grid, extractor, config.frame)
+    folder = _folder(config, fingerprint(dataset, extractor, config.frame))
     try:
-        yield _filled(folder, config, dataset, extractor, world)
+        with _made(folder, layout, config) if world.is_main else nullcontext():
+            with alone_in(folder) if world.is_main else nullcontext():
+                world.barrier()
+                _fill(folder, layout, config, dataset, extractor, world)
+                world.barrier()
+            yield _mapped(folder, layout, grid, world)
     finally:
         # What other ranks have mapped stays readable to them.
         if not config.keep_tokens and world.is_main:
             shutil.rmtree(folder.parent, ignore_errors=True)
+            with suppress(OSError):
+                Path(config.output).rmdir()  # unless there is something in it
 
 
-def _filled(
-    folder: Path, config: ProtocolConfig, dataset: Dataset, extractor: TokenExtractor, world: World
-) -> TokenStore:
-    grid = extractor.grid(config.frame.size)
-    layout = _layout(len(dataset), grid, extractor, config.frame)
+def _folder(config: ProtocolConfig, name: str) -> Path:
+    if not config.keep_tokens:
+        return Path(config.output) / ".tokens" / name
+    return Path(config.token_cache or cache_folder() / "tokens").expanduser() / name
+
+
+@contextmanager
+def _made(folder: Path, layout: Layout, config: ProtocolConfig) -> Iterator[None]:
+    """Make the store, unless it is there, and keep it until the block ends."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        if world.is_main:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(alone_in(folder))
-            _prepare(folder, layout, config.token_cache_gib if config.keep_tokens else inf)
-            mark_used(folder)
-        world.barrier()
-        arrays = _open(folder, layout, mode="r+")
-        missing = np.flatnonzero(arrays["done"] == 0)
-        world.barrier()
-        batches = framed_images(dataset, config, missing[world.rank :: world.size], world)
-        with progress(world, f"tokens of {dataset.name}", "image", total=len(missing)) as bar:
-            for batch in batches:
-                _write(arrays, batch, extractor)
-                bar.update(min(len(batch.indices) * world.size, len(missing) - bar.n))
-        world.barrier()
-    arrays = _open(folder, layout, mode="c")
+        with changing(folder.parent):
+            if not _is_sound(folder, layout):
+                _make(folder, layout, config.token_cache_gib * GIB if config.keep_tokens else inf)
+            stack.enter_context(in_use(folder))
+        yield
+
+
+def _fill(
+    folder: Path,
+    layout: Layout,
+    config: ProtocolConfig,
+    dataset: Dataset,
+    extractor: TokenExtractor,
+    world: World,
+) -> None:
+    """Compute this rank's share of the rows that are missing."""
+    arrays = _open(folder, layout, mode="r+")
+    missing = np.flatnonzero(arrays["done"] == 0)
+    world.barrier()
+    batches = framed_images(dataset, config, missing[world.rank :: world.size], world)
+    with progress(world, f"tokens of {dataset.name}", "image", total=len(missing)) as bar:
+        for batch in batches:
+            _write(arrays, batch, dataset, extractor)
+            bar.update(min(len(batch.indices) * world.size, len(missing) - bar.n))
+
+
+def _mapped(folder: Path, layout: Layout, grid: tuple[int, int], world: World) -> TokenStore:
+    arrays = _open(folder, layout, mode="r")
     world.barrier()  # where tokens are not kept, the main rank removes them as soon as it has done with them
-    tokens, attention, labels = (torch.from_numpy(arrays[name]) for name in ("tokens", "attention", "labels"))
+    with catch_warnings():
+        # Read-only, since Linux refuses to map what could be written and is larger than its memory.
+        filterwarnings("ignore", "The given NumPy array is not writable")
+        mapped = [torch.from_numpy(arrays[name]) for name in ("tokens", "attention", "labels")]
+    tokens, attention, labels = mapped
     return TokenStore(tokens.view(torch.bfloat16), attention, labels, grid)
 
 
@@ -116,11 +144,18 @@ def _layout(images: int, grid: tuple[int, int], extractor: TokenExtractor, frame
     }
 
 
-def _write(arrays: dict[str, np.memmap], batch: LabelledBatch, extractor: TokenExtractor) -> None:
+def _write(
+    arrays: dict[str, np.memmap], batch: LabelledBatch, dataset: Dataset, extractor: TokenExtractor
+) -> None:
     assert batch.labels is not None
-    tokens, attention = extractor(batch.images)
+    own, attention = extractor(batch.images)
+    tokens = own.to(torch.bfloat16)
+    finite = tokens.isfinite().flatten(1).all(dim=1) & attention.isfinite().flatten(1).all(dim=1)
+    if not finite.all():
+        bad = [str(dataset.samples[row].image) for row in batch.indices[~finite.cpu().numpy()]]
+        raise FloatingPointError(f"tokens are not finite: NaN or too large, of {', '.join(bad)}")
     rows = batch.indices
-    arrays["tokens"][rows] = tokens.to("cpu", torch.bfloat16).view(torch.uint16).numpy()
+    arrays["tokens"][rows] = tokens.cpu().view(torch.uint16).numpy()
     arrays["attention"][rows] = attention.cpu().numpy()
     arrays["labels"][rows] = batch.labels.cpu().numpy()
     for name in ("tokens", "attention", "labels"):
@@ -129,34 +164,25 @@ def _write(arrays: dict[str, np.memmap], batch: LabelledBatch, extractor: TokenE
     arrays["done"].flush()
 
 
-def _prepare(folder: Path, layout: Layout, limit: float) -> None:
-    """Make the folder's arrays, unless they are there, beside others of so many GiB at most with them."""
-    if folder.is_dir():
-        try:
-            _open(folder, layout, mode="r")
-            return
-        except (OSError, ValueError) as error:
-            logger.warning("the tokens kept in %s are damaged (%s): computing them again", folder, error)
-            shutil.rmtree(folder)
+def _is_sound(folder: Path, layout: Layout) -> bool:
+    """Whether the store is there; one that is damaged is deleted."""
+    if not folder.is_dir():
+        return False
+    try:
+        _open(folder, layout, mode="r")
+    except (OSError, ValueError) as error:
+        logger.warning("the tokens kept in %s are damaged (%s): computing them again", folder, error)
+        shutil.rmtree(folder)
+        return False
+    return True
+
+
+def _make(folder: Path, layout: Layout, limit: float) -> None:
+    """Make the arrays, beside others of so many bytes at most with them."""
     needed = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in layout.values())
-    make_room(folder.parent, needed, limit * GIB)
-    _refuse_without_room(folder.parent, needed)
-    draft = folder.with_name(f".{folder.name}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    for name, (dtype, shape) in layout.items():
-        _create(draft / f"{name}.npy", dtype, shape)
-    draft.rename(folder)
-
-
-def _refuse_without_room(cache: Path, needed: int) -> None:
-    free = shutil.disk_usage(cache).free
-    if needed > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"tokens need {needed / GIB:.1f} GiB, but {cache} has {free / GIB:.1f} GiB: "
-            "choose another folder by --token_cache",
-        )
+    with new_store(folder, needed, limit) as draft:
+        for name, (dtype, shape) in layout.items():
+            _create(draft / f"{name}.npy", dtype, shape)
 
 
 def _create(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hcl.evaluation.token_cache import alone_in, make_room, mark_used
+from hcl.evaluation.token_cache import in_use, new_store
 
 
 @pytest.fixture
@@ -30,30 +30,56 @@ def left(tmp_path: Path) -> str:
     return "".join(sorted(path.name for path in tmp_path.iterdir() if len(path.name) == 1))
 
 
-@pytest.mark.parametrize(
-    ("needed", "expected"), [(0, "abc"), (500, "abc"), (501, "bc"), (1501, "c"), (9999, "")]
-)
+def make(tmp_path: Path, needed: int, limit: float) -> None:
+    with new_store(tmp_path / "n", needed, limit) as draft:
+        (draft / "done.npy").touch()
+
+
+@pytest.mark.parametrize(("needed", "expected"), [(0, "abcn"), (500, "abcn"), (501, "bcn"), (1501, "cn")])
 def test_those_used_longest_ago_make_room(tmp_path, stores, needed, expected):
-    make_room(tmp_path, needed, 3500)
+    make(tmp_path, needed, 3500)
     assert left(tmp_path) == expected
     assert (tmp_path / "other" / "photograph.jpg").exists()
 
 
+def test_nothing_is_deleted_for_one_that_takes_too_much_by_itself(tmp_path, stores):
+    with pytest.raises(OSError, match=r"more than the .* GiB of --token_cache_gib"):
+        make(tmp_path, 3501, 3500)
+    assert left(tmp_path) == "abc"
+
+
 def test_using_a_store_keeps_it(tmp_path, stores):
-    mark_used(stores[0])
-    make_room(tmp_path, 501, 3500)
-    assert left(tmp_path) == "ac"
+    with in_use(stores[0]):
+        pass
+    make(tmp_path, 501, 3500)
+    assert left(tmp_path) == "acn"
 
 
-def test_a_store_that_another_program_fills_stays(tmp_path, stores):
-    with alone_in(stores[0]):
-        make_room(tmp_path, 501, 3500)
-    assert left(tmp_path) == "ac"
+def test_a_store_in_use_stays_and_what_the_rest_comes_to_is_said(tmp_path, stores, caplog):
+    with in_use(stores[0]), in_use(stores[1]), in_use(stores[1]):
+        os.utime(stores[0], (0, 0))
+        make(tmp_path, 2000, 3500)
+    assert left(tmp_path) == "abn"
+    assert "more than --token_cache_gib: the others are in use" in caplog.text
 
 
 def test_a_full_disk_asks_for_room_too(tmp_path, stores, monkeypatch, caplog):
-    free = lambda folder: SimpleNamespace(free=3000 - 1000 * len(left(tmp_path)))  # noqa: E731
-    monkeypatch.setattr(shutil, "disk_usage", free)
-    make_room(tmp_path, 2000, 10**9)
-    assert left(tmp_path) == "c"
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
+    make(tmp_path, 2000, 10**9)
+    assert left(tmp_path) == "cn"
     assert f"tokens used longest ago, {stores[0]}" in caplog.text
+
+
+def test_nothing_is_deleted_where_the_disk_is_too_small_all_the_same(tmp_path, stores, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
+    with in_use(stores[2]), pytest.raises(OSError, match="choose another folder by --token_cache"):
+        make(tmp_path, 2101, 10**9)
+    assert left(tmp_path) == "abc"
+
+
+def test_what_cannot_be_made_leaves_nothing(tmp_path, stores):
+    with pytest.raises(OSError, match="quota"), new_store(tmp_path / "n", 5, 3500):
+        raise OSError("quota exceeded")
+    (tmp_path / "killed.draft").mkdir()
+    make(tmp_path, 5, 3500)
+    assert list(tmp_path.glob("*.draft")) == []

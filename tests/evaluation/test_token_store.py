@@ -1,6 +1,8 @@
 """Tokens are computed once, go on where they stopped, and never survive what they were made from."""
 
+import errno
 import os
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from hcl.evaluation.fingerprint import fingerprint
 from hcl.evaluation.protocol import Frame, ProtocolConfig
 from hcl.evaluation.token_store import TokenStore, stored_tokens
 from hcl.evaluation.tokens import TokenExtractor, untrained_head
+from hcl.memory import GIB
 from hcl.models.pm_vit import PMViT
 from pipelines.labelled_images import EvaluationImages
 from tests.evaluation.conftest import SMALL_HEAD
@@ -87,7 +90,7 @@ def test_work_cut_short_goes_on_where_it_stopped(config, extractor):
 def test_tokens_that_shall_not_be_kept_leave_nothing(config, extractor):
     fill(replace(config, keep_tokens=False), extractor)
     assert not Path(config.token_cache).exists()
-    assert list(Path(config.output).iterdir()) == []
+    assert not Path(config.output).exists()
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def test_a_rank_that_is_late_still_finds_tokens_that_shall_not_be_kept(config, e
     opening, meeting = token_store._open, threading.Barrier(2)
 
     def late(folder: Path, layout: token_store.Layout, *, mode: str) -> dict[str, np.memmap]:
-        if mode == "c" and threading.current_thread().name.endswith("1"):
+        if mode == "r" and threading.current_thread().name.endswith("1"):
             time.sleep(0.5)
         return opening(folder, layout, mode=mode)
 
@@ -117,7 +120,27 @@ def test_a_rank_that_is_late_still_finds_tokens_that_shall_not_be_kept(config, e
     with ThreadPoolExecutor(2) as ranks:
         first, second = ranks.map(of_rank, range(2))
     assert all(torch.equal(a, b) for a, b in zip(first[:3], second[:3], strict=True))
-    assert list(Path(config.output).iterdir()) == []
+    assert not Path(config.output).exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [("tokens", torch.nan), ("tokens", 3.4e38), ("attention", torch.inf)]
+)
+def test_tokens_that_are_not_finite_are_not_kept(config, extractor, part, value):
+    """The largest bfloat16 is 3.39e38."""
+
+    class Spoiling(Counting):
+        def __call__(self, images: torch.Tensor):
+            result = super().__call__(images)
+            spoilt = getattr(result, part).clone()
+            spoilt[-1].flatten(-2)[..., 0] = value
+            return result._replace(**{part: spoilt})
+
+    with pytest.raises(FloatingPointError, match=r"not finite.*val_00001[^,]*$"):
+        fill(config, Spoiling(extractor))
+    counting = Counting(extractor)
+    fill(config, counting)
+    assert counting.seen == 3
 
 
 @pytest.mark.parametrize(
@@ -133,12 +156,64 @@ def test_a_damaged_store_is_made_anew(config, extractor, damage, caplog):
 
 
 def test_a_full_disk_is_told_before_any_work(config, extractor, monkeypatch):
-    usage = token_store.shutil.disk_usage("/")
-    monkeypatch.setattr(token_store.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     counting = Counting(extractor)
     with pytest.raises(OSError, match="choose another folder by --token_cache"):
         fill(config, counting)
     assert counting.seen == 0
+
+
+def test_a_set_larger_than_all_may_take_is_refused_before_any_work(config, extractor):
+    fill(config, extractor)
+    other = replace(config, size=80, token_cache_gib=1e-5)
+    counting = Counting(extractor)
+    with pytest.raises(OSError, match=r"more than the 0\.0 GiB of --token_cache_gib: raise it"):
+        fill(other, counting)
+    assert counting.seen == 0
+    fill(config, counting)
+    assert counting.seen == 0
+
+
+def test_two_splits_of_one_protocol_do_not_make_room_for_each_other(config, extractor, caplog):
+    """Each fits, the two together do not: both stay, and are there the next time."""
+    with stored_tokens(config, open_dataset(config.data), extractor, ALONE) as store:
+        taken = sum(array.nbytes for array in (store.tokens, store.attention, store.labels))
+    shutil.rmtree(config.token_cache)
+    tight = replace(config, token_cache_gib=1.6 * taken / GIB)
+    train = open_dataset(replace(config.data, split="train"))
+    for most in (7, 0):
+        counting = Counting(extractor, most=most)
+        with (
+            stored_tokens(tight, open_dataset(config.data), counting, ALONE),
+            stored_tokens(tight, train, counting, ALONE),
+        ):
+            pass
+        assert counting.seen == most
+    assert "more than --token_cache_gib: the others are in use" in caplog.text
+
+
+def test_what_cannot_be_reserved_leaves_nothing(config, extractor, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="quota"):
+        fill(config, extractor)
+    assert [path for path in Path(config.token_cache).iterdir() if path.is_dir()] == []
+
+
+def test_tokens_may_be_larger_than_memory(config, extractor, monkeypatch):
+    """Linux refuses to map more than its memory in a form that could be written."""
+    modes, opening = [], token_store._open
+
+    def noting(folder: Path, layout: token_store.Layout, *, mode: str) -> dict[str, np.memmap]:
+        modes.append(mode)
+        return opening(folder, layout, mode=mode)
+
+    monkeypatch.setattr(token_store, "_open", noting)
+    fill(config, extractor)
+    assert "c" not in modes
 
 
 def test_pickles_in_a_store_are_not_read(config, extractor, tmp_path):
