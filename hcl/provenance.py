@@ -3,7 +3,8 @@
 import platform
 import shlex
 import sys
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -11,7 +12,11 @@ import torch
 import hcl
 from hcl.distributed import World
 
-LIBRARIES = ("torchmetrics", "numpy", "scipy")
+LIBRARIES = (
+    *("torchmetrics", "numpy", "scipy", "triton", "nvidia-dali-cuda120", "nvidia-dali-cuda130"),
+    *("pydensecrf2", "infomap"),
+)
+"""Which decide numbers, where they are installed."""
 
 
 def provenance(world: World) -> dict[str, Any]:
@@ -27,4 +32,7 @@ def provenance(world: World) -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     """torch tells of its build, too, which its package may not."""
     own = {"python": platform.python_version(), "hcl": hcl.__version__, "torch": torch.__version__}
-    return own | {name: version(name) for name in LIBRARIES}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            own[name] = version(name)
+    return own

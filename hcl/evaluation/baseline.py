@@ -43,7 +43,7 @@ def run(
 def variants(config: ProtocolConfig) -> dict[str, ProtocolConfig]:
     """The configuration for each kind of tokens, by its name; each has an output folder of its own.
 
-    All are of one backbone, the given head's.
+    All are of one backbone, the given head's, and both heads of one shape.
     """
     same = BackboneOverride(**asdict(config.chosen_backbone))  # without a checkpoint that would say so
     without = replace(config, checkpoint=None, backbone=same)
@@ -52,7 +52,8 @@ def variants(config: ProtocolConfig) -> dict[str, ProtocolConfig]:
         "z": replace(without, tokens="pmvit"),
         "untrained head": replace(without, tokens="head"),
     }
-    if config.checkpoint is not None:
+    if config.given_head is not None:
+        chosen["untrained head"].head = config.given_head.head.config
         chosen["trained head"] = copy(config)  # which keeps what was read of the checkpoint
     for name, variant in chosen.items():
         variant.output = str(Path(config.output) / name.replace(" ", "-"))

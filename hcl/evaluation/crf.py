@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hcl.bounds import require_above_zero, require_at_least
 from hcl.distributed import local_ranks
-from kernels.crf import Pending, dense_crf, submit_dense_crf
+from kernels.crf import Pending, Ready, dense_crf, implementation, submit_dense_crf
 from kernels.processors import usable_processors
 
 T = TypeVar("T")
@@ -48,9 +48,11 @@ class CRFConfig:
         require_at_least(0, self, "iterations", "gaussian_compat", "bilateral_compat")
         require_above_zero(self, "gaussian_sxy", "bilateral_sxy", "bilateral_srgb")
 
-    def __str__(self) -> str:
+    def described(self, device: torch.device) -> str:
+        """The settings in words, with the implementation that computes on a device."""
+        chosen = implementation(self.impl, torch.empty(0, device=device))
         return (
-            f"dense CRF, {self.iterations} iterations, smoothness sxy {self.gaussian_sxy:g} "
+            f"dense CRF by {chosen}, {self.iterations} iterations, smoothness sxy {self.gaussian_sxy:g} "
             f"compat {self.gaussian_compat:g}, appearance sxy {self.bilateral_sxy:g} "
             f"srgb {self.bilateral_srgb:g} compat {self.bilateral_compat:g}"
         )
@@ -85,7 +87,7 @@ def refine_batches(
 ) -> Iterator[tuple[T, Tensor]]:
     """`refine` of batch after batch, while the next ones are made.
 
-    Behind the batch that is waited for lie others, until they hold an image for every worker: so workers wait
+    Behind a batch that workers are at lie others, until they hold an image for every worker: so workers wait
     neither for each other at the end of a batch nor for the next one, and memory is bounded.
 
     Args:
@@ -101,7 +103,10 @@ def refine_batches(
         for own, logits, pictures in batches:
             pending = submit_dense_crf(logits.softmax(dim=1), pictures, **config.arguments())
             waiting.append((own, len(pictures), pending))
-            while sum(images for _, images, _ in islice(waiting, 1, None)) >= config.processes:
+            while waiting and (
+                isinstance(waiting[0][2], Ready)
+                or sum(images for _, images, _ in islice(waiting, 1, None)) >= config.processes
+            ):
                 yield _collected(waiting)
         while waiting:
             yield _collected(waiting)

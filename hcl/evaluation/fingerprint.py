@@ -3,13 +3,11 @@
 import hashlib
 import json
 
-import torch
-from torch import nn
-
 import hcl
 from hcl.data.samples import Dataset
 from hcl.evaluation.protocol import Frame
 from hcl.evaluation.tokens import TokenExtractor
+from hcl.models.digest import digest_of_weights
 from pipelines.decoding import decoder
 
 FORMAT = 2
@@ -43,15 +41,6 @@ def fingerprint(dataset: Dataset, extractor: TokenExtractor, frame: Frame) -> st
         "head": head and [repr(head.config), digest_of_weights(head)],
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def digest_of_weights(module: nn.Module) -> str:
-    """SHA-256 of a module's state: names, dtypes, shapes and values."""
-    total = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return total.hexdigest()
 
 
 def _digest_of_files(dataset: Dataset) -> str:

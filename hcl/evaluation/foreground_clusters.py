@@ -6,6 +6,7 @@ from torch import Tensor
 from hcl.distributed import World
 from hcl.evaluation.clusters import KMeansConfig, cluster
 from hcl.evaluation.resolution import nearest
+from hcl.memory import GIB, free_memory
 
 
 def foreground_clusters(
@@ -35,7 +36,7 @@ def foreground_clusters(
         (n, R, R) int64 on every rank: cluster ids from 0 on, and K in the background.
 
     Raises:
-        ValueError: the foreground has fewer cells than clusters.
+        ValueError: the foreground has fewer cells than clusters, or its cells do not fit in the memory.
     """
     cells = nearest(foreground, resolution).flatten(1)
     rows = _rows(points, foreground.shape[1:], cells, resolution)
@@ -52,4 +53,19 @@ def _rows(points: Tensor, grid: torch.Size, cells: Tensor, resolution: int) -> T
     """The points of all foreground cells (n, R·R), image after image."""
     token_of_cell = nearest(torch.arange(points.shape[1], device=points.device).view(1, *grid), resolution)
     token_of_cell = token_of_cell.flatten()
-    return torch.cat([own[token_of_cell[inside]] for own, inside in zip(points, cells, strict=True)])
+    counts = cells.sum(dim=1).tolist()
+    _refuse_without_memory(sum(counts) * points.shape[2] * points.element_size(), points.device)
+    rows = points.new_empty(sum(counts), points.shape[2])
+    for own, inside, room in zip(points, cells, rows.split(counts), strict=True):
+        torch.index_select(own, 0, token_of_cell[inside], out=room)
+    return rows
+
+
+def _refuse_without_memory(needed: int, device: torch.device) -> None:
+    free = free_memory(device)
+    if needed > free:
+        raise ValueError(
+            f"the foreground's cells take {needed / GIB:.1f} GiB on every rank, and {free / GIB:.1f} GiB are "
+            "free: lower --label_resolution or --dimensions, or take fewer images; tokens that are kept are "
+            "not computed again"
+        )

@@ -27,7 +27,7 @@ from hcl.evaluation.cooccurrence import cooccurrence_sums
 from hcl.evaluation.foreground_clusters import foreground_clusters
 from hcl.evaluation.foreground_scores import ForegroundScores, object_labels, require_objects
 from hcl.evaluation.metrics import CLUSTERING_SCORES, ClusteringScores, Scores, over_seeds, summary
-from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_two_splits
+from hcl.evaluation.protocol import ProtocolConfig, facts, images_of, open_extractor, open_two_splits
 from hcl.evaluation.resolution import IMAGES_AT_A_TIME, nearest
 from hcl.evaluation.token_store import TokenStore, stored_tokens
 from hcl.models.backbones import BACKBONES
@@ -164,7 +164,7 @@ def run(config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
     )
     return {
         **described,
-        "training_data": {"name": train.name, "images": len(train)},
+        "training_data": images_of(train),
         "results": _results(points, splits, config, world),
     }
 

@@ -13,6 +13,7 @@ from hcl.evaluation.linear_scores import score
 from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_labelled
 from hcl.evaluation.token_store import stored_tokens
 from hcl.evaluation.tokens import TokenExtractor
+from hcl.models.digest import digest_of_weights
 from hcl.models.weights import load_linear_classifier
 
 
@@ -38,6 +39,11 @@ class LinearConfig(LinearScoringConfig):
     """
 
     classifier: str
+
+    def digests(self) -> dict[str, str]:
+        """With that of the classifier; raises as `hcl.models.weights.load_linear_classifier`, too."""
+        own = digest_of_weights(load_linear_classifier(self.classifier))
+        return super().digests() | {"classifier": own}
 
 
 def run(config: LinearConfig, world: World) -> dict[str, Any]:
@@ -104,7 +110,7 @@ def report(
             extractor,
             label_resolution=config.frame.size,
             labels_used_for=labels_used_for,
-            crf=str(crf) if crf else "off",
+            crf=crf.described(world.device) if crf else "off",
         ),
         "results": results,
     }

@@ -17,7 +17,7 @@ from hcl.distributed import World
 from hcl.evaluation.crf import require_crf
 from hcl.evaluation.linear import LinearScoringConfig, report
 from hcl.evaluation.linear_classifier import logits_of, save_classifier, untrained_classifier
-from hcl.evaluation.protocol import open_extractor, open_two_splits
+from hcl.evaluation.protocol import images_of, open_extractor, open_two_splits
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.progress import progress
 from hcl.randomness import generator
@@ -123,7 +123,7 @@ def run(config: LinearProbeConfig, world: World) -> dict[str, Any]:
     return {
         **report(classifier, extractor, validation, config, world, labels_used_for=use),
         "classifier": str(path),
-        "training_data": {"name": training.name, "images": len(training)},
+        "training_data": images_of(training),
         "training": {"milestones": list(config.schedule.milestones), "view_size": config.view_size},
         "training_loss": losses,
     }

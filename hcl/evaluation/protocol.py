@@ -10,6 +10,7 @@ from hcl.data.samples import Dataset
 from hcl.distributed import DeviceName, World
 from hcl.evaluation.tokens import TokenExtractor, TokenKind, untrained_head
 from hcl.models.backbones import BackboneConfig, build_backbone
+from hcl.models.digest import digest_of_weights
 from hcl.models.recorded_backbone import BackboneOverride
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.trained_head import TrainedHead, trained_head
@@ -134,6 +135,10 @@ class ProtocolConfig:
         """The backbone that the checkpoint and the settings come to; raises as `given_head`."""
         return self.given_head.backbone if self.given_head else self.backbone.without_checkpoint()
 
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of what was trained before; raises as `given_head`."""
+        return {} if self.given_head is None else {"head": digest_of_weights(self.given_head.head)}
+
     @property
     def token_source(self) -> str:
         """Where the tokens come from, in words."""
@@ -204,6 +209,11 @@ def open_extractor(config: ProtocolConfig, world: World) -> TokenExtractor:
     return extractor
 
 
+def images_of(dataset: Dataset) -> dict[str, Any]:
+    """Which images were used, and which could not be; JSON-ready."""
+    return {"name": dataset.name, "images": len(dataset), "skipped": list(dataset.skipped)}
+
+
 def facts(
     config: ProtocolConfig,
     dataset: Dataset,
@@ -225,14 +235,14 @@ def facts(
     """
     grid = list(extractor.grid(config.frame.size))
     return {
-        "data": {
-            "name": dataset.name,
-            "images": len(dataset),
-            "classes": list(dataset.class_names),
-            "skipped": list(dataset.skipped),
-        },
+        "data": {**images_of(dataset), "classes": list(dataset.class_names)},
         "frame": config.frame._asdict(),
-        "tokens": {"source": config.token_source, "channels": extractor.channels, "grid": grid},
+        "tokens": {
+            "source": config.token_source,
+            "channels": extractor.channels,
+            "grid": grid,
+            "backbone_digest": digest_of_weights(extractor.backbone),
+        },
         "label_resolution": f"{label_resolution}x{label_resolution}",
         "labels_used_for": labels_used_for,
         "crf": crf,

@@ -11,7 +11,7 @@ from hcl.distributed import World
 from hcl.evaluation.label_retrieval import Memory, classes_of_pixels, retrieve
 from hcl.evaluation.metrics import RETRIEVAL_SCORES, Scores, SegmentationScores, summary
 from hcl.evaluation.nearest_tokens import require_neighbours
-from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_two_splits
+from hcl.evaluation.protocol import ProtocolConfig, facts, images_of, open_extractor, open_two_splits
 from hcl.evaluation.retrieval_memory import empty_memory, remember
 from hcl.evaluation.token_store import TokenStore, stored_tokens
 from hcl.progress import progress
@@ -83,7 +83,7 @@ def run(config: RetrievalConfig, world: World) -> dict[str, Any]:
     name = f"retrieval, k = {config.neighbours}"
     return {
         **described,
-        "training_data": {"name": train.name, "images": len(train)},
+        "training_data": images_of(train),
         "memory_tokens": len(memory.tokens),
         "results": [{"name": name, **summary({config.seed: scores}, val.class_names, RETRIEVAL_SCORES)}],
     }

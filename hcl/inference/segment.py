@@ -24,7 +24,6 @@ from hcl.data.folder import open_folder
 from hcl.data.samples import Dataset, Sample
 from hcl.distributed import World
 from hcl.evaluation.crf import CRFConfig, refine_batches, require_crf
-from hcl.evaluation.fingerprint import digest_of_weights
 from hcl.figures.segments import label_map, overlay
 from hcl.files import written_whole
 from hcl.inference.config import InferenceConfig, open_segmenter
@@ -33,6 +32,7 @@ from hcl.inference.labelling import Labels, classes, clusters
 from hcl.inference.reading import Read, read_ahead
 from hcl.inference.segment_folder import Outputs, describe, outputs_of, refuse_other_settings
 from hcl.inference.segmenter import Segmenter, pixels_at, together
+from hcl.models.digest import digest_of_weights
 from hcl.progress import progress
 
 log = logging.getLogger(__name__)

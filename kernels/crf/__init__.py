@@ -12,7 +12,7 @@ from kernels.crf.pending import Pending, Ready
 from kernels.crf.tiles import BLOCK
 from kernels.dispatch import choose
 
-__all__ = ["Pending", "dense_crf", "submit_dense_crf"]
+__all__ = ["Pending", "Ready", "dense_crf", "implementation", "submit_dense_crf"]
 
 MAX_TORCH_PIXELS = 10_000
 MAX_TRITON_MESSAGES = 2**31 - 1
@@ -112,7 +112,7 @@ def submit_dense_crf(
     pairwise = Pairwise(gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat)
     _check_inputs(probabilities, images)
     _check_parameters(iterations, pairwise, tolerance, workers)
-    chosen = choose(impl, probabilities, available=True, elsewhere="pydensecrf")
+    chosen = implementation(impl, probabilities)
     probabilities = probabilities.detach()
     if len(images) == 0:
         return Ready(probabilities.new_empty(probabilities.shape, dtype=torch.float32))
@@ -125,6 +125,11 @@ def submit_dense_crf(
 
     _check_messages(probabilities)
     return Ready(triton.dense_crf(probabilities, images, iterations, pairwise, tolerance))
+
+
+def implementation(impl: str, tensor: Tensor) -> str:
+    """Which of "torch", "triton" and "pydensecrf" computes for a tensor's device; raises as `dense_crf`."""
+    return choose(impl, tensor, available=True, elsewhere="pydensecrf")
 
 
 def _check_inputs(probabilities: Tensor, images: Tensor) -> None:

@@ -5,10 +5,21 @@ import torch
 
 from hcl.evaluation import crf
 from hcl.evaluation.crf import CRFConfig, refine, refine_batches
+from kernels.crf import submit_dense_crf
 
 
 def exact(ahead):
     return CRFConfig(impl="torch", iterations=2, workers=ahead)
+
+
+@pytest.fixture
+def in_workers(monkeypatch):
+    """Marginals that are not there before they are asked for."""
+
+    def submit(probabilities, images, **settings):
+        return Pending(submit_dense_crf(probabilities, images, **settings).result())
+
+    monkeypatch.setattr(crf, "submit_dense_crf", submit)
 
 
 def batches(sizes):
@@ -18,7 +29,7 @@ def batches(sizes):
         yield number, logits, torch.randint(0, 256, logits.shape, generator=generator).to(torch.uint8)
 
 
-def test_every_batch_comes_back_in_order_as_it_would_alone():
+def test_every_batch_comes_back_in_order_as_it_would_alone(in_workers):
     sizes = (2, 1, 1, 3, 1)
     found = list(refine_batches(batches(sizes), exact(2)))
     assert [own for own, _ in found] == [0, 1, 2, 3, 4]
@@ -26,7 +37,12 @@ def test_every_batch_comes_back_in_order_as_it_would_alone():
         assert torch.equal(marginals, refine(logits, pictures, exact(2)))
 
 
-def test_only_so_many_images_wait():
+@pytest.mark.parametrize(
+    ("where", "expected"), [("in_workers", [3, 4, 5, 6, 6, 6]), (None, [1, 2, 3, 4, 5, 6])]
+)
+def test_only_so_many_images_wait_and_none_that_is_ready(where, expected, request):
+    if where is not None:
+        request.getfixturevalue(where)
     drawn: list[int] = []
 
     def watched():
@@ -34,7 +50,15 @@ def test_only_so_many_images_wait():
             drawn.append(own)
             yield own, *rest
 
-    assert [len(drawn) for _ in refine_batches(watched(), exact(3))] == [3, 4, 5, 6, 6, 6]
+    assert [len(drawn) for _ in refine_batches(watched(), exact(3))] == expected
+
+
+@pytest.mark.parametrize(
+    ("impl", "expected"), [("torch", "torch"), ("auto", "pydensecrf"), ("pydensecrf", "pydensecrf")]
+)
+def test_what_computes_is_told(impl, expected):
+    told = CRFConfig(impl=impl, iterations=3).described(torch.device("cpu"))
+    assert told.startswith(f"dense CRF by {expected}, 3 iterations, smoothness sxy 1 compat 3")
 
 
 @pytest.mark.parametrize(

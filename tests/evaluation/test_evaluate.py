@@ -15,13 +15,17 @@ from torch import nn
 
 import hcl
 from hcl.commands import evaluate
+from hcl.data.dataset import DataConfig
 from hcl.data.scenes import CLASS_NAMES
 from hcl.engine.checkpoint import FORMAT
 from hcl.evaluation import protocol
+from hcl.evaluation.baseline import variants
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
+from hcl.evaluation.overclustering import OverclusteringConfig
 from hcl.evaluation.tokens import untrained_head
 from hcl.models.backbones import TINY_WEIGHTS, BackboneConfig, build_backbone
 from hcl.models.pretrained import PretrainedSegHead
+from hcl.models.recorded_backbone import BackboneOverride
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.weights import load_linear_classifier, read_head_checkpoint
 from hcl.run_report.evaluations import read_evaluation
@@ -205,7 +209,7 @@ def test_a_published_head_needs_the_name_of_its_backbone(command, tmp_path, back
 def test_a_linear_probe_is_trained_saved_and_scored(command, tmp_path, capsys):
     assert evaluate.main(["linear-probe", *command, *QUICK["linear-probe"]]) == 0
     report = metrics(tmp_path / "out")
-    assert report["training_data"] == {"name": "scenes-train", "images": 4}
+    assert report["training_data"] == {"name": "scenes-train", "images": 4, "skipped": []}
     assert len(report["training_loss"]) == 3
     assert report["training_loss"][-1] < report["training_loss"][0]
     assert report["training"] == {"milestones": [2], "view_size": 64}
@@ -231,7 +235,7 @@ def test_the_crf_is_scored_beside_the_plain_predictions(command, tmp_path, capsy
         "linear classifier, CRF",
     ]
     assert "2 iterations" in report["crf"]
-    assert "CRF dense CRF, 2 iterations" in capsys.readouterr().out
+    assert "CRF dense CRF by pydensecrf, 2" in capsys.readouterr().out
 
 
 def test_published_files_give_the_numbers_of_this_projects_own(command, tmp_path, backbone):
@@ -324,16 +328,29 @@ def test_a_baseline_scores_what_a_head_starts_from(command, tmp_path, backbone):
     names = ["backbone", "z", "untrained head", "trained head"]
     assert [result["name"] for result in report["results"]] == [f"{name}: K = 6" for name in names]
     assert [tokens["channels"] for tokens in report["all_tokens"].values()] == [96, 384, 24, 24]
+    backbones = {tokens["backbone_digest"] for tokens in report["all_tokens"].values()}
+    assert len(backbones) == 1
     assert evaluate.main(["overcluster", *arguments, "--output", str(tmp_path / "alone")]) == 0
     alone = metrics(tmp_path / "alone")["results"][0]
     assert report["results"][3]["mean"] == alone["mean"]
+
+
+def test_both_heads_of_a_baseline_have_one_shape(tmp_path, backbone, scenes):
+    given = untrained_head(backbone, replace(SMALL_HEAD, kind="mlp", width=20), seed=1)
+    torch.save({"momentum_seg_head": given.state_dict()}, tmp_path / "h.pt")
+    data = DataConfig("scenes", str(scenes), "val")
+    backbone_config = BackboneOverride(name="tiny")
+    chosen = variants(
+        OverclusteringConfig(data=data, checkpoint=str(tmp_path / "h.pt"), backbone=backbone_config)
+    )
+    assert chosen["untrained head"].head == chosen["trained head"].given_head.head.config == given.config
 
 
 def test_a_baseline_says_of_all_rows_only_what_holds_for_each(command, tmp_path):
     out = tmp_path / "out"
     assert evaluate.main(["baseline", "linear-probe", *command, *QUICK["linear-probe"]]) == 0
     report = metrics(out)
-    assert report["training_data"] == {"name": "scenes-train", "images": 4}
+    assert report["training_data"] == {"name": "scenes-train", "images": 4, "skipped": []}
     assert not {"tokens", "classifier", "training_loss"} & report.keys()
     expected = (
         "backbone: tiny, 96 channels, grid 4x4; z: PM-ViT on tiny, 384 channels, grid 4x4; "

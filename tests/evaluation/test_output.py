@@ -11,6 +11,7 @@ from rich.console import Console
 
 from hcl.commands import evaluate
 from hcl.evaluation import overclustering, report
+from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from hcl.evaluation.tokens import untrained_head
 from tests.evaluation.conftest import QUICK, SMALL_HEAD
 
@@ -52,10 +53,28 @@ def test_another_heads_numbers_are_kept(scoring, tmp_path, backbone, capsys, req
     request.getfixturevalue("no_work")
     assert evaluate.main([*scoring, "--checkpoint", second]) == 2
     error = capsys.readouterr().err
-    assert f"holds the numbers of other settings (checkpoint: {first!r} -> {second!r}): choose" in error
+    assert (
+        f"holds the numbers of other settings (checkpoint: {first!r} -> {second!r}; digests.head: " in error
+    )
     assert evaluate.main(["overcluster", *scoring[1:], "--clusters=6", "--checkpoint", first]) == 2
     assert "protocol: 'cluster' -> 'overcluster'" in capsys.readouterr().err
     assert (tmp_path / "out" / "metrics.json").read_bytes() == written
+
+
+def test_numbers_are_kept_where_files_hold_something_else_now(command, tmp_path, backbone, capsys):
+    for seed in (1, 2):
+        save_classifier(untrained_classifier(24, 6, seed=seed), tmp_path / f"classifier{seed}.pth.tar")
+    given, classifier = Path(head(tmp_path, backbone, 1)), tmp_path / "classifier1.pth.tar"
+    scoring = ["linear", *command, "--checkpoint", str(given), "--classifier", str(classifier)]
+    for _ in range(2):
+        assert evaluate.main(scoring) == 0
+    Path(head(tmp_path, backbone, 2)).replace(given)
+    assert evaluate.main(scoring) == 2
+    assert "of other settings (digests.head: " in capsys.readouterr().err
+    assert evaluate.main([*scoring, "--overwrite"]) == 0
+    (tmp_path / "classifier2.pth.tar").replace(classifier)
+    assert evaluate.main(scoring) == 2
+    assert "of other settings (digests.classifier: " in capsys.readouterr().err
 
 
 def test_the_same_settings_may_run_again_and_others_overwrite_when_told(scoring, tmp_path):

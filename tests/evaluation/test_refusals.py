@@ -11,6 +11,7 @@ from hcl.data import dataset
 from hcl.data.samples import Dataset
 from hcl.data.voc import open_voc
 from hcl.evaluation import foreground, fully_unsupervised, retrieval, retrieval_memory
+from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from kernels.crf import pydensecrf
 from tests.evaluation.conftest import QUICK
 
@@ -120,7 +121,9 @@ def test_a_crf_that_cannot_run_is_told_before_any_work(
     command, tmp_path, capsys, monkeypatch, protocol, settings, message
 ):
     monkeypatch.setattr(pydensecrf, "find_spec", lambda name: None)
-    own = {"linear": ["--classifier", "there-is-none.pth.tar"], "linear-probe": QUICK["linear-probe"]}
+    given = tmp_path / "classifier.pth.tar"
+    save_classifier(untrained_classifier(24, 6, seed=0), given)
+    own = {"linear": ["--classifier", str(given)], "linear-probe": QUICK["linear-probe"]}
     assert evaluate.main([protocol, *command, *own[protocol], "--crf", *settings]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
