@@ -45,6 +45,7 @@ class Target:
 
 TARGETS = {
     "sm_80": Target("cuda", 80, 32, 163 * 1024),
+    "sm_89": Target("cuda", 89, 32, 99 * 1024),
     "sm_90": Target("cuda", 90, 32, 227 * 1024),
     "sm_100": Target("cuda", 100, 32, 227 * 1024),
     "gfx942": Target("hip", "gfx942", 64, 64 * 1024),

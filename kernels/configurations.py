@@ -10,10 +10,12 @@ if TYPE_CHECKING:
 Path = tuple[int, ...]
 
 HOPPER = ("sm_90",)
-NOT_HOPPER = ("sm_80", "sm_100", "gfx942")
+NOT_HOPPER = ("sm_80", "sm_89", "sm_100", "gfx942")
 ROOMY = ("sm_90", "sm_100")
 """Where a block may take 227 KiB of shared memory."""
-NOT_ROOMY = ("sm_80", "gfx942")
+NOT_ROOMY = ("sm_80", "sm_89", "gfx942")
+CRAMPED = ("sm_89",)
+"""Where it may take 99 KiB, as on sm_86 and sm_120."""
 
 
 @dataclass(frozen=True)

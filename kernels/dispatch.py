@@ -11,26 +11,30 @@ TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def choose(impl: str, tensor: Tensor, available: bool, elsewhere: str = "torch") -> str:
-    """Name the implementation that shall run on `tensor`.
+def choose(impl: str, tensor: Tensor, *others: Tensor, available: bool, elsewhere: str = "torch") -> str:
+    """Name the implementation that shall run on an operation's tensors.
 
     "auto" is Triton on CUDA tensors where the operation has such a form, and `elsewhere` otherwise. A named
     implementation that cannot run is an error, never a silent fallback.
 
     Args:
         impl: "auto", "torch", "triton" or the name that `elsewhere` has.
-        tensor: any of the operation's inputs; its device decides.
+        tensor: the operation's first input; its device decides.
+        others: further inputs. A kernel would read the memory of another device as if it were its own.
         available: whether the operation has a Triton form.
         elsewhere: what "auto" is where it is not Triton, if not torch.
 
     Raises:
-        ValueError: `impl` is none of these, or "triton" cannot run on the tensor's device.
+        ValueError: `impl` is none of these, "triton" cannot run on the tensor's device, or the tensors are
+            on several.
         NotImplementedError: "triton" was asked of an operation without such a form.
         ModuleNotFoundError: "triton" was asked for and is not installed.
     """
     names = tuple(dict.fromkeys((*IMPLEMENTATIONS, elsewhere)))
     if impl not in names:
         raise ValueError(f"impl must be one of {names}, got {impl!r}")
+    if len(devices := dict.fromkeys(each.device for each in (tensor, *others))) > 1:
+        raise ValueError(f"the tensors are on {' and '.join(map(str, devices))}; move them to one device")
     if impl == "auto":
         return "triton" if available and TRITON_INSTALLED and tensor.is_cuda else elsewhere
     if impl == "triton":

@@ -25,6 +25,19 @@ def is_hopper(tensor: torch.Tensor) -> bool:
     return tensor.is_cuda and not torch.version.hip and _capability(tensor.device) == 9
 
 
+def is_cramped(tensor: torch.Tensor) -> bool:
+    """Whether a tensor lies on an NVIDIA GPU of which a block may take but 99 KiB of shared memory."""
+    return tensor.is_cuda and not torch.version.hip and shared_memory(tensor.device) < 160 * 1024
+
+
+@cache
+def shared_memory(device: torch.device) -> int:
+    """Bytes of shared memory that a block may take on a GPU."""
+    properties = torch.cuda.get_device_properties(device)
+    # AMD's GPUs have one limit, and no property for another.
+    return getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
+
+
 @cache
 def _capability(device: torch.device) -> int:
     return torch.cuda.get_device_capability(device)[0]

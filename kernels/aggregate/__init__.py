@@ -43,7 +43,7 @@ def aggregate_tokens(
     width = _check_levels(sequences, grids)
     _check_shape("norm_weight", norm_weight, (width,))
     _check_shape("norm_bias", norm_bias, (width,))
-    chosen = _implementation(impl, sequences[0])
+    chosen = _implementation(impl, *sequences, norm_weight, norm_bias)
     return chosen.aggregate_tokens(sequences, grids, norm_weight, norm_bias, eps)
 
 
@@ -86,12 +86,12 @@ def fuse_tokens(
     _check_shape("weight", weight, (weight.shape[0], (len(grids) + 1) * width))
     for name, vector in (("bias", bias), ("norm_weight", norm_weight), ("norm_bias", norm_bias)):
         _check_shape(name, vector, (weight.shape[0],))
-    chosen = _implementation(impl, sequences[0])
+    chosen = _implementation(impl, *sequences, weight, bias, norm_weight, norm_bias)
     return chosen.fuse_tokens(sequences, grids, weight, bias, norm_weight, norm_bias, eps)
 
 
-def _implementation(impl: str, tokens: Tensor) -> ModuleType:
-    if choose(impl, tokens, available=True) == "torch":
+def _implementation(impl: str, *tensors: Tensor) -> ModuleType:
+    if choose(impl, *tensors, available=True) == "torch":
         return reference
     # Here, so that the package imports where Triton is not installed.
     from kernels.aggregate import triton

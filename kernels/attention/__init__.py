@@ -51,7 +51,9 @@ def _check(qkv: Tensor, lengths: Sequence[int] | None) -> None:
         raise ValueError(
             f"expected floating-point (B, N, 3, heads, d), got {qkv.dtype} of shape {tuple(qkv.shape)}"
         )
-    if lengths is not None and (any(length < 1 for length in lengths) or sum(lengths) != qkv.shape[1]):
+    if lengths is None:
+        return
+    if not lengths or any(length < 1 for length in lengths) or sum(lengths) != qkv.shape[1]:
         raise ValueError(f"lengths must be positive and sum to {qkv.shape[1]} tokens, got {tuple(lengths)}")
 
 

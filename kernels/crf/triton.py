@@ -24,8 +24,10 @@ __all__ = ["compile_cases", "dense_crf"]
 
 # Messages and weights lie in [0, 1] and are summed in float32, where errors of 2^-11 average out.
 MESSAGE_DTYPE = torch.float32 if TRITON_INTERPRETED else torch.float16
-# Images are taken as many at a time as have this many tile pairs (4 bytes each), but at least one.
+# Images are taken as many at a time as have this many tile pairs (4 bytes each), but at least one, and no
+# more than a grid has programs along its second axis.
 MAX_TILE_PAIRS = 2**28
+MAX_IMAGES = 2**16 - 1
 
 
 class Bilateral(NamedTuple):
@@ -55,7 +57,7 @@ def dense_crf(
 ) -> Tensor:
     """Mean field on a batch, as many images at a time as their lists of near tiles allow."""
     tiles = triton.cdiv(images.shape[2] * images.shape[3], BLOCK)
-    group = max(MAX_TILE_PAIRS // tiles**2, 1)
+    group = min(max(MAX_TILE_PAIRS // tiles**2, 1), MAX_IMAGES)
     groups = zip(probabilities.float().split(group), images.split(group), strict=True)
     with without_autocast(probabilities):
         return torch.cat(

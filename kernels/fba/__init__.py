@@ -24,8 +24,9 @@ def fba_contrastive(
     """Contrast every online token with the centroid nearest to its momentum token (HCL, section 5).
 
     A token meets the centroids of its own bank only. The nearest centroid is sought among the raw centroids,
-    the logits use their L2-normalised form. Arithmetic is in float32 at least, autocast or not.
-    Gradients reach q alone. There is no host synchronisation and no shape that depends on the data.
+    the logits use their L2-normalised form. Sums are in float32 at least, autocast or not; where all inputs
+    are bfloat16, "triton" rounds the softmax's weights in the gradient to it. Gradients reach q alone, once.
+    There is no host synchronisation and no shape that depends on the data.
 
     Args:
         q: (M, C) L2-normalised online tokens.
@@ -47,7 +48,7 @@ def fba_contrastive(
     """
     _check(q, k, foreground, centroids_fg, centroids_bg, temperature)
     in_float32 = compute_dtype(q, k, centroids_fg, centroids_bg) == torch.float32
-    if choose(impl, q, available=in_float32) == "triton":
+    if choose(impl, q, k, foreground, centroids_fg, centroids_bg, available=in_float32) == "triton":
         from kernels.fba import triton
 
         return FBAOutput(*triton.fba_contrastive(q, k, foreground, centroids_fg, centroids_bg, temperature))

@@ -12,9 +12,9 @@ import torch
 import triton
 from torch import Tensor
 
-from kernels.fba.tiles import backward_tiles, compile_cases, constants, forward_tiles
+from kernels.fba.tiles import backward_tiles, compile_cases, constants, forward_tiles, gradient_dtype
 from kernels.fba.triton_kernels import fba_bwd_kernel, fba_fwd_kernel
-from kernels.tl_utils import is_hopper
+from kernels.tl_utils import is_cramped, is_hopper
 
 __all__ = ["compile_cases", "fba_contrastive"]
 
@@ -36,7 +36,7 @@ def fba_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the forward kernel. Summed losses (2,) float32, assignment (M,) int64, log-sum-exp (M,) float32."""
     dtype = _dot_dtype(q, k, centroids)
-    tile = forward_tiles(q.shape[1], dtype, hopper=is_hopper(q))
+    tile = forward_tiles(q.shape[1], dtype, hopper=is_hopper(q), cramped=is_cramped(q))
     programs = len(tokens) // tile.tokens
     losses = torch.empty(programs, 2, dtype=torch.float32, device=q.device)
     assignment = torch.empty(len(q), dtype=torch.int64, device=q.device)
@@ -92,8 +92,8 @@ def fba_backward(
 ) -> Tensor:
     """Run the backward kernel, which computes the softmax anew. dL/dq (M, C) of q's dtype."""
     width = q.shape[1]
-    dtype = _dot_dtype(q, centroids)
-    tile = backward_tiles(width, dtype, hopper=is_hopper(q))
+    dtype = gradient_dtype(_dot_dtype(q, centroids))
+    tile = backward_tiles(width, dtype, hopper=is_hopper(q), cramped=is_cramped(q))
     grad_q = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     with torch.cuda.device_of(q):
         fba_bwd_kernel[(len(tokens) // tile.tokens, triton.cdiv(width, tile.gradient_columns))](

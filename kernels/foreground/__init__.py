@@ -1,5 +1,7 @@
 """CLS attention to foreground map (HCL, section 3)."""
 
+import math
+
 from torch import Tensor
 
 from kernels.dispatch import choose
@@ -7,7 +9,8 @@ from kernels.foreground import reference
 
 __all__ = ["foreground_mask"]
 
-MAX_TRITON_CELLS = 4096
+MAX_TRITON_CELLS, MAX_TRITON_SIDE = 4096, 256
+"""Of the block that holds a map, whose sides are powers of two; longer ones take minutes to compile."""
 
 
 def foreground_mask(
@@ -29,7 +32,8 @@ def foreground_mask(
         (B, h, w) bool.
 
     Raises:
-        ValueError: not floating-point (B, heads, h, w), an empty grid, or an argument out of range.
+        ValueError: not floating-point (B, heads, h, w), an empty grid, an argument out of range, or a map too
+            large for "triton".
     """
     if cls_attention.ndim != 4 or 0 in cls_attention.shape[1:] or not cls_attention.is_floating_point():
         shape = tuple(cls_attention.shape)
@@ -40,13 +44,15 @@ def foreground_mask(
         raise ValueError(f"keep_mass must lie in (0, 1], got {keep_mass}")
     if min_size not in (1, 2, 3):
         raise ValueError(f"min_size must be 1, 2 or 3, got {min_size}")
-    cells = cls_attention.shape[2] * cls_attention.shape[3]
-    if impl == "triton" and cells > MAX_TRITON_CELLS:
+    sides = [1 << (side - 1).bit_length() for side in cls_attention.shape[2:]]
+    small = math.prod(sides) <= MAX_TRITON_CELLS and max(sides) <= MAX_TRITON_SIDE
+    if impl == "triton" and not small:
         grid = "x".join(map(str, cls_attention.shape[2:]))
         raise ValueError(
-            f"impl='triton' takes up to {MAX_TRITON_CELLS} cells, got {grid}; use 'auto' or 'torch'"
+            f"impl='triton' takes up to {MAX_TRITON_CELLS} cells and {MAX_TRITON_SIDE} a side, sides rounded "
+            f"up to powers of two, got {grid}; use 'auto' or 'torch'"
         )
-    if choose(impl, cls_attention, available=cells <= MAX_TRITON_CELLS) == "torch":
+    if choose(impl, cls_attention, available=small) == "torch":
         return reference.foreground_mask(cls_attention, keep_mass, min_size)
     # Here, so that the package imports where Triton is not installed.
     from kernels.foreground import triton

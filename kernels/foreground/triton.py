@@ -86,7 +86,9 @@ def greatest_cells(x, KEEP_MASS: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: t
     order = tl.cumsum(tl.reshape(ties.to(tl.int32), (BLOCK_H * BLOCK_W,)), axis=0)
     order = tl.reshape(order, (BLOCK_H, BLOCK_W))
     within = mass_up_to(x, bits, dropped) + order * x <= limit
-    return (bits > dropped) & ~(ties & within)
+    # With a cell that is NaN the limit is NaN, too, and no cell exceeds it.
+    known = x + limit == x + limit
+    return (bits > dropped) & ~(ties & within) & known
 
 
 @triton.jit

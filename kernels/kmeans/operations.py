@@ -27,7 +27,7 @@ def nearest_centroid(x: Tensor, centroids: Tensor, *, impl: str = "auto") -> Ten
         ValueError: shapes that disagree, integers, or no centroid.
     """
     check_rows(x, centroids)
-    if choose(impl, x, available=_in_float32(x, centroids)) == "triton":
+    if choose(impl, x, centroids, available=_in_float32(x, centroids)) == "triton":
         from kernels.kmeans import triton
 
         return triton.nearest_centroid(x, centroids)
@@ -66,7 +66,7 @@ def cluster_sums(
         )
     if clusters < 1:
         raise ValueError(f"clusters must be at least 1, got {clusters}")
-    if choose(impl, x, available=_in_float32(x)) == "triton":
+    if choose(impl, x, assignment, available=_in_float32(x)) == "triton":
         from kernels.kmeans import triton
 
         return triton.cluster_sums(x, assignment, clusters)
@@ -92,7 +92,7 @@ def lloyd_step(x: Tensor, centroids: Tensor, *, impl: str = "auto") -> LloydStep
         ValueError: shapes that disagree, integers, or no centroid.
     """
     check_rows(x, centroids)
-    if choose(impl, x, available=_in_float32(x, centroids)) == "triton":
+    if choose(impl, x, centroids, available=_in_float32(x, centroids)) == "triton":
         from kernels.kmeans import triton
 
         return LloydStep(*triton.lloyd_step(x, centroids))

@@ -192,7 +192,7 @@ def lloyd_step(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor, Tensor, Te
 def _sums_and_squares(x: Tensor, assignment: Tensor, clusters: int) -> tuple[Tensor, Tensor, Tensor]:
     """Sum pieces of at most PIECE_ROWS rows of one cluster, then every cluster's pieces."""
     # 32 bits halve the passes of the radix sort.
-    sorted_ids, order = assignment.int().sort(stable=True)
+    sorted_ids, order = assignment.clamp(min=-1).int().sort(stable=True)
     ids = torch.arange(clusters, dtype=torch.int32, device=x.device)
     begin = torch.searchsorted(sorted_ids, ids)
     end = torch.searchsorted(sorted_ids, ids, right=True)

@@ -79,7 +79,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, *, impl: str = "auto") 
     if impl == "triton" and not wide:
         shape = tuple(weight.shape)
         raise ValueError(f"impl='triton' takes multiples of {TRITON_CHANNELS} channels, got weight {shape}")
-    chosen = choose(impl, x, available=wide and x.dtype in TRITON_DTYPES)
+    chosen = choose(impl, x, weight, bias, available=wide and x.dtype in TRITON_DTYPES)
     if chosen == "torch" or (impl == "auto" and exporting()):
         return F.gelu(linear(x, weight, bias, impl="auto" if impl == "auto" else "torch"))
     # Here, so that the package imports where Triton is not installed.

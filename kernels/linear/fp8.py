@@ -24,7 +24,8 @@ def quantised(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """
     largest = tensor.abs().amax().float() if tensor.numel() else torch.zeros((), device=tensor.device)
     scale = _power_of_two_above(largest / LARGEST).clamp(min=SMALLEST_SCALE)
-    return (tensor * scale.reciprocal()).to(FORMAT), scale
+    # In float32, since 1 / scale may be too large for float16; in rows, as the matrix units want them.
+    return (tensor.float() * scale.reciprocal()).to(FORMAT).contiguous(), scale
 
 
 def _power_of_two_above(number: Tensor) -> Tensor:

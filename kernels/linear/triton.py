@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from kernels.configurations import NOT_ROOMY, ROOMY, CompileCase
-from kernels.tl_utils import POINTERS
+from kernels.tl_utils import POINTERS, shared_memory
 
 # log2 of the normal distribution's upper tail Q, highest power first: the polynomial of least greatest error.
 # 1 - Q, and so GELU, is right to 2^-18 of itself, a sixtieth of what float16 rounds. erf would take twice the
@@ -168,10 +168,7 @@ def _resources(device: torch.device) -> tuple[int, int]:
     """Shared memory in bytes that a block may take, and multiprocessors; the least for the interpreter."""
     if device.type != "cuda":
         return 0, 1
-    properties = torch.cuda.get_device_properties(device)
-    # AMD's GPUs have one limit, and no property for another.
-    shared = getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
-    return shared, properties.multi_processor_count
+    return shared_memory(device), torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def _constants(tile: Tiles, inner: int, outer: int) -> dict[str, object]:

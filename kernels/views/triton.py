@@ -83,10 +83,11 @@ def _mean_greys(doubled: Tensor, draws: Tensor) -> Tensor:
 def _multiply(out: Tensor, a: Tensor, b: Tensor, sizes: tuple[int, int, int], **how: int) -> None:
     """Fill out with products of matrices (M, K) of a and (K, N) of b, which may be transposed."""
     rows, columns, _ = sizes
+    # Products first, since there are at most 65,535 programs along the other axes.
     grid = (
+        out.numel() // (rows * columns),
         triton.cdiv(rows, TILE["BLOCK_M"]),
         triton.cdiv(columns, TILE["BLOCK_N"]),
-        out.numel() // (rows * columns),
     )
     product_kernel[grid](out, a, b, *sizes, **TILE, **how, num_warps=WARPS, num_stages=STAGES)
 

@@ -155,9 +155,9 @@ def product_kernel(
     BLOCK_K: tl.constexpr,
 ):
     """Multiply (M, K) by (K, N), or a transposed (N, K); SHARED products in a row have one left factor."""
-    i_product = tl.program_id(2).to(tl.int64)
-    o_m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
-    o_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+    i_product = tl.program_id(0).to(tl.int64)
+    o_m = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    o_n = tl.program_id(2) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
     a_ptr += i_product // SHARED * M * K
     b_ptr += i_product * K * N
     b_sum = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)

@@ -75,6 +75,11 @@ def test_named_triton_is_never_replaced(monkeypatch):
     assert choose("triton", X, available=True) == "triton"
 
 
+def test_tensors_on_several_devices_are_refused():
+    with pytest.raises(ValueError, match="the tensors are on cpu and meta; move them to one device"):
+        choose("auto", X, X, X.to("meta"), available=True)
+
+
 def test_triton_missing_is_named(monkeypatch):
     monkeypatch.setattr(dispatch, "TRITON_INSTALLED", False)
     with pytest.raises(ModuleNotFoundError, match="install it"):

@@ -87,6 +87,24 @@ def test_half_precision_tokens_too_wide_to_stay(width):
     assert_as_near_as_the_reference(*case(5, width, 3, 2, torch.float16))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [100, 130])
+def test_where_shared_memory_is_scarce(width, dtype, monkeypatch):
+    from kernels.fba import triton
+
+    monkeypatch.setattr(triton, "is_cramped", lambda tensor: True)
+    assert_as_near_as_the_reference(*case(9, width, 3, 2, dtype))
+
+
+def test_the_gradient_towards_short_centroids_fits_half_precision():
+    """Weights of the softmax are divided by the centroids' lengths, here to twice the largest float16."""
+    q, k, foreground, fg, bg = case(23, 6, dtype=torch.float16)
+    fg[1] *= 1e-4 / fg[1].norm()
+    _, gradient = run(q, k, foreground, fg, bg, "triton")
+    _, expected = run(*cast((q, k, foreground, fg, bg), torch.float32), "torch")
+    torch.testing.assert_close(gradient.float(), expected, rtol=2e-3, atol=2e-3 * expected.abs().max().item())
+
+
 def test_centroids_of_another_dtype():
     q, k, foreground, fg, bg = case(21, 6)
     assert_as_near_as_the_reference(q.half(), k.half(), foreground, fg, bg)

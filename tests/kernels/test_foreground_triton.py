@@ -85,11 +85,21 @@ def test_every_cell_is_written(nan_memory):
     assert torch.equal(mask, foreground_mask(attention, 0.6, impl="torch"))
 
 
-def test_maps_beyond_the_largest_are_named():
-    attention = torch.rand(1, 1, 65, 64, device=DEVICE)
-    with pytest.raises(ValueError, match=r"4096 cells.*65x64"):
+@pytest.mark.parametrize("grid", [(65, 60), (2, 257)])
+def test_maps_beyond_the_largest_are_named(grid):
+    attention = torch.rand(1, 1, *grid, device=DEVICE)
+    with pytest.raises(ValueError, match=rf"4096 cells and 256 a side.*{grid[0]}x{grid[1]}"):
         foreground_mask(attention, 0.6, impl="triton")
-    assert foreground_mask(attention, 0.6, impl="auto").shape == (1, 65, 64)
+    assert foreground_mask(attention, 0.6, impl="auto").shape == (1, *grid)
+
+
+def test_a_map_that_is_not_finite_has_no_foreground():
+    attention = peaks((2, 2, 6, 5))
+    attention[1, 0, 2, 2] = torch.nan
+    found = foreground_mask(attention, 0.6, impl="triton")
+    assert torch.equal(found, foreground_mask(attention, 0.6, impl="torch"))
+    assert found[0].any()
+    assert not found[1].any()
 
 
 def test_opcheck_and_one_graph():

@@ -69,6 +69,22 @@ def test_the_product_is_that_of_the_rounded_values(dtype, shape):
     torch.testing.assert_close(found.double(), exact, rtol=2**-7, atol=2**-7)
 
 
+def test_half_precision_takes_a_scale_that_it_could_not_hold():
+    """1 / scale is 2^18 here, and 2^40 of zeros; a GPU would round it to the values' type first."""
+    rounded, scale = quantised(torch.full((2, 16), 1e-3, dtype=torch.float16))
+    assert rounded.dtype == FORMAT
+    torch.testing.assert_close(rounded.float() * scale, torch.full((2, 16), 1e-3), rtol=2**-4, atol=0)
+    assert not quantised(torch.zeros(2, 16, dtype=torch.float16))[0].float().any()
+
+
+def test_transposed_tensors_become_rows_of_their_own():
+    x, weight, bias = case()
+    turned, scale = quantised(weight.T.contiguous().T)
+    assert turned.is_contiguous()
+    expected = fp8_linear(x, *quantised(weight), bias)
+    assert torch.equal(fp8_linear(x.T.contiguous().T, turned, scale, bias), expected)
+
+
 def test_it_is_near_the_product_in_full_precision():
     x, weight, bias = case(rows=200, inputs=384, outputs=96)
     exact = F.linear(x, weight, bias)
