@@ -13,6 +13,7 @@ from pipelines import dali
 from pipelines.files import device_id, path_bytes
 
 GPU_ERRORS = ("CUDA runtime API error", "CUDA driver API error", "CUDA allocation failed")
+UNOPENED = "File mapping failed"
 BATCH = 8  # images at a time: eight of the largest that `hcl.data.images` lets through take four gigabytes
 
 
@@ -34,8 +35,14 @@ def undecodable(
 ) -> frozenset[Path]:
     """Those of the image files that DALI cannot decode on a device; all of them are read whole.
 
+    Args:
+        paths: of files that could be opened just now.
+        device: where to decode.
+        threads: of the pipeline.
+
     Raises:
         RuntimeError: the GPU is at fault.
+        OSError: a file cannot be opened any more, for one because too many are.
     """
     unique = list(dict.fromkeys(paths))
     waiting = deque(_groups(unique, BATCH))
@@ -51,6 +58,8 @@ def undecodable(
         except RuntimeError as error:
             if of_the_gpu(error):
                 raise
+            if UNOPENED in str(error):
+                raise OSError(f"DALI says of files that could be opened: {error}") from error
             pipeline = None  # after an error it gives nothing more
             if len(group) == 1:
                 found.add(group[0])

@@ -151,6 +151,11 @@ class MoGoClustering:
         self, bank: Bank, wanted: int, side: str, epoch: int, after_step: Callable[[], object]
     ) -> KMeans:
         clusters = min(wanted, bank.total) if self.config.k == "auto" else wanted
+        if bank.total == 0:
+            raise ValueError(
+                f"the {side} bank has no tokens: change --clustering.keep_mass, the share of the attention "
+                "that is foreground, raise --clustering.sample_share, or train on more images"
+            )
         if not 1 <= clusters <= bank.total:
             raise ValueError(
                 f"the {side} bank has {bank.total} tokens for {wanted} clusters: lower "

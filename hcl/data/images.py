@@ -1,5 +1,6 @@
 """Opening image files that nobody has looked at: every fault is an error that names the file."""
 
+import errno
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ STORED: Mapping[str, frozenset[str]] = MappingProxyType(
 _FORMATS = tuple(name for name in STORED if name != "MPO")  # which Pillow opens as JPEG
 _ODD_CODECS = ("ppm", "ppm_plain", "bmp_rle")
 _ORIENTATION = 274  # TIFF tag
+_OF_THE_MACHINE = frozenset((errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE))
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -54,12 +56,17 @@ def shown(path: object) -> str:
 
 
 def file_problem(path: Path) -> str | None:
-    """Why a path is no regular file, or None. Nothing is opened: opening a pipe would wait for its writer."""
+    """Why a path is no regular file, or None. Nothing is opened: opening a pipe would wait for its writer.
+
+    Raises:
+        OSError: the machine is at fault, for one by too many open files.
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return "is a link to nothing" if path.is_symlink() else "does not exist"
     except (OSError, ValueError) as error:  # a loop of links, a name too long, a folder that is closed to us
+        _raise_what_is_of_the_machine(error)
         return f"cannot be reached ({getattr(error, 'strerror', None) or error})"
     return None if stat.S_ISREG(mode) else f"is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}"
 
@@ -70,12 +77,14 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
 
     Raises:
         BadImageError: whatever is wrong, also with what the body reads of the image.
+        OSError: the machine is at fault; another time the same file may be read.
     """
     if problem := file_problem(path):
         raise BadImageError(problem)
     try:
         file = path.open("rb")
     except OSError as error:
+        _raise_what_is_of_the_machine(error)
         raise BadImageError(_reason(error)) from error
     with file, opened_stream(file) as image:
         yield image
@@ -94,6 +103,7 @@ def opened_stream(file: BinaryIO) -> Iterator[ImageFile.ImageFile]:
     except Image.DecompressionBombError as error:
         raise BadImageError(f"claims more than {MAX_PIXELS} pixels") from error
     except Exception as error:  # Pillow's parsers raise all kinds at bytes they did not expect
+        _raise_what_is_of_the_machine(error)
         raise BadImageError("is empty (0 bytes)" if not file.seek(0, 2) else _reason(error)) from error
 
 
@@ -118,6 +128,11 @@ def _header_problem(image: ImageFile.ImageFile) -> str | None:
     if max(width, height) > MAX_RATIO * min(width, height):
         return f"has {width}x{height} pixels: one side is more than {MAX_RATIO} times the other"
     return None
+
+
+def _raise_what_is_of_the_machine(error: Exception) -> None:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
+        raise error
 
 
 def _reason(error: Exception) -> str:

@@ -63,6 +63,7 @@ class BankPass:
             raise ValueError(
                 f"clustering.bank_images is {self.images}: {self.world.size} ranks need at least one each"
             )
+        self._may_fit = True
         self.reuses, self.reason = self._decide(reserved)
 
     def _decide(self, reserved: int) -> tuple[bool, str]:
@@ -75,6 +76,7 @@ class BankPass:
             return wanted == "always", f"clustering.reuse is {wanted}"
         needed, free = self._bytes_needed(), free_memory(self.world.device) - reserved
         fits = not self.world.any(needed > SHARE_OF_FREE_MEMORY * free)
+        self._may_fit = not self.world.any(needed > free)
         return fits, f"a rank's levels take {needed / GIB:.2f} GiB, and {free / GIB:.2f} GiB are free"
 
     def _bytes_needed(self) -> int:
@@ -91,9 +93,9 @@ class BankPass:
         return torch.float32 if self.config.precision == "fp32" else torch.bfloat16
 
     def resume(self, reused: bool) -> None:
-        """Go on as the interrupted run did, for the same bits, unless the settings say which."""
-        if self.config.clustering.reuse == "auto" and reused != self.reuses:
-            self.reuses, self.reason = reused, "the run that is resumed did so"
+        """Go on as the interrupted run did, for the same bits, unless a setting or the memory forbids."""
+        if self.config.clustering.reuse == "auto" and reused != self.reuses and (self._may_fit or not reused):
+            self.reuses, self.reason = reused, f"the run that is resumed did so; {self.reason}"
 
     def keep(self, place: int, levels: list[LevelTokens]) -> None:
         """Keep the second view's levels of micro-batches, the first of them the epoch's ``place``-th."""
@@ -117,6 +119,7 @@ class BankPass:
             kept = self._kept.pop(place, None)
             levels = self._both(next(again).views)[1] if kept is None else _cast(kept, torch.float32)
             yield indices, levels if _finite(levels) else self._looked_at_again(epoch, indices)
+        next(again, None)  # to its end, which lets the next epoch use the same pipeline
         others = self.batches.left_over(epoch - 1) if trained else self.batches.spread_out(self.images)
         for batch in self.views.batches(epoch, others, views=(2,)):
             yield batch.indices, self._one(batch.views[0])

@@ -78,6 +78,12 @@ class Checkpoints:
         for surplus in set(self.existing()) - set(names):
             surplus.unlink()
 
+    def set_aside(self, path: Path) -> Path:
+        """Rename a checkpoint that cannot be used, lest it take a usable one's place; gives its new name."""
+        aside = path.with_name(f"{path.name}.refused")
+        path.replace(aside)
+        return aside
+
     def _also(self, path: Path, name: Path) -> None:
         """Give a file another name as well; where the file system has no such links, to a copy."""
         second = self.folder / ".best.fresh"

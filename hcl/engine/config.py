@@ -116,7 +116,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "threads",
         "log_every",
     }
-    | {"checkpoint_every", "checkpoints_kept", "on_non_finite", "logger", "data.root"}
+    | {"checkpoint_every", "checkpoints_kept", "on_non_finite", "logger", "data.root", "data.masks"}
     | {"backbone.weights", "clustering.reuse", "keep_images"}
 )
 """Settings that a resumed run may have otherwise than the run that it continues."""

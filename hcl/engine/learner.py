@@ -14,14 +14,20 @@ from hcl.engine.replay import replay
 from hcl.engine.replayed_step import ReplayedStep
 from hcl.engine.step import TrainingStep
 from hcl.models.backbones import build_backbone
+from hcl.models.digest import digest_of_weights
 from hcl.models.hcl import HCL
 from hcl.models.number_format import prepare
+from hcl.models.pm_vit import PMViT
 from hcl.models.weights import load_into
 from hcl.nested_settings import changed_settings
 
 
 class Learner:
     """Builds all that one configuration says about learning, on this rank's device.
+
+    Raises:
+        ValueError: the ranks have different weights of the backbone, or what is built refuses a setting.
+        FileNotFoundError, CheckpointError, DownloadError: weights are missing or of another model.
 
     Attributes:
         training_step: takes one optimiser step.
@@ -61,12 +67,23 @@ class Learner:
 
     def _build_model(self) -> HCL:
         torch.manual_seed(self.config.seed)
-        model = HCL(build_backbone(self.config.backbone), self.config.head).to(self.world.device)
+        backbone = build_backbone(self.config.backbone)
+        self.backbone_digest = self._agreed_digest(backbone)
+        model = HCL(backbone, self.config.head).to(self.world.device)
         model.backbone = prepare(model.backbone, self.config.precision, self.world.device)
         compile_model(model, self.config.compile)
         if self.config.cuda_graphs:
             replay(model.backbone)
         return model
+
+    def _agreed_digest(self, backbone: PMViT) -> str:
+        digest = digest_of_weights(backbone)
+        if len(self.world.union({digest})) > 1:
+            raise ValueError(
+                f"the ranks have different weights of {self.config.backbone.name}: all must be able to read "
+                "the same file"
+            )
+        return digest
 
     @property
     def lr(self) -> float:
@@ -78,6 +95,7 @@ class Learner:
         return {
             "config": asdict(self.config),
             "arch": self.config.backbone.name,
+            "backbone_digest": self.backbone_digest,
             "online_seg_head": self.model.online.seg_head.state_dict(),
             "momentum_seg_head": self.model.momentum.state_dict(),
             "predictor": self.model.online.predictor.state_dict(),
@@ -95,7 +113,7 @@ class Learner:
             banks: this rank's shares of that run's token banks, where it has some.
 
         Raises:
-            ValueError: the settings differ; the message lists them.
+            ValueError: the settings differ, and the message lists them; or the backbone's weights do.
             CheckpointError: weights are missing or of another shape.
         """
         saved = asdict(config_from(state["config"], path))
@@ -103,6 +121,11 @@ class Learner:
             raise ValueError(
                 f"{path} belongs to a run with other settings: give those, or choose another --output\n  "
                 + "\n  ".join(differences)
+            )
+        if state.get("backbone_digest", self.backbone_digest) != self.backbone_digest:
+            raise ValueError(
+                f"{path} belongs to a run on other weights of {self.config.backbone.name}: give those by "
+                "--backbone.weights, or choose another --output"
             )
         load_into(self.model.online.seg_head, state["online_seg_head"], path)
         load_into(self.model.momentum, state["momentum_seg_head"], path)

@@ -54,10 +54,17 @@ class SavedRun:
     def load(self) -> Found[Saved]:
         """The newest state that every rank can go on from, of those that the main one sees.
 
+        Newer checkpoints are set aside, and said to be.
+
         Raises:
             CheckpointError: there is none; the message says why for each checkpoint.
         """
-        return newest_usable(self.world.told_by_main(self.checkpoints.existing()), self._agreed)
+        existing = self.world.told_by_main(self.checkpoints.existing())
+        found = newest_usable(existing, self._agreed)
+        if self.world.is_main:
+            names = [self.checkpoints.set_aside(path).name for path in existing[: len(found.refused)]]
+            found.refused[:] = [f"{why}; now {name}" for why, name in zip(found.refused, names, strict=True)]
+        return found
 
     def _agreed(self, path: Path) -> Saved:
         """What a checkpoint holds; nobody has it before all have, since who goes on may write a newer one."""

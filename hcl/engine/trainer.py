@@ -83,7 +83,7 @@ class Trainer:
         """Train to the last epoch.
 
         Returns:
-            True when done; False when a signal ended it early, with a checkpoint saved.
+            True when done; False when a signal ended it early, with a checkpoint if it had begun to train.
 
         Raises:
             ValueError: the run that is continued had other settings or other images.

@@ -1,8 +1,13 @@
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from hcl.data.checks import check_images, image_problem
+from hcl.data.checks import check_images, faulty_samples, image_problem
+from hcl.data.folder import open_folder
 from hcl.data.samples import Dataset, Sample
 
 
@@ -51,6 +56,22 @@ def test_an_empty_file_and_a_text_are_named(tmp_path):
 def test_many_faults_are_counted(tmp_path):
     with pytest.raises(FileNotFoundError, match="and 15 more"):
         check_images(dataset_of(*(tmp_path / f"{i}.jpg" for i in range(25))))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("call", ["open", "stat"])
+def test_no_image_is_at_fault_where_the_machine_is(tmp_path, write_image, monkeypatch, number, call):
+    write_image(tmp_path / "a.jpg")
+    dataset = open_folder(tmp_path)
+
+    def fails(path: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, call, fails)
+    for look in (check_images, faulty_samples):
+        with pytest.raises(OSError, match=r"a\.jpg") as raised:
+            look(dataset)
+        assert raised.value.errno == number
 
 
 def test_no_image_at_all_is_an_error():

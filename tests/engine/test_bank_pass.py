@@ -72,12 +72,20 @@ def test_levels_are_kept_where_they_fit(tiny_settings, tmp_path, monkeypatch, ca
 
 def test_a_resumed_run_goes_on_as_it_began(tiny_settings, tmp_path, monkeypatch, seen, capsys):
     run(tiny_settings | {"epochs": 2}, tmp_path / "run")
-    monkeypatch.setattr(bank_pass, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(bank_pass, "SHARE_OF_FREE_MEMORY", 0)
     seen.clear()
     run(tiny_settings, tmp_path / "run")
-    assert "the run that is resumed did so" in capsys.readouterr().err
+    assert "the run that is resumed did so; a rank's levels take 0.00 GiB" in capsys.readouterr().err
     # The bank pass of the third epoch sees both views again, as in training.
     assert sum(seen) == 24 + 24
+
+
+def test_a_resumed_run_keeps_no_more_than_there_is_memory_for(tiny_settings, tmp_path, monkeypatch, seen):
+    run(tiny_settings | {"epochs": 2}, tmp_path / "run")
+    monkeypatch.setattr(bank_pass, "free_memory", lambda device: 1000)
+    seen.clear()
+    assert not run(tiny_settings, tmp_path / "run")["bank_reuses"]
+    assert sum(seen) == 12 + 24
 
 
 def test_a_setting_outweighs_what_the_run_did_before(tiny_settings, tmp_path, seen):

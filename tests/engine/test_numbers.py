@@ -181,7 +181,7 @@ def test_no_foreground_at_all_ends_in_a_sentence(tiny_settings, monkeypatch, cap
     mask = targets.foreground_mask
     monkeypatch.setattr(targets, "foreground_mask", lambda *both: torch.zeros_like(mask(*both)))
     assert train.main(arguments(tiny_settings | {"clustering.k": k})) == 2
-    assert "the foreground bank has 0 tokens for 4 clusters" in capsys.readouterr().err
+    assert "the foreground bank has no tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["epoch", "online"])

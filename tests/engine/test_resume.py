@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from hcl.commands import train
 from hcl.distributed import World
@@ -13,6 +14,7 @@ from hcl.engine import bank_pass
 from hcl.engine.bank_files import BankFiles
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint
 from hcl.engine.learner import Learner
+from hcl.models.backbones import BackboneConfig, build_backbone
 from tests.engine.support import arguments, records, same, saved_state
 from tests.faults.victim import Victim
 
@@ -122,13 +124,27 @@ def test_resuming_with_other_settings_is_refused_by_name(tiny_settings, capsys):
     assert "give those, or choose another --output" in error
 
 
+def test_other_weights_of_the_backbone_are_refused(tiny_settings, tmp_path, capsys):
+    state = build_backbone(BackboneConfig("tiny")).vit.state_dict()
+    save_file(state, tmp_path / "same.safetensors")
+    state["norm.bias"] = state["norm.bias"] + 1e-3
+    save_file(state, tmp_path / "other.safetensors")
+    assert train.main(arguments(tiny_settings | {"epochs": 1})) == 0
+    more = tiny_settings | {"epochs": 2}
+    other = more | {"backbone.weights": str(tmp_path / "other.safetensors")}
+    assert train.main([*arguments(other), "--resume"]) == 2
+    assert "belongs to a run on other weights of tiny: give those" in capsys.readouterr().err
+    same_weights = more | {"backbone.weights": str(tmp_path / "same.safetensors")}
+    assert train.main([*arguments(same_weights), "--resume"]) == 0
+
+
 def test_a_checkpoint_from_before_these_settings_is_continued(tiny_settings):
     assert train.main(arguments(tiny_settings | {"epochs": 1})) == 0
     path = Path(tiny_settings["output"]) / "checkpoint.pt"
     state = load_checkpoint(path)
     for name in ("deterministic", "checkpoints_kept", "on_non_finite"):
         del state["config"][name]
-    del state["config"]["clustering"]["k"], state["config"]["data"]["on_error"]
+    del state["config"]["clustering"]["k"], state["config"]["data"]["on_error"], state["backbone_digest"]
     state["optimizer"]["param_groups"][0]["fused"] = None
     Checkpoints(path.parent).save(state)
     assert train.main([*arguments(tiny_settings), "--resume"]) == 0

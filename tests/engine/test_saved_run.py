@@ -10,6 +10,8 @@ from hcl.clustering.bank import Bank
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.samples import Dataset
 from hcl.distributed import World, connect
+from hcl.engine import checkpoint
+from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.image_identity import identity_of
 from hcl.engine.saved_run import SavedRun
 from hcl.models.weights import CheckpointError
@@ -57,6 +59,27 @@ def _refuse_other_images(world: World, dataset: Dataset) -> None:
 def test_ranks_agree_on_a_checkpoint_and_on_the_images(tmp_path, scenes_root):
     dataset = open_dataset(DataConfig("scenes", str(scenes_root), "train"))
     on_ranks(2, _agree, tmp_path, dataset)
+
+
+@pytest.mark.parametrize("kept", [2, 3])
+def test_a_checkpoint_that_cannot_be_used_takes_no_usable_ones_place(tmp_path, monkeypatch, kept):
+    run = SavedRun(tmp_path, kept, ALONE)
+    for epoch in range(2):
+        run.save({"epoch": epoch})
+    run.checkpoints.newest.write_bytes(b"damaged")
+    found = run.load()
+    assert found.content.state["epoch"] == 0
+    assert found.refused[0].endswith("; now checkpoint.pt.refused")
+    assert (tmp_path / "checkpoint.pt.refused").read_bytes() == b"damaged"
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    # Between the renames and after them, the run has what it went on from.
+    monkeypatch.setattr(checkpoint, "sync_folder", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.save({"epoch": 5})
+    assert [load_checkpoint(path)["epoch"] for path in run.checkpoints.existing()] == [5, 0]
 
 
 def test_without_a_usable_checkpoint_each_is_named(tmp_path):

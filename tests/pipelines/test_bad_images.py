@@ -1,5 +1,6 @@
 """What DALI makes of odd images is what they show; what it cannot decode is skipped and counted, or named."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -94,13 +95,22 @@ def test_damage_found_during_a_run_names_the_one_file(tmp_path, case):
     assert str(refusal.value).splitlines()[1:] == [f"{bad} cannot be decoded (s:4)"]
 
 
-def test_no_image_is_at_fault_where_a_gpu_has_no_memory_left(odd, monkeypatch):
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("CUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory", RuntimeError),
+        ("encountered:\n\nFile mapping failed: a.jpg", OSError),
+    ],
+)
+def test_no_image_is_at_fault_where_a_gpu_has_no_memory_or_the_host_no_files_left(
+    odd, monkeypatch, said, kind
+):
     def full():
-        raise RuntimeError("CUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory")
+        raise RuntimeError(said)
 
     pipeline = SimpleNamespace(feed_input=lambda name, paths: None, run=full)
     monkeypatch.setattr(decoding, "_build", lambda device, threads: pipeline)
-    with pytest.raises(RuntimeError, match="cudaErrorMemoryAllocation"):
+    with pytest.raises(kind, match=re.escape(said)):
         undecodable([sample.image for sample in odd.samples])
 
 
