@@ -100,11 +100,13 @@ EVALUATIONS = "runs/evaluation"
 class Command(Subcommand):
     """A subcommand that shows something and scores nothing.
 
-    A positional setting, and one that takes several words, have a name and a help.
+    A positional setting, and one that takes several words, have a name and a help. `kept` is what to know
+    after Ctrl-C.
     """
 
     positional: tuple[str, str] | None = None
     words: tuple[str, str] | None = None
+    kept: str = "nothing is left half done"
 
 
 COMMANDS = {
@@ -113,6 +115,7 @@ COMMANDS = {
         "SegmentConfig",
         "segment your own photographs: label maps and overlays",
         positional=("photographs", "an image file, or a folder whose images are taken, below it too"),
+        kept="pictures made so far are kept, and --resume makes the others",
     ),
     "components": Command(
         "hcl.inference.components",
@@ -249,11 +252,9 @@ def main(arguments: list[str] | None = None) -> int:
                 score(task, world)
         return 0
 
-    scores = not COMMANDS.keys() & set(arguments[:1])
-    kept = (
-        {"after_interrupt": "tokens computed so far are kept, unless --keep_tokens false"} if scores else {}
-    )
-    return reported(PROGRAM, run, **kept)
+    command = COMMANDS.get(arguments[0]) if arguments else None
+    kept = command.kept if command else "tokens computed so far are kept, unless --keep_tokens false"
+    return reported(PROGRAM, run, after_interrupt=kept)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,13 @@ from hcl.inference.config import InferenceConfig, open_segmenter
 from hcl.inference.enlarging import labels_at
 from hcl.inference.labelling import Labels, classes, clusters
 from hcl.inference.reading import Read, read_ahead
-from hcl.inference.segment_folder import Outputs, describe, outputs_of, refuse_other_settings
+from hcl.inference.segment_folder import (
+    Outputs,
+    describe,
+    outputs_of,
+    refuse_other_settings,
+    remove_pictures,
+)
 from hcl.inference.segmenter import Segmenter, pixels_at, together
 from hcl.models.digest import digest_of_weights
 from hcl.progress import progress
@@ -59,7 +65,8 @@ class SegmentConfig(InferenceConfig):
         crf_settings: of that CRF.
         on_error: what to do about a file that cannot be used: "raise" looks at all of them first and stops,
             "skip" leaves it out, goes on, and tells at the end how many and which.
-        resume: leave out the photographs whose pictures are there already, from a run with the same settings.
+        resume: leave out the photographs whose pictures are there already.
+        overwrite: remove the pictures in the output folder first; without it, others' settings are refused.
     """
 
     photographs: str
@@ -72,11 +79,14 @@ class SegmentConfig(InferenceConfig):
     crf_settings: CRFConfig = field(default_factory=CRFConfig)
     on_error: OnError = "raise"
     resume: bool = False
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(2, self, "clusters")
         require_at_least(16, self, "crf_size")
+        if self.resume and self.overwrite:
+            raise ValueError("resume keeps the pictures that are there, overwrite removes them: choose one")
         if self.class_names is not None and self.classifier is None:
             raise ValueError(
                 f"class_names={self.class_names!r} is for the classes of a --classifier: give one"
@@ -104,17 +114,20 @@ def run(config: SegmentConfig, world: World) -> None:
         check_images(dataset, ranks=world)
     folder = Path(config.output).expanduser()
     settings = {**asdict(config), "digests": _digests(segmenter, config.classifier)}
-    if config.resume:
+    if not config.overwrite:
         refuse_other_settings(folder, settings)
     world.barrier()
     if world.is_main:
+        if config.overwrite:
+            remove_pictures(folder)
         describe(folder, labels, settings)
+    world.barrier()
     # Shared out first: what is there already may be more for a rank that looks when others write.
     photographs = [*zip(dataset.samples, outputs_of(dataset, folder), strict=True)][world.rank :: world.size]
     pending = [own for own in photographs if not (config.resume and own[1].exist())]
     with progress(world, f"segments of {dataset.name}", "image", total=len(pending)) as bar:
         skipped = _segment(pending, segmenter, labels, config, bar)
-    _tell(skipped, len(pending), config, world)
+    _tell(skipped, len(pending), len(photographs) - len(pending), config, world)
 
 
 def _digests(segmenter: Segmenter, classifier: str | None) -> dict[str, str | list[int]]:
@@ -218,11 +231,18 @@ def _finish(writing: Sequence[Future[None]]) -> None:
         future.result()
 
 
-def _tell(skipped: Sequence[str], tried_here: int, config: SegmentConfig, world: World) -> None:
-    count, tried = world.sum(torch.tensor([len(skipped), tried_here], device=world.device)).tolist()
+def _tell(
+    skipped: Sequence[str], tried_here: int, there_here: int, config: SegmentConfig, world: World
+) -> None:
+    counts = torch.tensor([len(skipped), tried_here, there_here], device=world.device)
+    count, tried, there = world.sum(counts).tolist()
     if tried and count == tried:
         raise ValueError(f"none of the {tried} photographs can be used:\n{listed([*skipped])}")
     if skipped:
         log.warning("left out %d of %d photographs:\n%s", len(skipped), tried, listed([*skipped]))
     if world.is_main:
-        print(f"segmented {tried - count} of {tried} photographs: see overlays and labels in {config.output}")
+        before = f", {there} were there already" if there else ""
+        print(
+            f"segmented {tried - count} of {tried + there} photographs{before}: see overlays and labels in "
+            f"{config.output}"
+        )

@@ -15,10 +15,11 @@ from hcl.nested_settings import changed_settings
 RECORD = "segments.json"
 
 FREE = frozenset(
-    {"photographs", "output", "batch_size", "threads", "crf_settings.workers", "device", "on_error", "resume"}
+    {"photographs", "output", "batch_size", "threads", "crf_settings.workers", "device", "on_error"}
+    | {"resume", "overwrite"}
     | {"checkpoint", "classifier", "backbone.name", "backbone.weights", "backbone.patch_sizes"}
 )
-"""Settings that may be otherwise when a segmentation goes on: what files hold is compared by digests."""
+"""Settings that may be otherwise where pictures are added: what files hold is compared by digests."""
 
 
 class Outputs(NamedTuple):
@@ -66,10 +67,17 @@ def refuse_other_settings(folder: Path, settings: dict[str, Any]) -> None:
         changed = changed_settings(before, json.loads(json.dumps(settings)), FREE)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} does not say how its pictures were made: choose another --output"
+            f"{path} does not say how its pictures were made: choose another --output, or --overwrite them"
         ) from error
     if changed:
         raise ValueError(
             f"the pictures in {folder} were made with other settings ({'; '.join(changed)}): choose another "
-            "--output, or leave out --resume to make them anew"
+            "--output, or --overwrite them"
         )
+
+
+def remove_pictures(folder: Path) -> None:
+    """Remove the pictures of a folder that `describe` has described, and nothing else."""
+    if (folder / RECORD).is_file():
+        for path in [*(folder / "labels").rglob("*.png"), *(folder / "overlays").rglob("*.jpg")]:
+            path.unlink()

@@ -113,7 +113,7 @@ def test_a_run_goes_on_where_it_was_cut_short(segment, folder, tmp_path, capsys)
     assert segment(folder, "--resume", "--batch_size", "3") == 0
     assert missing.exists()
     assert done.stat().st_mtime_ns == before
-    assert "segmented 1 of 1 photographs" in capsys.readouterr().out
+    assert "segmented 1 of 3 photographs, 2 were there already: see" in capsys.readouterr().out
 
 
 class LaterRank(World):
@@ -155,10 +155,25 @@ def test_a_run_goes_on_with_files_that_moved_and_not_with_other_weights(
     assert "made with other settings (digests.head: " in capsys.readouterr().err
 
 
-def test_a_run_does_not_go_on_with_other_settings(segment, folder, capsys):
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_pictures_of_other_settings_are_not_mixed(segment, folder, capsys, resume):
     segment(folder)
-    assert segment(folder, "--resume", "--clusters", "7") == 2
+    assert segment(folder, *resume, "--clusters", "7") == 2
     assert "made with other settings (clusters: 6 -> 7)" in capsys.readouterr().err
+
+
+def test_pictures_of_other_settings_are_removed_when_told(segment, folder, tmp_path, capsys):
+    segment(folder)
+    out = tmp_path / "out"
+    (out / "labels" / "notes.txt").touch()
+    others = tmp_path / "others"
+    others.mkdir()
+    (folder / "one.jpg").rename(others / "two.jpg")
+    assert segment(others, "--overwrite", "--clusters", "7") == 0
+    assert sorted(path.name for path in (out / "labels").rglob("*.*")) == ["notes.txt", "two.png"]
+    assert [path.name for path in (out / "overlays").rglob("*.*")] == ["two.jpg"]
+    assert segment(others, "--overwrite", "--resume") == 2
+    assert "choose one" in capsys.readouterr().err
 
 
 def test_photographs_that_differ_in_their_ending_only_do_not_share_pictures(segment, folder, tmp_path):
