@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+EXAMPLES = {int: (2, 5), float: (0.5, 0.7)}
 
 
 def sentence(message: str, parser: argparse.ArgumentParser) -> str:
@@ -65,7 +66,8 @@ def describe(kind: Any) -> str:
         (member, *_) = get_args(kind)
         choices = get_args(member) if get_origin(member) is Literal else ()
         of = f" of {', '.join(choices)}" if choices else ""
-        return f"a list{of} in brackets, such as [{','.join(map(str, choices[:2] or (2, 5)))}]"
+        example = choices[:2] or EXAMPLES[member]
+        return f"a list{of} in brackets, such as [{','.join(map(str, example))}]"
     return WORDS.get(kind, "")
 
 

@@ -87,7 +87,7 @@ def test_a_configuration_that_is_none_is_told(content, message, capsys, tmp_path
         ),
         (
             ["report", "run", "--data.kind", "voc", "--data.root", "d"],
-            "evaluate.py: a data set of kind 'voc' needs a split, for example 'train'",
+            "evaluate.py: a data set of kind 'voc' needs a split (--data.split), as train",
         ),
         (["linear", *DATA], "--classifier is missing"),
         (
@@ -97,6 +97,10 @@ def test_a_configuration_that_is_none_is_told(content, message, capsys, tmp_path
         (
             ["segment", "photographs", "--checkpoint", "x", "--cluster", "12"],
             "no setting --cluster; did you mean --clusters?",
+        ),
+        (
+            ["foreground", *DATA, "--keep_mass", "0.6"],
+            "--keep_mass is 0.6; it must be a list in brackets, such as [0.5,0.7]",
         ),
         (
             ["overcluster", *DATA, "--clusters", "many"],

@@ -53,7 +53,7 @@ class DataConfig:
                 f"a folder of images has no split, got split={self.split!r}: point root at a sub-folder"
             )
         if self.kind != "folder" and not self.split:
-            raise ValueError(f"a data set of kind {self.kind!r} needs a split, for example 'train'")
+            raise ValueError(f"a data set of kind {self.kind!r} needs a split (--data.split), as train")
         if self.kind != "coco" and self.classes != "all":
             raise ValueError(f"classes={self.classes!r} is for kind 'coco' only, got kind {self.kind!r}")
 

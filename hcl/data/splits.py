@@ -8,11 +8,18 @@ from pathlib import Path
 from hcl.data.images import shown
 
 
-def read_split(folder: Path, names: Sequence[str]) -> list[tuple[list[str], str]]:
+def read_split(
+    folder: Path, names: Sequence[str], *, elsewhere: str = "no split is there"
+) -> list[tuple[list[str], str]]:
     """The lines of the first of the named lists that exists, each as (its fields, "name.txt:line number").
 
     Fields are divided by white space; a byte order mark, Windows' line ends and blank lines are no part of
     them, and bytes that are not UTF-8 are those of the file's name.
+
+    Args:
+        folder: of the lists.
+        names: of the same split, without their ending.
+        elsewhere: what to say where there is no list at all.
 
     Raises:
         FileNotFoundError: none exists; the lists that do are named.
@@ -23,7 +30,7 @@ def read_split(folder: Path, names: Sequence[str]) -> list[tuple[list[str], str]
         there = sorted(path.stem for path in folder.glob("*.txt")) if folder.is_dir() else []
         raise FileNotFoundError(
             f"no split {folder / names[0]}.txt; "
-            + (f"splits there: {', '.join(there)}" if there else "no split is there")
+            + (f"splits there: {', '.join(there)}" if there else elsewhere)
         )
     path = folder / f"{name}.txt"
     content = path.read_bytes().removeprefix(codecs.BOM_UTF8)

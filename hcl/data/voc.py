@@ -43,7 +43,11 @@ def open_voc(
     """
     split = split.removesuffix(".txt")
     names = (split, *(other for other in AUGMENTED if split in AUGMENTED and other != split))
-    lines = read_split(root / "ImageSets" / "Segmentation", names)
+    wrong_root = (
+        f"the root must be the folder that holds ImageSets and JPEGImages, and {root} holds no ImageSets; a "
+        "folder of photographs is of --data.kind folder"
+    )
+    lines = read_split(root / "ImageSets" / "Segmentation", names, elsewhere=wrong_root)
     masks = "SegmentationClassAug" if split in AUGMENTED else "SegmentationClass"
     samples = [_sample(root, fields, masks, origin) for fields, origin in lines]
     objects = tuple(range(1, len(class_names)))

@@ -30,11 +30,7 @@ class Batches:
     world: World
 
     def __post_init__(self) -> None:
-        if not 1 <= self.batch_size <= self.images:
-            raise ValueError(
-                f"batch_size is {self.batch_size}, but the training split has {self.images} images: "
-                f"choose a batch_size between 1 and {self.images}"
-            )
+        require_images(self.images, self.batch_size)
         require_division(self.batch_size, self.accumulation, self.world)
 
     @property
@@ -72,6 +68,19 @@ class Batches:
     def _share(self, images: np.ndarray) -> list[np.ndarray]:
         share = images[self.world.slice(len(images))]
         return [share[i : i + self.micro_batch_size] for i in range(0, len(share), self.micro_batch_size)]
+
+
+def require_images(images: int, batch_size: int) -> None:
+    """Refuse a batch of more images than there are, or of none.
+
+    Raises:
+        ValueError: it is such a batch.
+    """
+    if not 1 <= batch_size <= images:
+        raise ValueError(
+            f"batch_size is {batch_size}, but the training split has {images} images: "
+            f"choose a batch_size between 1 and {images}"
+        )
 
 
 def require_division(batch_size: int, accumulation: int, world: World) -> None:

@@ -1,11 +1,13 @@
 """A step that came to NaN or infinity: a dump, and ``python -m hcl.engine.non_finite FILE`` computes it."""
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hcl.command_line import reported
 from hcl.distributed import World
 from hcl.engine.checkpoint import load_checkpoint, write_state
 from hcl.engine.config import config_from
@@ -78,6 +80,20 @@ def replay(path: Path) -> Losses:
     return learner.training_step(state["views"]).losses
 
 
+def _main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m hcl.engine.non_finite", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("dump", type=Path, help="file that a stopped run has left")
+    given = parser.parse_args()
+
+    def show() -> int:
+        for name, value in replay(given.dump)._asdict().items():
+            print(f"{name} {value.item()}")
+        return 0
+
+    return reported(parser.prog, show)
+
+
 if __name__ == "__main__":
-    for name, value in replay(Path(sys.argv[1]))._asdict().items():
-        print(f"{name} {value.item()}")
+    sys.exit(_main())

@@ -12,7 +12,7 @@ from hcl.data.dataset import open_dataset
 from hcl.distributed import World
 from hcl.engine import non_finite
 from hcl.engine.bank_pass import BankPass
-from hcl.engine.batches import Batches
+from hcl.engine.batches import Batches, require_images
 from hcl.engine.config import TrainConfig
 from hcl.engine.early_refusals import refuse_early
 from hcl.engine.image_identity import identity_of, require_same
@@ -55,6 +55,7 @@ class Trainer:
         self.epoch = self.step = 0
         self.stop = StopRequest()
         dataset = open_dataset(config.data)
+        require_images(len(dataset), config.batch_size)  # before weights are downloaded
         self.learner = Learner(config, world)
         dataset = usable(dataset, config.data.on_error, ranks=world)
         self.batches = Batches(

@@ -1,7 +1,7 @@
 """Unsupervised foreground extraction: the backbone's attention against the objects (HCL, section 7)."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from hcl.bounds import require_at_least
 from hcl.data.samples import Dataset
@@ -21,13 +21,14 @@ class ForegroundConfig(ProtocolConfig):
     """Jaccard index of the foreground map against "any object class".
 
     Args:
-        tokens: the map is the backbone's whatever they are; only with "head" may a checkpoint be given, and
-            then to say which backbone it is.
+        tokens: the map is the backbone's whatever they are; a checkpoint says which backbone it is.
         keep_mass: shares of the attention that are kept as foreground, each scored: 0.65 is that of the fully
             unsupervised protocol, 0.7 that of training.
         label_resolution: side in cells at which maps and labels are compared, both taken there by nearest
             neighbour.
     """
+
+    needs_head: ClassVar[bool] = False
 
     tokens: TokenKind = "backbone"
     keep_mass: list[float] = field(default_factory=lambda: [0.65, 0.7])

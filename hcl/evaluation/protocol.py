@@ -74,6 +74,8 @@ class ProtocolConfig:
     """
 
     published: ClassVar[dict[str, Frame]] = FRAMES
+    needs_head: ClassVar[bool] = True
+    """Whether a checkpoint is of use for its head alone."""
 
     data: DataConfig
     output: str = "runs/evaluation"
@@ -100,7 +102,7 @@ class ProtocolConfig:
         require_at_least(1, self, "size", "batch_size", "threads", "heads")
         require_at_least(0, self, "seed")
         require_above_zero(self, "token_cache_gib")
-        if self.checkpoint is not None and self.tokens != "head":
+        if self.needs_head and self.checkpoint is not None and self.tokens != "head":
             raise ValueError(
                 f"checkpoint {self.checkpoint} holds a head, which tokens={self.tokens!r} does without: "
                 "leave out one of the two"

@@ -82,8 +82,8 @@ class TokenExtractor:
         patch = self.backbone.patch_sizes[0]
         if size % patch or size < self.backbone.patch_sizes[-1]:
             raise ValueError(
-                f"size {size} must be a multiple of the patch size {patch} "
-                f"and at least {self.backbone.patch_sizes[-1]}, such as {-(-max(size, 56) // patch) * patch}"
+                f"size {size} must be a multiple of the patch size {patch} and at least "
+                f"{self.backbone.patch_sizes[-1]}: take --size {-(-max(size, 56) // patch) * patch}"
             )
         return size // patch, size // patch
 

@@ -2,12 +2,15 @@
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+
+from hcl.command_line import reported
 
 OURS, PUBLISHED = "#00796b", "#9aa0a6"
 
@@ -86,7 +89,7 @@ def draw_comparison(timings: list[Timing], path: Path, *, note: str) -> None:
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def _main() -> None:
+def _main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m hcl.figures.comparison", description=__doc__, allow_abbrev=False
     )
@@ -94,8 +97,13 @@ def _main() -> None:
     parser.add_argument("picture", type=Path, nargs="?", default="docs/images/speed.svg")
     parser.add_argument("--note", default="CPU: AMD EPYC, both cores, otherwise idle", help="below the axis")
     given = parser.parse_args()
-    draw_comparison(read_timings(given.table), given.picture, note=given.note)
+
+    def draw() -> int:
+        draw_comparison(read_timings(given.table), given.picture, note=given.note)
+        return 0
+
+    return reported(parser.prog, draw)
 
 
 if __name__ == "__main__":
-    _main()
+    sys.exit(_main())

@@ -66,10 +66,11 @@ def classes(segmenter: Segmenter, classifier: str, names: str | None) -> Labels:
     called = _class_names(segmenter, names)
     count = layer.out_channels
     if len(called) != count or count > MOST:
+        unnamed = "the head was trained on images without labels, which name none"
+        known = f"{names or 'the training data'} names {len(called)}" if called else unnamed
         raise ValueError(
-            f"{classifier} tells {count} classes apart, but {names or 'the training data'} names "
-            f"{len(called)}: choose --class_names among {', '.join(CLASS_NAMES)}, or a text file with a name "
-            "a line"
+            f"{classifier} tells {count} classes apart, but {known}: choose --class_names among "
+            f"{', '.join(CLASS_NAMES)}, or a text file with a name a line"
         )
     layer.to(segmenter.device).requires_grad_(False)
 

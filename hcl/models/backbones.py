@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from torch import nn
 from hcl.models.downloads import BACKBONE_FILES, fetch
 from hcl.models.pm_vit import PMViT
 from hcl.models.vit import VisionTransformer, ViTConfig, initialise
-from hcl.models.weights import load_into, read_checkpoint
+from hcl.models.weights import CheckpointError, load_into, read_checkpoint
 
 TINY_WEIGHTS = Path(__file__).with_name("tiny.safetensors")
 """Made by scripts/pretrain_tiny.py, whose settings the file's metadata hold."""
@@ -106,8 +106,28 @@ def build_backbone(config: BackboneConfig) -> PMViT:
     else:
         path = config.weights or _own_weights(config.name)
         state = read_checkpoint(path, "file of the backbone's weights")
-        load_into(vit, {key: value for key, value in state.items() if key not in _UNUSED_KEYS}, path)
+        used = {key: value for key, value in state.items() if key not in _UNUSED_KEYS}
+        _load(vit, used, config.name, path)
     return PMViT(vit, config.patch_sizes or backbone.patch_sizes)
+
+
+def _load(vit: VisionTransformer, state: dict[str, Any], name: str, path: str | Path) -> None:
+    try:
+        load_into(vit, state, path)
+    except CheckpointError as error:
+        fitting = [other for other in BACKBONES if _has_shapes_of(other, state)]
+        if fitting and name not in fitting:
+            raise CheckpointError(
+                f"{path} does not fit {name}; by its shapes it is {' or '.join(fitting)} (--backbone.name)"
+            ) from error
+        raise
+
+
+def _has_shapes_of(name: str, state: dict[str, Any]) -> bool:
+    with torch.device("meta"):
+        expected = VisionTransformer(BACKBONES[name].vit).state_dict()
+    shapes = {key: getattr(value, "shape", None) for key, value in state.items()}
+    return shapes == {key: tensor.shape for key, tensor in expected.items()}
 
 
 def _own_weights(name: str) -> Path:

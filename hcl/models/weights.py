@@ -58,6 +58,8 @@ def read_checkpoint(path: str | Path, kind: str = "checkpoint file") -> dict[str
     except pickle.UnpicklingError as error:
         # torch wraps the reason in advice to load the file unsafely.
         reason = error.__context__ if isinstance(error.__context__, pickle.UnpicklingError) else error
+        if "Unsupported operand" in str(reason):  # no pickle begins so, whoever wrote it
+            raise CheckpointError(f"{path} cannot be read as a checkpoint: it is none, or damaged") from error
         raise CheckpointError(
             f"{path} was refused ({_first_sentence(reason)}): only tensors and plain containers are read, "
             "because anything else could execute code"
@@ -128,9 +130,15 @@ def read_head_checkpoint(path: str | Path) -> dict[str, Any]:
     """Whatever `load_seg_head` takes, laid out as a checkpoint of this project.
 
     Raises:
-        FileNotFoundError, CheckpointError: as `read_checkpoint`.
+        FileNotFoundError, CheckpointError: as `read_checkpoint`; or it is a backbone's file.
     """
-    return _read_pretrained(Path(path)) if is_pretrained(path) else read_checkpoint(path)
+    read = _read_pretrained(Path(path)) if is_pretrained(path) else read_checkpoint(path)
+    if any("cls_token" in held for held in (read, *read.values()) if isinstance(held, dict)):
+        raise CheckpointError(
+            f"{path} holds a backbone and no trained head: give it by --backbone.weights, and a head's "
+            "checkpoint by --checkpoint"
+        )
+    return read
 
 
 def is_pretrained(path: str | Path) -> bool:

@@ -24,6 +24,7 @@ def unseen(monkeypatch) -> None:
     [
         ({"accumulation": 3}, "batch_size 4 does not divide into 1 ranks x 3 micro-batches"),
         ({"backbone.weights": "nowhere.pth"}, "nowhere.pth"),
+        ({"backbone.weights": "nowhere.pth", "batch_size": 64}, "the training split has 12 images"),
         ({"precision": "fp8"}, "fp8"),
         ({"logger": "wandb"}, "needs the package wandb"),
     ],

@@ -12,6 +12,7 @@ from PIL import Image
 from hcl.clustering import targets
 from hcl.clustering.mogo import ClusteringConfig, MoGoClustering
 from hcl.commands import train
+from hcl.engine import non_finite
 from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.non_finite import replay
 from pipelines.training_views import TrainingViews
@@ -110,6 +111,12 @@ def test_a_dump_is_computed_again_by_its_command(tiny_settings, poisoned):
         command, cwd=ROOT, check=True, timeout=120, capture_output=True, text=True
     ).stdout
     assert "total nan" in printed
+
+
+def test_what_is_no_dump_is_told_in_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["non_finite", str(tmp_path / "nothing.pt")])
+    assert non_finite._main() == 2
+    assert f"there is no checkpoint file {tmp_path / 'nothing.pt'}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["epoch", "online"])

@@ -277,6 +277,16 @@ def test_foreground_maps_are_scored(command, tmp_path, capsys):
     assert "Jaccard index" in capsys.readouterr().out
 
 
+def test_foreground_maps_are_those_of_a_checkpoints_backbone(command, tmp_path, backbone):
+    state = untrained_head(backbone, SMALL_HEAD, 1).state_dict()
+    config = {"backbone": {"name": "tiny_random"}}
+    torch.save({"momentum_seg_head": state, "config": config}, tmp_path / "h.pt")
+    own = [*command, *QUICK["foreground"]]
+    given = [argument for argument in own if argument not in ("--backbone.name", "tiny")]
+    assert evaluate.main(["foreground", *given, "--checkpoint", str(tmp_path / "h.pt")]) == 0
+    assert metrics(tmp_path / "out")["tokens"]["source"] == "tiny_random"
+
+
 def test_labels_are_retrieved(command, tmp_path, capsys):
     assert evaluate.main(["retrieval", *command, *QUICK["retrieval"]]) == 0
     report = metrics(tmp_path / "out")

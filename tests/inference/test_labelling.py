@@ -83,6 +83,12 @@ def test_a_classifier_of_another_width_is_refused(segmenter, tmp_path):
         classes(segmenter, saved(tmp_path, channels=30), None)
 
 
+def test_classes_of_a_head_that_saw_no_labels_want_names(segmenter, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenter, "model", segmenter.model._replace(data=None))
+    with pytest.raises(ValueError, match="on images without labels, which name none: choose"):
+        classes(segmenter, saved(tmp_path), None)
+
+
 def test_names_must_be_as_many_as_classes(segmenter, tmp_path):
     with pytest.raises(ValueError, match="tells 6 classes apart, but voc names 21"):
         classes(segmenter, saved(tmp_path), "voc")

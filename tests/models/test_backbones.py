@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from hcl.models.backbones import BACKBONES, BackboneConfig, build_backbone
+from hcl.models.backbones import BACKBONES, TINY_WEIGHTS, BackboneConfig, build_backbone
 from hcl.models.downloads import BACKBONE_FILES
 from hcl.models.vit import VisionTransformer
 from hcl.models.weights import CheckpointError
@@ -55,8 +57,9 @@ def test_weights_are_read_from_a_file_of_lower_precision(tmp_path, save, name):
 
 
 def test_weights_of_another_width_are_refused_by_key_and_shapes(tmp_path):
-    torch.save(VisionTransformer(BACKBONES["tiny"].vit).state_dict(), tmp_path / "narrow.pth")
-    with pytest.raises(CheckpointError, match=r"narrow\.pth.*cls_token is \(1, 1, 96\).*\(1, 1, 384\)"):
+    narrow = replace(BACKBONES["tiny"].vit, width=48)
+    torch.save(VisionTransformer(narrow).state_dict(), tmp_path / "narrow.pth")
+    with pytest.raises(CheckpointError, match=r"narrow\.pth.*cls_token is \(1, 1, 48\).*\(1, 1, 384\)"):
         build_backbone(BackboneConfig("dino_vits16", weights=str(tmp_path / "narrow.pth")))
 
 
@@ -72,3 +75,8 @@ def test_unknown_name_lists_the_known_ones():
 def test_missing_weights_file_is_named():
     with pytest.raises(FileNotFoundError, match=r"nowhere/w\.pth"):
         build_backbone(BackboneConfig("tiny", weights="nowhere/w.pth"))
+
+
+def test_weights_of_another_backbone_are_told_by_name():
+    with pytest.raises(CheckpointError, match=r"does not fit dino_vits16; by its shapes it is tiny or"):
+        build_backbone(BackboneConfig("dino_vits16", str(TINY_WEIGHTS)))

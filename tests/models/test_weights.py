@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.seg_head import SegHead, SegHeadConfig
 from hcl.models.weights import (
     CheckpointError,
@@ -41,6 +43,21 @@ def save_published(path: Path, online: SegHead, momentum: SegHead, prefix: str =
     }
     torch.save(content, path)
     return path
+
+
+def test_a_backbone_given_as_a_head_is_told(tmp_path):
+    state = build_backbone(BackboneConfig("tiny")).vit.state_dict()
+    torch.save(state, tmp_path / "vit.pth")
+    save_file(state, tmp_path / "vit.safetensors")
+    for path in tmp_path.iterdir():
+        with pytest.raises(CheckpointError, match=r"holds a backbone .*--backbone\.weights"):
+            load_seg_head(path)
+
+
+def test_a_text_is_no_checkpoint(tmp_path):
+    (tmp_path / "README.md").write_text("# A title")
+    with pytest.raises(CheckpointError, match=r"README\.md cannot be read as a checkpoint: it is none"):
+        read_checkpoint(tmp_path / "README.md")
 
 
 def test_a_pickle_that_would_execute_code_is_refused_unexecuted(tmp_path):
