@@ -21,13 +21,13 @@ from benchmarks.machine import give, machine
 from benchmarks.options import Parser, add_integers
 from benchmarks.scale_model import MODES, Costs, Prediction, Shape, bank_rows, first_stop, predict
 from hcl.clustering.mogo import SIDES, ClusteringConfig
-from hcl.clustering.targets import level_targets
 from hcl.data.dataset import DataConfig
 from hcl.data.scenes import write_scenes
 from hcl.distributed import World
 from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.config import TrainConfig
 from hcl.engine.records import read_records
+from hcl.engine.targets import level_targets
 from hcl.engine.trainer import Trainer
 from hcl.memory import GIB
 from hcl.models.backbones import BACKBONES, BackboneConfig

@@ -13,12 +13,12 @@ import torch
 
 from benchmarks import published
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
-from hcl.clustering.targets import level_targets
 from hcl.distributed import World
 from hcl.engine.compilation import Compile, compile_model
 from hcl.engine.replay import replay
 from hcl.engine.replayed_step import ReplayedStep
 from hcl.engine.step import LossConfig, TrainingStep, Views
+from hcl.engine.targets import level_targets
 from hcl.models.backbones import BACKBONES
 from hcl.models.hcl import HCL
 from hcl.models.number_format import prepare

@@ -1,5 +1,6 @@
 """Train HCL on generated scenes, score it before and after, and draw what it sees: ``make demo``."""
 
+import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -37,6 +38,7 @@ COMPONENTS = 12
 
 def main() -> int:
     """Run the demonstration; the exit status is that of the first command that fails."""
+    argparse.ArgumentParser(description=__doc__, epilog="It takes no arguments.").parse_args()
     run(train.main, [preset("quickstart"), f"--output={RUN}", "--resume"])
     overclustering = {
         name: score("overcluster", name, [preset("quickstart_overcluster"), *choice])

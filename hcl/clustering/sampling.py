@@ -6,8 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hcl.clustering.targets import Targets
 from hcl.randomness import generator
+
+
+class Targets(NamedTuple):
+    """Momentum tokens (B, N, C), L2-normalised, and their foreground flags (B, N), bool."""
+
+    tokens: Tensor
+    foreground: Tensor
 
 
 class BankRows(NamedTuple):

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from hcl.clustering.sampling import BankRows, sample_tokens
-from hcl.clustering.targets import level_targets
 from hcl.engine.batches import Batches
 from hcl.engine.config import TrainConfig
 from hcl.engine.learner import Learner
+from hcl.engine.targets import level_targets
 from hcl.memory import GIB, free_memory
 from hcl.models.pm_vit import LevelTokens
 from hcl.precision import mixed

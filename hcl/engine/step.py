@@ -11,8 +11,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hcl.bounds import require_above_zero
 from hcl.clustering.mogo import MoGoClustering
-from hcl.clustering.targets import Targets, level_targets
+from hcl.clustering.sampling import Targets
 from hcl.distributed import World
+from hcl.engine.targets import level_targets
 from hcl.models.hcl import HCL
 from hcl.models.pm_vit import LevelTokens
 from hcl.precision import Precision, mixed, product_dtype

@@ -1,8 +1,7 @@
 import numpy as np
 import torch
 
-from hcl.clustering.sampling import sample_tokens
-from hcl.clustering.targets import Targets
+from hcl.clustering.sampling import Targets, sample_tokens
 
 
 def numbered_targets(images: int = 3, tokens: int = 50) -> Targets:

@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
-from hcl.clustering.targets import level_targets
 from hcl.distributed import World
 from hcl.engine.step import LossConfig, TrainingStep
+from hcl.engine.targets import level_targets
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.hcl import HCL
 from hcl.models.seg_head import SegHeadConfig

@@ -1,20 +1,11 @@
 """What the momentum branch says of a view: its tokens, and which of them are foreground."""
 
-from typing import NamedTuple
-
 import torch
-from torch import Tensor
 
+from hcl.clustering.sampling import Targets
 from hcl.models.hcl import HCL
 from hcl.models.pm_vit import LevelTokens
 from kernels.foreground import foreground_mask
-
-
-class Targets(NamedTuple):
-    """Momentum tokens (B, N, C), L2-normalised, and their foreground flags (B, N), bool."""
-
-    tokens: Tensor
-    foreground: Tensor
 
 
 @torch.no_grad()
