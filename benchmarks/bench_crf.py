@@ -10,9 +10,10 @@ import torch
 
 from benchmarks.crf_agreement import PAIRWISE
 from benchmarks.crf_scenes import generate_scenes
+from benchmarks.crf_tiles import near_tiles
 from benchmarks.harness import Run
 from kernels.crf import dense_crf
-from kernels.crf.tiles import BLOCK, build_tiles, near_tiles
+from kernels.crf.tiles import BLOCK, build_tiles
 from kernels.processors import usable_processors
 
 GPU = torch.cuda.is_available()

@@ -23,21 +23,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.crf_scenes import Scene, generate_scenes, read_scenes
+from benchmarks.crf_tiles import Filter, block_sparse_filter, near_tiles
 from benchmarks.machine import give, machine
 from benchmarks.options import Parser
 from hcl.evaluation.metrics import SegmentationScores
 from kernels.crf import dense_crf
 from kernels.crf.energy import Pairwise, unary_energy
 from kernels.crf.gaussian import gaussian_matrices
-from kernels.crf.tiles import BLOCK, Tiles, build_tiles, near_tiles
+from kernels.crf.tiles import build_tiles
 
 PAIRWISE = Pairwise(
     gaussian_sxy=1.0, gaussian_compat=3.0, bilateral_sxy=67.0, bilateral_srgb=3.0, bilateral_compat=4.0
 )
 ITERATIONS = 10
-
-# Sums (B, any, H, W) by the bilateral kernel's weights, not normalised.
-Filter = Callable[[Tensor], Tensor]
 
 
 def mean_field(probabilities: Tensor, bilateral: Filter, iterations: int, pairwise: Pairwise) -> Tensor:
@@ -51,31 +49,6 @@ def mean_field(probabilities: Tensor, bilateral: Filter, iterations: int, pairwi
         message += pairwise.bilateral_compat * scale * bilateral(scale * marginals)
         marginals = (message - unary).softmax(dim=1)
     return marginals
-
-
-def block_sparse_filter(tiles: Tiles, near: Tensor) -> Filter:
-    """The bilateral filter of one image by products of matrices, tile by tile; near (T, T) bool."""
-    features = tiles.features[0].T.unflatten(0, (-1, BLOCK))
-    neighbours = [row.nonzero().flatten() for row in near]
-
-    def bilateral(values: Tensor) -> Tensor:
-        slots = tiles.gather(values.flatten(2))[0].T.unflatten(0, (-1, BLOCK)).contiguous()
-        sums = slots.new_empty(len(slots), slots.shape[2], BLOCK)
-        for tile, others in enumerate(neighbours):
-            weights = _weights(features[others].flatten(0, 1), features[tile])
-            torch.mm(slots[others].flatten(0, 1).T, weights, out=sums[tile])
-        return tiles.scatter(sums.transpose(0, 1).flatten(1)[None]).view(values.shape)
-
-    return bilateral
-
-
-def _weights(rows: Tensor, columns: Tensor) -> Tensor:
-    """exp2(-distance^2) as one matrix product, around the columns' centre so that it loses no digits."""
-    rows, columns = rows - columns.mean(dim=0), columns - columns.mean(dim=0)
-    ones = rows.new_ones(len(rows), 1)
-    left = torch.cat([2 * rows, -rows.square().sum(dim=1, keepdim=True), -ones], dim=1)
-    right = torch.cat([columns, ones[: len(columns)], columns.square().sum(dim=1, keepdim=True)], dim=1)
-    return (left @ right.T).exp2_()
 
 
 class Labelled(NamedTuple):

@@ -32,8 +32,8 @@ def refuse_other_classes(classifier: nn.Conv2d, dataset: Dataset, path: str) -> 
     """Raise a ValueError where a classifier's file tells other classes apart than a data set has."""
     if classifier.out_channels != len(dataset.class_names):
         raise ValueError(
-            f"{path} tells {classifier.out_channels} classes apart, but {dataset.name} has "
-            f"{len(dataset.class_names)}: choose the data that it was trained on"
+            f"{path} tells {classifier.out_channels} classes apart, but there are "
+            f"{len(dataset.class_names)} in {dataset.name}: choose the data that it was trained on"
         )
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.crf.energy import Pairwise
@@ -38,16 +37,6 @@ class Tiles(NamedTuple):
     features: Tensor
     low: Tensor
     high: Tensor
-
-    def gather(self, values: Tensor) -> Tensor:
-        """Bring (B, C, N) into the slots; 0 where there is no pixel. (B, C, S)."""
-        pixels = values.shape[2]
-        padded = F.pad(values, (0, self.order.shape[1] - pixels))
-        return padded.gather(2, self.order[:, None].expand(-1, values.shape[1], -1))
-
-    def scatter(self, values: Tensor) -> Tensor:
-        """Bring (B, C, S) back into the order of the image. (B, C, N)."""
-        return values.gather(2, self.slot[:, None].expand(-1, values.shape[1], -1))
 
 
 def build_tiles(images: Tensor, pairwise: Pairwise) -> Tiles:
@@ -114,19 +103,6 @@ def _widest(coordinates: Tensor, node: Tensor, nodes: int, scale: Tensor) -> Ten
         corners.append(empty.scatter_reduce(1, node.expand_as(corner), corner, side, include_self=False))
     low, high = corners
     return ((high - low) * scale).argmax(dim=0)[node]
-
-
-def near_tiles(tiles: Tiles, tolerance: float) -> Tensor:
-    """Whether any two pixels of the bounding boxes of two tiles can have a weight of `tolerance` or more.
-
-    (B, T, T) bool.
-    """
-    batch, _, count = tiles.low.shape
-    distance = tiles.low.new_zeros(batch, count, count)
-    for low, high in zip(tiles.low.unbind(1), tiles.high.unbind(1), strict=True):
-        gap = torch.maximum(low[:, :, None] - high[:, None], low[:, None] - high[:, :, None])
-        distance += gap.clamp_(min=0).square_()
-    return distance <= farthest(tolerance)
 
 
 def farthest(tolerance: float) -> float:

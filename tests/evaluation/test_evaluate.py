@@ -457,7 +457,10 @@ def test_bad_input_is_told_in_one_line(command, tmp_path, capsys, arguments, mes
 
 @pytest.mark.parametrize(
     ("channels", "classes", "message"),
-    [(25, 6, "tokens of 25 channels, but these have 24"), (24, 21, "21 classes apart, but scenes-val has 6")],
+    [
+        (25, 6, "tokens of 25 channels, but these have 24"),
+        (24, 21, "21 classes apart, but there are 6 in scenes-val"),
+    ],
 )
 def test_a_classifier_that_does_not_fit_is_refused(command, tmp_path, capsys, channels, classes, message):
     path = tmp_path / "classifier.pth.tar"

@@ -3,11 +3,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.crf_tiles import into_slots, near_tiles, out_of_slots
 from kernels.crf import dense_crf, operators, triton
 from kernels.crf import tiles as crf_tiles
 from kernels.crf.energy import Pairwise
 from kernels.crf.gaussian import gaussian_matrices, gaussian_reach
-from kernels.crf.tiles import BLOCK, build_tiles, near_tiles
+from kernels.crf.tiles import BLOCK, build_tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PAIRWISE = Pairwise(1.0, 3.0, 67.0, 3.0, 4.0)
@@ -140,8 +141,8 @@ def test_every_pixel_has_one_slot():
     assert tiles.order.shape == (2, 4 * BLOCK)
     assert torch.equal(tiles.order.gather(1, tiles.slot), pixels.expand(2, -1))
     values = torch.rand(2, 3, len(pixels), device=DEVICE)
-    slots = tiles.gather(values)
-    assert torch.equal(tiles.scatter(slots), values)
+    slots = into_slots(tiles, values)
+    assert torch.equal(out_of_slots(tiles, slots), values)
     assert (slots[:, 0] != 0).sum() == 2 * len(pixels)
 
 
@@ -173,7 +174,7 @@ def test_tiles_are_more_compact_than_rows_of_the_image():
     _, images = inputs((1, 1, 24, 32), regions=6)
     tiles = build_tiles(images, PAIRWISE)
     compact = near_tiles(tiles, 1e-3)
-    by_row = tiles.scatter(tiles.features).unflatten(2, (-1, BLOCK))
+    by_row = out_of_slots(tiles, tiles.features).unflatten(2, (-1, BLOCK))
     in_rows = near_tiles(tiles._replace(low=by_row.amin(dim=3), high=by_row.amax(dim=3)), 1e-3)
     assert compact.float().mean() < 0.5 * in_rows.float().mean()
 

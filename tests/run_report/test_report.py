@@ -172,7 +172,10 @@ def test_a_confusion_of_another_shape_is_refused(tmp_path, finished, capsys):
 
 @pytest.mark.parametrize(
     ("channels", "classes", "message"),
-    [(25, 6, "tokens of 25 channels, but these have 24"), (24, 5, "tells 5 classes apart, but scenes-val")],
+    [
+        (25, 6, "tokens of 25 channels, but these have 24"),
+        (24, 5, "tells 5 classes apart, but there are 6 in"),
+    ],
 )
 def test_a_classifier_that_does_not_fit_is_refused(
     tmp_path, finished, pictures, capsys, channels, classes, message
