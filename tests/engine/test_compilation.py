@@ -66,11 +66,17 @@ def steps(model: HCL, device: str = "cpu", count: int = 1, precision: Precision 
     [(True, None), ("max-autotune", "max-autotune-no-cudagraphs")],
 )
 def test_every_block_and_the_heads_after_it_are_compiled_whole(model, compiled, how, mode):
-    compile_model(model, how)
+    compile_model(model.to("meta"), how)
     blocks = {id(module) for module in model.modules() if isinstance(module, Block)}
     heads = (model.online.seg_head.projection_head, model.momentum.projection_head, model.online.predictor)
     assert {id(module) for module, _ in compiled} == blocks | {id(head) for head in heads}
     assert all(settings == {"fullgraph": True, "mode": mode} for _, settings in compiled)
+
+
+def test_on_a_cpu_the_backbone_is_not_compiled(model, compiled):
+    compile_model(model, True)
+    assert not {module for module, _ in compiled} & set(model.backbone.modules())
+    assert len(compiled) == 5
 
 
 def test_nothing_is_compiled_unasked(model, compiled):
