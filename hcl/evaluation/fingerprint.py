@@ -10,7 +10,7 @@ from hcl.evaluation.tokens import TokenExtractor
 from hcl.models.digest import digest_of_weights
 from pipelines.decoding import decoder
 
-FORMAT = 2
+FORMAT = 3
 """Counts up whenever tokens are computed or stored otherwise than before, between releases too."""
 
 

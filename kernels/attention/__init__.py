@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kernels.attention import reference
+from kernels.attention import products, reference
 from kernels.dispatch import choose, exporting
 
 __all__ = ["attend"]
@@ -20,7 +20,8 @@ def attend(qkv: Tensor, lengths: Sequence[int] | None = None, *, impl: str = "au
 
     The plain form is torch's scaled_dot_product_attention, once a sequence, and differentiable. The Triton
     form has no gradient, and takes 16-bit numbers and heads of width d = 16, 32, ... 128: "auto" is Triton
-    for such CUDA tensors where no gradient is wanted, and torch for all else, float32 on CUDA included.
+    for such CUDA tensors where no gradient is wanted, and torch for all else, float32 on CUDA included; but
+    on a CPU that multiplies bfloat16, without a gradient, long sequences take whole products of matrices.
 
     Args:
         qkv: (B, N, 3, heads, d), floating point: queries, keys and values of all tokens.
@@ -38,12 +39,15 @@ def attend(qkv: Tensor, lengths: Sequence[int] | None = None, *, impl: str = "au
     obstacle = _obstacle(qkv)
     if impl == "triton" and obstacle:
         raise ValueError(f"impl='triton' {obstacle}; use 'auto' or 'torch'")
+    sequences = (qkv.shape[1],) if lengths is None else lengths
+    if impl == "auto" and products.suits(qkv, sequences):
+        return products.attend(qkv, sequences)
     if choose(impl, qkv, available=not obstacle) == "torch" or (impl == "auto" and exporting()):
         return reference.attend(qkv, lengths)
     # Here, so that the package imports where Triton is not installed.
     from kernels.attention import triton
 
-    return triton.attend(qkv, (qkv.shape[1],) if lengths is None else lengths)
+    return triton.attend(qkv, sequences)
 
 
 def _check(qkv: Tensor, lengths: Sequence[int] | None) -> None:

@@ -1,0 +1,70 @@
+"""Attention of bfloat16 on a CPU by whole products of matrices, which suit its matrix units more than tiles.
+
+torch's fused form multiplies small tiles and writes no n x n matrix. Here a batched product writes one, of a
+few heads at a time, so that it stays in the caches. What a bfloat16 logit loses grows with its size, so each
+row's largest one is taken off within a second product: the logits that count are small then, and lose little.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kernels.attention import reference
+from kernels.precision import without_autocast
+
+SHORTEST, LONGEST = 128, 8192
+"""Tokens of a sequence for which it pays, and for which an n x n matrix is small."""
+WEIGHTS_AT_A_TIME = 2**22
+
+
+def suits(qkv: Tensor, lengths: Sequence[int]) -> bool:
+    """Whether this form is the faster one: on a processor that multiplies bfloat16, without a gradient."""
+    return (
+        qkv.device.type == "cpu"
+        and qkv.dtype == torch.bfloat16
+        and any(SHORTEST <= length <= LONGEST for length in lengths)
+        and not (torch.is_grad_enabled() and qkv.requires_grad)
+        and not torch.compiler.is_compiling()
+        and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    )
+
+
+@torch.no_grad()
+def attend(qkv: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Compute softmax(q k^T / sqrt(d)) v of each sequence of (B, N, 3, heads, d) by itself."""
+    out = torch.empty_like(qkv[:, :, 0], memory_format=torch.contiguous_format)
+    parts = zip(qkv.split(list(lengths), dim=1), out.split(list(lengths), dim=1), strict=True)
+    with without_autocast(qkv):
+        for sequence, room in parts:
+            if SHORTEST <= sequence.shape[1] <= LONGEST:
+                room.copy_(_attend(sequence))
+            else:
+                room.copy_(reference.attend(sequence, None).view(room.shape))
+    return out.flatten(2)
+
+
+def _attend(qkv: Tensor) -> Tensor:
+    """One sequence (B, n, 3, heads, d) to (B, n, heads, d)."""
+    batch, tokens, _, heads, width = qkv.shape
+    q, k, v = (each.transpose(1, 2).flatten(0, 1).contiguous() for each in qkv.unbind(2))
+    # A further column of q meets ones of k, to take something off all logits of a row; one more makes pairs.
+    queries, keys = (each.new_zeros(batch * heads, tokens, width + 2) for each in (q, k))
+    torch.mul(q, width**-0.5, out=queries[..., :width])
+    keys[..., :width], keys[..., width] = k, 1
+    out = torch.empty_like(q)
+    step = max(WEIGHTS_AT_A_TIME // tokens**2, 1)
+    weights = q.new_empty(min(step, batch * heads), tokens, tokens)
+    for start in range(0, batch * heads, step):
+        some = slice(start, start + step)
+        _attend_heads(queries[some], keys[some], v[some], out[some], weights[: len(out[some])])
+    return out.unflatten(0, (batch, heads)).transpose(1, 2)
+
+
+def _attend_heads(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor, weights: Tensor) -> None:
+    """Some heads; the queries' last but one column is for what is taken off, and weights is for use here."""
+    torch.bmm(queries, keys.transpose(1, 2), out=weights)
+    torch.neg(weights.amax(dim=2), out=queries[..., -2])
+    torch.bmm(queries, keys.transpose(1, 2), out=weights)
+    torch.softmax(weights, dim=2, out=weights)
+    torch.bmm(weights, values, out=out)
