@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import numpy as np
 import psutil
@@ -26,6 +27,7 @@ from benchmarks.options import Parser, add_integers
 from benchmarks.steps import Bench, Parts, Run, build, own_step, published_step
 from hcl.models.backbones import BACKBONES
 from hcl.precision import Precision, runs_fp8
+from kernels.attention import products
 from kernels.linear import onednn
 
 WARM_UP = 2
@@ -59,11 +61,12 @@ def take_turns(runs: dict[str, Run], rounds: int, device: torch.device) -> dict[
 def flops(run: Run) -> int:
     """Floating-point operations of the matrix products, convolutions and attentions of a call.
 
-    Attention is written out on a CPU, where torch does not count its own.
+    Attention is written out on a CPU, where torch does not count its own, with every logit computed once.
     """
     own = {torch.ops.mkldnn._linear_pointwise: _product_flops} if onednn.AVAILABLE else {}
     written_out = nullcontext() if torch.cuda.is_available() else sdpa_kernel(SDPBackend.MATH)
-    with written_out, FlopCounterMode(display=False, custom_mapping=own) as counter:
+    once = patch.object(products, "suits", lambda *_: False)
+    with written_out, once, FlopCounterMode(display=False, custom_mapping=own) as counter:
         run()
     return counter.get_total_flops()
 
