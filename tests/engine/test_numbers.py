@@ -9,10 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from hcl.clustering import targets
 from hcl.clustering.mogo import ClusteringConfig, MoGoClustering
 from hcl.commands import train
-from hcl.engine import non_finite
+from hcl.engine import non_finite, targets
 from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.non_finite import replay
 from pipelines.training_views import TrainingViews
