@@ -39,7 +39,7 @@ def reported(
     Returns:
         The exit status: that of ``run``, 2 after `BAD_INPUT`, 130 after Ctrl-C.
     """
-    if isinstance(sys.stdout, TextIOWrapper):
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return run()

@@ -8,7 +8,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-EXAMPLES = {int: (2, 5), float: (0.5, 0.7)}
+EXAMPLES = {int: (2, 5), float: (0.5, 0.7), bool: ("true", "false"), str: ("a", "b")}
 
 
 def sentence(message: str, parser: argparse.ArgumentParser) -> str:

@@ -26,7 +26,7 @@ def is_hopper(tensor: torch.Tensor) -> bool:
 
 
 def is_cramped(tensor: torch.Tensor) -> bool:
-    """Whether a tensor lies on an NVIDIA GPU of which a block may take but 99 KiB of shared memory."""
+    """Whether a tensor lies on an NVIDIA GPU of which a block may take 99 KiB of shared memory, as on Ada."""
     return tensor.is_cuda and not torch.version.hip and shared_memory(tensor.device) < 160 * 1024
 
 

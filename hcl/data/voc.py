@@ -44,8 +44,8 @@ def open_voc(
     split = split.removesuffix(".txt")
     names = (split, *(other for other in AUGMENTED if split in AUGMENTED and other != split))
     wrong_root = (
-        f"the root must be the folder that holds ImageSets and JPEGImages, and {root} holds no ImageSets; a "
-        "folder of photographs is of --data.kind folder"
+        f"the root must be the folder that holds ImageSets and JPEGImages, and {root} holds no list in "
+        "ImageSets/Segmentation; a folder of photographs is of --data.kind folder"
     )
     lines = read_split(root / "ImageSets" / "Segmentation", names, elsewhere=wrong_root)
     masks = "SegmentationClassAug" if split in AUGMENTED else "SegmentationClass"

@@ -80,7 +80,8 @@ class Checkpoints:
 
     def set_aside(self, path: Path) -> Path:
         """Rename a checkpoint that cannot be used, lest it take a usable one's place; gives its new name."""
-        aside = path.with_name(f"{path.name}.refused")
+        taken = len(list(path.parent.glob(f"{path.name}.refused*")))
+        aside = path.with_name(f"{path.name}.refused{taken or ''}")
         path.replace(aside)
         return aside
 

@@ -30,15 +30,20 @@ class SavedRun:
         self.checkpoints = Checkpoints(folder, kept)
         self.bank_files = BankFiles(folder, kept, world)
         self.world = world
+        self._unusable: list[Path] = []
 
     def save(self, state: dict[str, Any], *, best: bool = False) -> None:
         """Save a state, the main rank's, with the banks that `BankFiles.write` was given last.
+
+        Those that `load` has passed over are set aside first, lest they take the place of usable ones.
 
         Raises:
             OSError: a file could not be written; all earlier checkpoints are left.
         """
         record = self.bank_files.finish()
         if self.world.is_main:
+            while self._unusable:
+                self.checkpoints.set_aside(self._unusable.pop())
             self.checkpoints.save({**state, "banks": record}, best=best)
             self.bank_files.remove_unneeded()
         self.world.barrier()
@@ -54,16 +59,12 @@ class SavedRun:
     def load(self) -> Found[Saved]:
         """The newest state that every rank can go on from, of those that the main one sees.
 
-        Newer checkpoints are set aside, and said to be.
-
         Raises:
             CheckpointError: there is none; the message says why for each checkpoint.
         """
         existing = self.world.told_by_main(self.checkpoints.existing())
         found = newest_usable(existing, self._agreed)
-        if self.world.is_main:
-            names = [self.checkpoints.set_aside(path).name for path in existing[: len(found.refused)]]
-            found.refused[:] = [f"{why}; now {name}" for why, name in zip(found.refused, names, strict=True)]
+        self._unusable = existing[: len(found.refused)]
         return found
 
     def _agreed(self, path: Path) -> Saved:

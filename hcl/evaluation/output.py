@@ -34,7 +34,10 @@ def require_output(protocol: str, config: ProtocolConfig) -> None:
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
         before = {"protocol": written["protocol"], **written["settings"]}
-        changed = changed_settings(before, json.loads(as_json({"protocol": protocol, **settings})), FREE)
+        now = json.loads(as_json({"protocol": protocol, **settings}))
+        if "digests" not in before:  # as earlier versions left it
+            del now["digests"]
+        changed = changed_settings(before, now, FREE)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} does not say what it tells the numbers of: choose another --output, or --overwrite it"

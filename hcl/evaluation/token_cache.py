@@ -4,9 +4,10 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,37 +20,46 @@ LAST_ARRAY = "done.npy"
 """A folder with such a file is a store."""
 DRAFT = ".draft"
 """How the name of a store ends that is not made yet."""
+ABANDONED = re.compile(rf"[0-9a-f]{{32}}{re.escape(DRAFT)}")
+"""Drafts of stores by their fingerprint; the folder may hold other things."""
 
 
 @contextmanager
 def alone_in(store: Path) -> Iterator[None]:
     """Keep other programs from filling a store; a lock whose holder died is free."""
-    lock = FileLock(store.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.warning("another program is at the tokens in %s: waiting for it", store)
-        lock.acquire()
-    try:
+    with _locked(store.with_suffix(".lock"), f"another program is at the tokens in {store}"):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
 def in_use(store: Path) -> Iterator[None]:
-    """Keep a store from being deleted; it then counts as used now. Many may use one."""
+    """Keep a store from being deleted, where there are locks; it counts as used now. Many may use one."""
     os.utime(store)
     with (store / LAST_ARRAY).open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
 
 @contextmanager
 def changing(cache: Path) -> Iterator[None]:
     """Keep other programs from making and deleting stores of a folder."""
-    with FileLock(cache / "room.lock"):
+    with _locked(cache / "room.lock", f"another program makes room in {cache}"):
         yield
+
+
+@contextmanager
+def _locked(path: Path, occupied: str) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.warning("%s: waiting for it", occupied)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -67,7 +77,8 @@ def new_store(store: Path, needed: int, limit: float) -> Iterator[Path]:
         OSError: it would take more than ``limit`` by itself, or more than the disk has.
     """
     for abandoned in store.parent.glob(f"*{DRAFT}"):
-        shutil.rmtree(abandoned)
+        if ABANDONED.fullmatch(abandoned.name) and abandoned.is_dir():
+            shutil.rmtree(abandoned)
     _make_room(store.parent, needed, limit)
     draft = store.with_suffix(DRAFT)
     draft.mkdir()
@@ -120,10 +131,11 @@ def _size(store: Path) -> int:
 @contextmanager
 def _idle(store: Path) -> Iterator[bool]:
     """Whether nobody uses a store; then nobody does before the block ends."""
-    with (store / LAST_ARRAY).open("rb") as file:
+    # To be written, which NFS asks of who wants a file alone.
+    with (store / LAST_ARRAY).open("r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:
             yield False
         else:
             yield True

@@ -72,19 +72,22 @@ def stored_tokens(
     grid = extractor.grid(config.frame.size)
     layout = _layout(len(dataset), grid, extractor, config.frame)
     folder = _folder(config, fingerprint(dataset, extractor, config.frame))
+    output_is_new = not Path(config.output).exists()
     try:
-        with _made(folder, layout, config) if world.is_main else nullcontext():
-            with alone_in(folder) if world.is_main else nullcontext():
+        with ExitStack() as used:
+            with _alone(folder, layout, config, used) if world.is_main else nullcontext():
                 world.barrier()
                 _fill(folder, layout, config, dataset, extractor, world)
                 world.barrier()
-            yield _mapped(folder, layout, grid, world)
+                store = _mapped(folder, layout, grid, world)
+            yield store
     finally:
         # What other ranks have mapped stays readable to them.
         if not config.keep_tokens and world.is_main:
             shutil.rmtree(folder.parent, ignore_errors=True)
-            with suppress(OSError):
-                Path(config.output).rmdir()  # unless there is something in it
+            if output_is_new:
+                with suppress(OSError):
+                    Path(config.output).rmdir()  # unless there is something in it
 
 
 def _folder(config: ProtocolConfig, name: str) -> Path:
@@ -94,14 +97,14 @@ def _folder(config: ProtocolConfig, name: str) -> Path:
 
 
 @contextmanager
-def _made(folder: Path, layout: Layout, config: ProtocolConfig) -> Iterator[None]:
-    """Make the store, unless it is there, and keep it until the block ends."""
+def _alone(folder: Path, layout: Layout, config: ProtocolConfig, used: ExitStack) -> Iterator[None]:
+    """Keep others from filling the store; make it, unless it is there; keep it until ``used`` is closed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
+    with alone_in(folder):
         with changing(folder.parent):
             if not _is_sound(folder, layout):
                 _make(folder, layout, config.token_cache_gib * GIB if config.keep_tokens else inf)
-            stack.enter_context(in_use(folder))
+            used.enter_context(in_use(folder))
         yield
 
 
@@ -126,6 +129,10 @@ def _fill(
 
 def _mapped(folder: Path, layout: Layout, grid: tuple[int, int], world: World) -> TokenStore:
     arrays = _open(folder, layout, mode="r")
+    if not arrays["done"].all():
+        raise OSError(
+            f"the tokens in {folder} were removed or altered while they were computed: run it again"
+        )
     world.barrier()  # where tokens are not kept, the main rank removes them as soon as it has done with them
     with catch_warnings():
         # Read-only, since Linux refuses to map what could be written and is larger than its memory.
@@ -165,12 +172,12 @@ def _write(
 
 
 def _is_sound(folder: Path, layout: Layout) -> bool:
-    """Whether the store is there; one that is damaged is deleted."""
+    """Whether the store is there; one that is damaged is deleted. Nobody fills it."""
     if not folder.is_dir():
         return False
     try:
         _open(folder, layout, mode="r")
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         logger.warning("the tokens kept in %s are damaged (%s): computing them again", folder, error)
         shutil.rmtree(folder)
         return False

@@ -67,7 +67,7 @@ def classes(segmenter: Segmenter, classifier: str, names: str | None) -> Labels:
     count = layer.out_channels
     if len(called) != count or count > MOST:
         unnamed = "the head was trained on images without labels, which name none"
-        known = f"{names or 'the training data'} names {len(called)}" if called else unnamed
+        known = f"{names or 'the training data'} names {len(called)}" if called or names else unnamed
         raise ValueError(
             f"{classifier} tells {count} classes apart, but {known}: choose --class_names among "
             f"{', '.join(CLASS_NAMES)}, or a text file with a name a line"

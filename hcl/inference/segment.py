@@ -31,6 +31,7 @@ from hcl.inference.enlarging import labels_at
 from hcl.inference.labelling import Labels, classes, clusters
 from hcl.inference.reading import Read, read_ahead
 from hcl.inference.segment_folder import (
+    KINDS,
     Outputs,
     describe,
     outputs_of,
@@ -113,6 +114,7 @@ def run(config: SegmentConfig, world: World) -> None:
         # After what a typing error ends at once, since every file is looked into.
         check_images(dataset, ranks=world)
     folder = Path(config.output).expanduser()
+    outputs = outputs_of(dataset, folder)
     settings = {**asdict(config), "digests": _digests(segmenter, config.classifier)}
     if not config.overwrite:
         refuse_other_settings(folder, settings)
@@ -120,10 +122,10 @@ def run(config: SegmentConfig, world: World) -> None:
     if world.is_main:
         if config.overwrite:
             remove_pictures(folder)
-        describe(folder, labels, settings)
+        describe(folder, labels, settings, outputs)
     world.barrier()
     # Shared out first: what is there already may be more for a rank that looks when others write.
-    photographs = [*zip(dataset.samples, outputs_of(dataset, folder), strict=True)][world.rank :: world.size]
+    photographs = [*zip(dataset.samples, outputs, strict=True)][world.rank :: world.size]
     pending = [own for own in photographs if not (config.resume and own[1].exist())]
     with progress(world, f"segments of {dataset.name}", "image", total=len(pending)) as bar:
         skipped = _segment(pending, segmenter, labels, config, bar)
@@ -178,9 +180,14 @@ def open_photographs(config: SegmentConfig) -> Dataset:
         ValueError: the output is among the photographs, where the next run would take it for some.
     """
     path = Path(config.photographs).expanduser()
+    output = Path(config.output).expanduser().resolve()
+    if any(path.resolve().is_relative_to(output / kind) for kind in KINDS):
+        raise ValueError(
+            f"{config.photographs} is among the pictures of output {config.output}: choose another"
+        )
     if not path.is_dir():
         return Dataset(path.name, [Sample(path, None, path.name)])
-    if Path(config.output).expanduser().resolve().is_relative_to(path.resolve()):
+    if output.is_relative_to(path.resolve()):
         raise ValueError(
             f"output {config.output} lies in the folder of photographs {config.photographs}: choose another"
         )

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from hcl.inference.labelling import Labels
 from hcl.nested_settings import changed_settings
 
 RECORD = "segments.json"
+KINDS = ("labels", "overlays")
+"""Folders of the pictures."""
 
 FREE = frozenset(
     {"photographs", "output", "batch_size", "threads", "crf_settings.workers", "device", "on_error"}
@@ -41,33 +44,59 @@ def outputs_of(dataset: Dataset, folder: Path) -> list[Outputs]:
     while len(set(stems)) < len(stems):
         shared = Counter(stems)
         stems = [name if shared[stem] > 1 else stem for name, stem in zip(names, stems, strict=True)]
-    return [Outputs(folder / "labels" / f"{stem}.png", folder / "overlays" / f"{stem}.jpg") for stem in stems]
+    return [Outputs(folder / KINDS[0] / f"{stem}.png", folder / KINDS[1] / f"{stem}.jpg") for stem in stems]
 
 
-def describe(folder: Path, labels: Labels, settings: dict[str, Any]) -> None:
-    """Write segments.json, and the legend as a picture."""
+def describe(folder: Path, labels: Labels, settings: dict[str, Any], pictures: Iterable[Outputs]) -> None:
+    """Write segments.json, and the legend as a picture.
+
+    Args:
+        folder: of the segmentation.
+        labels: that pixels may have.
+        settings: of the run.
+        pictures: that it will make; those of runs before stay on the list.
+    """
     entries = [
         {"id": number, "name": name, "colour": as_hex(colour)}
         for number, (name, colour) in enumerate(zip(labels.names, labels.colours, strict=True))
     ]
+    listed = {str(path.relative_to(folder)) for outputs in pictures for path in outputs}
+    record = {
+        "labels": entries,
+        "settings": settings,
+        "pictures": sorted(listed | set(_record(folder).get("pictures", []))),
+    }
     with written_whole(folder / RECORD) as file:
-        file.write(json.dumps({"labels": entries, "settings": settings}, indent=2).encode())
+        file.write(json.dumps(record, indent=2).encode())
     with written_whole(folder / "legend.png") as file:
         legend(labels.names, labels.colours).save(file, format="PNG")
 
 
+def _record(folder: Path) -> dict[str, Any]:
+    """What `describe` left, or nothing where it left nothing or somebody else did."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
 def refuse_other_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Raise a ValueError where the pictures in a folder were made with other settings, or by another head."""
+    """Refuse a folder with pictures that were made otherwise.
+
+    Raises:
+        ValueError: they were made with other settings or by another head, or nothing tells how.
+    """
     path = folder / RECORD
     if not path.exists():
+        _refuse_foreign_pictures(folder)
         return
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))["settings"]
         # Through JSON, so that tuples and lists are the same.
-        changed = changed_settings(before, json.loads(json.dumps(settings)), FREE)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        changed = changed_settings(_record(folder)["settings"], json.loads(json.dumps(settings)), FREE)
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} does not say how its pictures were made: choose another --output, or --overwrite them"
+            f"{path} does not say how its pictures were made: choose another --output"
         ) from error
     if changed:
         raise ValueError(
@@ -76,8 +105,25 @@ def refuse_other_settings(folder: Path, settings: dict[str, Any]) -> None:
         )
 
 
+def _refuse_foreign_pictures(folder: Path) -> None:
+    for name in KINDS:
+        if (folder / name).is_dir() and any((folder / name).iterdir()):
+            raise ValueError(
+                f"{folder / name} holds files, and no {RECORD} says that they are pictures made here: choose "
+                "another --output"
+            )
+
+
 def remove_pictures(folder: Path) -> None:
-    """Remove the pictures of a folder that `describe` has described, and nothing else."""
-    if (folder / RECORD).is_file():
-        for path in [*(folder / "labels").rglob("*.png"), *(folder / "overlays").rglob("*.jpg")]:
-            path.unlink()
+    """Remove the pictures on the list of a folder's record, and nothing else.
+
+    Raises:
+        ValueError: there are files in their place of which no record tells.
+    """
+    if not (folder / RECORD).exists():
+        _refuse_foreign_pictures(folder)
+    for name in _record(folder).get("pictures", []):
+        picture = folder / name
+        if Path(name).parts[0] in KINDS and ".." not in Path(name).parts and picture.is_file():
+            picture.unlink()
+    (folder / RECORD).unlink(missing_ok=True)

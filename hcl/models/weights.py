@@ -58,7 +58,7 @@ def read_checkpoint(path: str | Path, kind: str = "checkpoint file") -> dict[str
     except pickle.UnpicklingError as error:
         # torch wraps the reason in advice to load the file unsafely.
         reason = error.__context__ if isinstance(error.__context__, pickle.UnpicklingError) else error
-        if "Unsupported operand" in str(reason):  # no pickle begins so, whoever wrote it
+        if not _holds_pickles(path):
             raise CheckpointError(f"{path} cannot be read as a checkpoint: it is none, or damaged") from error
         raise CheckpointError(
             f"{path} was refused ({_first_sentence(reason)}): only tensors and plain containers are read, "
@@ -75,6 +75,13 @@ def read_checkpoint(path: str | Path, kind: str = "checkpoint file") -> dict[str
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     _require_stored(content, path)
     return content
+
+
+def _holds_pickles(path: Path) -> bool:
+    """Whether a file begins as archives of torch do, or as pickles from protocol 2 on."""
+    with path.open("rb") as file:
+        beginning = file.read(len(_ARCHIVE))
+    return beginning == _ARCHIVE or beginning[:1] == pickle.PROTO
 
 
 def _refuse_run(path: Path) -> None:
@@ -133,7 +140,8 @@ def read_head_checkpoint(path: str | Path) -> dict[str, Any]:
         FileNotFoundError, CheckpointError: as `read_checkpoint`; or it is a backbone's file.
     """
     read = _read_pretrained(Path(path)) if is_pretrained(path) else read_checkpoint(path)
-    if any("cls_token" in held for held in (read, *read.values()) if isinstance(held, dict)):
+    heads = [held for name, held in read.items() if str(name).endswith("_seg_head")]
+    if any("cls_token" in held for held in heads or [read] if isinstance(held, dict)):
         raise CheckpointError(
             f"{path} holds a backbone and no trained head: give it by --backbone.weights, and a head's "
             "checkpoint by --checkpoint"

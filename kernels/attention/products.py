@@ -5,6 +5,7 @@ few heads at a time, so that it stays in the caches. What a bfloat16 logit loses
 row's largest one is taken off within a second product: the logits that count are small then, and lose little.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -50,21 +51,28 @@ def _attend(qkv: Tensor) -> Tensor:
     q, k, v = (each.transpose(1, 2).flatten(0, 1).contiguous() for each in qkv.unbind(2))
     # A further column of q meets ones of k, to take something off all logits of a row; one more makes pairs.
     queries, keys = (each.new_zeros(batch * heads, tokens, width + 2) for each in (q, k))
-    torch.mul(q, width**-0.5, out=queries[..., :width])
+    # By a power of two, which rounds nothing; what is left of the scale comes when logits are small.
+    exponent = math.floor(math.log2(width**-0.5))
+    torch.mul(q, 2.0**exponent, out=queries[..., :width])
     keys[..., :width], keys[..., width] = k, 1
     out = torch.empty_like(q)
     step = max(WEIGHTS_AT_A_TIME // tokens**2, 1)
     weights = q.new_empty(min(step, batch * heads), tokens, tokens)
     for start in range(0, batch * heads, step):
         some = slice(start, start + step)
-        _attend_heads(queries[some], keys[some], v[some], out[some], weights[: len(out[some])])
+        room = weights[: len(out[some])]
+        _attend_heads(queries[some], keys[some], v[some], out[some], room, width**-0.5 / 2.0**exponent)
     return out.unflatten(0, (batch, heads)).transpose(1, 2)
 
 
-def _attend_heads(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor, weights: Tensor) -> None:
+def _attend_heads(
+    queries: Tensor, keys: Tensor, values: Tensor, out: Tensor, weights: Tensor, scale: float
+) -> None:
     """Some heads; the queries' last but one column is for what is taken off, and weights is for use here."""
     torch.bmm(queries, keys.transpose(1, 2), out=weights)
     torch.neg(weights.amax(dim=2), out=queries[..., -2])
     torch.bmm(queries, keys.transpose(1, 2), out=weights)
+    if scale != 1:
+        weights.mul_(scale)
     torch.softmax(weights, dim=2, out=weights)
     torch.bmm(weights, values, out=out)

@@ -67,10 +67,9 @@ def test_a_checkpoint_that_cannot_be_used_takes_no_usable_ones_place(tmp_path, m
     for epoch in range(2):
         run.save({"epoch": epoch})
     run.checkpoints.newest.write_bytes(b"damaged")
-    found = run.load()
-    assert found.content.state["epoch"] == 0
-    assert found.refused[0].endswith("; now checkpoint.pt.refused")
-    assert (tmp_path / "checkpoint.pt.refused").read_bytes() == b"damaged"
+    (tmp_path / "checkpoint.pt.refused").write_bytes(b"of another time")
+    assert run.load().content.state["epoch"] == 0
+    assert run.checkpoints.newest.read_bytes() == b"damaged"
 
     def killed(folder: Path) -> None:
         raise KeyboardInterrupt
@@ -80,6 +79,8 @@ def test_a_checkpoint_that_cannot_be_used_takes_no_usable_ones_place(tmp_path, m
     with pytest.raises(KeyboardInterrupt):
         run.save({"epoch": 5})
     assert [load_checkpoint(path)["epoch"] for path in run.checkpoints.existing()] == [5, 0]
+    assert (tmp_path / "checkpoint.pt.refused1").read_bytes() == b"damaged"
+    assert (tmp_path / "checkpoint.pt.refused").read_bytes() == b"of another time"
 
 
 def test_without_a_usable_checkpoint_each_is_named(tmp_path):

@@ -1,5 +1,7 @@
 """The folder of kept tokens stays within its size."""
 
+import errno
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -80,6 +82,19 @@ def test_nothing_is_deleted_where_the_disk_is_too_small_all_the_same(tmp_path, s
 def test_what_cannot_be_made_leaves_nothing(tmp_path, stores):
     with pytest.raises(OSError, match="quota"), new_store(tmp_path / "n", 5, 3500):
         raise OSError("quota exceeded")
-    (tmp_path / "killed.draft").mkdir()
+    (tmp_path / f"{'0f' * 16}.draft").mkdir()
+    others = [tmp_path / "thesis.draft", tmp_path / "letter.draft"]
+    others[0].mkdir()
+    others[1].touch()
     make(tmp_path, 5, 3500)
-    assert list(tmp_path.glob("*.draft")) == []
+    assert set(tmp_path.glob("*.draft")) == set(others)
+
+
+def test_a_file_system_without_locks_protects_nothing_and_deletes_nothing(tmp_path, stores, monkeypatch):
+    def refuse(file, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with in_use(stores[1]):
+        make(tmp_path, 1501, 3500)
+    assert left(tmp_path) == "abcn"

@@ -91,6 +91,9 @@ def test_tokens_that_shall_not_be_kept_leave_nothing(config, extractor):
     fill(replace(config, keep_tokens=False), extractor)
     assert not Path(config.token_cache).exists()
     assert not Path(config.output).exists()
+    Path(config.output).mkdir()
+    fill(replace(config, keep_tokens=False), extractor)
+    assert list(Path(config.output).iterdir()) == []
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,33 @@ def test_a_damaged_store_is_made_anew(config, extractor, damage, caplog):
     again = fill(config, extractor)
     assert torch.equal(first.tokens, again.tokens)
     assert "damaged" in caplog.text
+
+
+def test_a_fault_of_the_machine_is_no_damage(config, extractor, monkeypatch):
+    first, opening = fill(config, extractor), np.lib.format.open_memmap
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", fails)
+    with pytest.raises(OSError, match="Too many open files"):
+        fill(config, extractor)
+    monkeypatch.setattr(np.lib.format, "open_memmap", opening)
+    again = fill(config, Counting(extractor, most=0))
+    assert torch.equal(first.tokens, again.tokens)
+
+
+def test_tokens_that_vanish_while_they_are_computed_are_never_zeros(config, extractor, monkeypatch):
+    filling = token_store._fill
+
+    def removed(folder: Path, *rest: object) -> None:
+        filling(folder, *rest)
+        array = np.lib.format.open_memmap(folder / "done.npy", mode="r+")
+        array[1] = 0
+
+    monkeypatch.setattr(token_store, "_fill", removed)
+    with pytest.raises(OSError, match="removed or altered"):
+        fill(config, extractor)
 
 
 def test_a_full_disk_is_told_before_any_work(config, extractor, monkeypatch):

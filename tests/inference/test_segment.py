@@ -165,15 +165,28 @@ def test_pictures_of_other_settings_are_not_mixed(segment, folder, capsys, resum
 def test_pictures_of_other_settings_are_removed_when_told(segment, folder, tmp_path, capsys):
     segment(folder)
     out = tmp_path / "out"
-    (out / "labels" / "notes.txt").touch()
+    for own in ("notes.txt", "own.png"):
+        (out / "labels" / own).touch()
     others = tmp_path / "others"
     others.mkdir()
     (folder / "one.jpg").rename(others / "two.jpg")
     assert segment(others, "--overwrite", "--clusters", "7") == 0
-    assert sorted(path.name for path in (out / "labels").rglob("*.*")) == ["notes.txt", "two.png"]
+    assert sorted(path.name for path in (out / "labels").rglob("*.*")) == ["notes.txt", "own.png", "two.png"]
     assert [path.name for path in (out / "overlays").rglob("*.*")] == ["two.jpg"]
     assert segment(others, "--overwrite", "--resume") == 2
     assert "choose one" in capsys.readouterr().err
+    assert segment(out / "overlays", "--overwrite") == 2
+    assert "is among the pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_masks_of_somebody_else_are_not_written_over(segment, folder, tmp_path, capsys, overwrite):
+    mask = tmp_path / "out" / "labels" / "one.png"
+    mask.parent.mkdir(parents=True)
+    mask.write_bytes(b"mine")
+    assert segment(folder, *overwrite) == 2
+    assert "no segments.json says that they are pictures made here" in capsys.readouterr().err
+    assert mask.read_bytes() == b"mine"
 
 
 def test_photographs_that_differ_in_their_ending_only_do_not_share_pictures(segment, folder, tmp_path):

@@ -33,9 +33,10 @@ def test_it_is_as_near_to_the_truth_as_bfloat16_lets_it_be(lengths, size, room, 
     assert errors[0] < 2**-7
 
 
-def test_large_logits_lose_little():
+@pytest.mark.parametrize("width", [16, 32, 48, 64, 80])
+def test_large_logits_lose_little(width):
     """Rounded as they are, logits of some hundreds would be wrong by one half."""
-    qkv = drawn((150,), width=64, size=8.0)
+    qkv = drawn((150,), width=width, size=8.0)
     truth = reference.attend(qkv.double(), None)
     error = (products.attend(qkv, (150,)).double() - truth).norm() / truth.norm()
     assert error < 2**-7

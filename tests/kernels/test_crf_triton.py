@@ -267,6 +267,18 @@ def test_the_operators_keep_their_contracts(srgb):
     torch.library.opcheck(operators.crf_gaussian, (probabilities, *weights, 4))
 
 
+def test_more_images_than_a_grid_has_programs_are_taken_in_turns(monkeypatch):
+    generator = torch.Generator().manual_seed(4)
+    probabilities = torch.rand(5, 3, 6, 7, generator=generator).softmax(dim=1).to(DEVICE)
+    images = torch.randint(0, 256, (5, 3, 6, 7), generator=generator).to(DEVICE, torch.uint8)
+    together = dense_crf(probabilities, images, iterations=2, impl="triton")
+    taken, mean_field = [], triton.mean_field
+    monkeypatch.setattr(triton, "MAX_IMAGES", 2)
+    monkeypatch.setattr(triton, "mean_field", lambda p, *rest: taken.append(len(p)) or mean_field(p, *rest))
+    assert torch.equal(dense_crf(probabilities, images, iterations=2, impl="triton"), together)
+    assert taken == [2, 2, 1]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("classes", [21, 27, 171])
 def test_agrees_with_the_reference_on_larger_images(classes):

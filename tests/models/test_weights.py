@@ -1,4 +1,5 @@
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,22 @@ def test_a_backbone_given_as_a_head_is_told(tmp_path):
     for path in tmp_path.iterdir():
         with pytest.raises(CheckpointError, match=r"holds a backbone .*--backbone\.weights"):
             load_seg_head(path)
+
+
+def test_a_file_with_a_backbone_and_a_head_is_read(tmp_path):
+    content = {"momentum_seg_head": head().state_dict(), "backbone": {"cls_token": torch.zeros(1, 1, 4)}}
+    torch.save(content, tmp_path / "both.pth")
+    assert load_seg_head(tmp_path / "both.pth").config == head().config
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_of_any_protocol_is_refused(tmp_path, protocol):
+    path = tmp_path / "hostile.pkl"
+    path.write_bytes(pickle.dumps(Hostile(tmp_path / "executed"), protocol=protocol))
+    with pytest.raises(CheckpointError, match=r"hostile\.pkl was refused"):
+        read_checkpoint(path)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_text_is_no_checkpoint(tmp_path):
