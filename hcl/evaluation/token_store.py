@@ -65,7 +65,7 @@ def stored_tokens(
     deletes them before the block ends.
 
     Raises:
-        OSError: there is not enough room for them.
+        OSError: there is not enough room for them, or they vanished while they were computed.
         ValueError, DecodeError: an image or a mask cannot be used.
         FloatingPointError: an image's tokens are not finite.
     """
