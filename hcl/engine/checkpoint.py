@@ -6,7 +6,7 @@ torch writes a file as a zip archive with a CRC-32 of every record, which readin
 
 import shutil
 from collections.abc import Callable, Iterable
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
 
@@ -78,12 +78,10 @@ class Checkpoints:
         for surplus in set(self.existing()) - set(names):
             surplus.unlink()
 
-    def set_aside(self, path: Path) -> Path:
-        """Rename a checkpoint that cannot be used, lest it take a usable one's place; gives its new name."""
-        taken = len(list(path.parent.glob(f"{path.name}.refused*")))
-        aside = path.with_name(f"{path.name}.refused{taken or ''}")
-        path.replace(aside)
-        return aside
+    def set_aside(self, path: Path) -> None:
+        """Rename a checkpoint that cannot be used, lest it take a usable one's place."""
+        names = (path.with_name(f"{path.name}.refused{number or ''}") for number in count())
+        path.replace(next(name for name in names if not name.exists()))
 
     def _also(self, path: Path, name: Path) -> None:
         """Give a file another name as well; where the file system has no such links, to a copy."""

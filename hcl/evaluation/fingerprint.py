@@ -37,7 +37,7 @@ def fingerprint(dataset: Dataset, extractor: TokenExtractor, frame: Frame) -> st
         "decoder": decoder(extractor.device),
         "patch_sizes": list(backbone.patch_sizes),
         "vit": repr(backbone.vit.config),
-        "backbone": digest_of_weights(backbone),
+        "backbone": extractor.backbone_digest,
         "head": head and [repr(head.config), digest_of_weights(head)],
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]

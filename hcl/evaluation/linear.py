@@ -1,6 +1,7 @@
 """A given linear classifier, this project's or a published one, scored on frozen tokens (HCL, section 7)."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -40,10 +41,11 @@ class LinearConfig(LinearScoringConfig):
 
     classifier: str
 
+    @cached_property
     def digests(self) -> dict[str, str]:
         """With that of the classifier; raises as `hcl.models.weights.load_linear_classifier`, too."""
         own = digest_of_weights(load_linear_classifier(self.classifier))
-        return super().digests() | {"classifier": own}
+        return super().digests | {"classifier": own}
 
 
 def run(config: LinearConfig, world: World) -> dict[str, Any]:

@@ -137,8 +137,9 @@ class ProtocolConfig:
         """The backbone that the checkpoint and the settings come to; raises as `given_head`."""
         return self.given_head.backbone if self.given_head else self.backbone.without_checkpoint()
 
+    @cached_property
     def digests(self) -> dict[str, str]:
-        """SHA-256 of what was trained before; raises as `given_head`."""
+        """SHA-256 of what was trained before, as it was when first asked for; raises as `given_head`."""
         return {} if self.given_head is None else {"head": digest_of_weights(self.given_head.head)}
 
     @property
@@ -243,7 +244,7 @@ def facts(
             "source": config.token_source,
             "channels": extractor.channels,
             "grid": grid,
-            "backbone_digest": digest_of_weights(extractor.backbone),
+            "backbone_digest": extractor.backbone_digest,
         },
         "label_resolution": f"{label_resolution}x{label_resolution}",
         "labels_used_for": labels_used_for,

@@ -51,13 +51,15 @@ def complete(
 
 
 def settings_of(config: ProtocolConfig) -> dict[str, Any]:
-    """The settings as `METRICS` tells them: with the backbone that the checkpoint and they come to, and what
-    files held, which may hold something else another day.
+    """The settings as `METRICS` tells them.
+
+    With the backbone that the checkpoint and they come to, and digests of files, which may hold something
+    else another day.
 
     Raises:
         FileNotFoundError, CheckpointError, ValueError: as `ProtocolConfig.given_head`.
     """
-    return {**asdict(config), "backbone": asdict(config.chosen_backbone), "digests": config.digests()}
+    return {**asdict(config), "backbone": asdict(config.chosen_backbone), "digests": config.digests}
 
 
 def as_json(report: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from hcl.memory import GIB
 
 logger = logging.getLogger(__name__)
 
-LAST_ARRAY = "done.npy"
+DONE = "done.npy"
 """A folder with such a file is a store."""
 DRAFT = ".draft"
 """How the name of a store ends that is not made yet."""
@@ -35,7 +35,7 @@ def alone_in(store: Path) -> Iterator[None]:
 def in_use(store: Path) -> Iterator[None]:
     """Keep a store from being deleted, where there are locks; it counts as used now. Many may use one."""
     os.utime(store)
-    with (store / LAST_ARRAY).open("rb") as file:
+    with (store / DONE).open("rb") as file:
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_SH)
         yield
@@ -91,7 +91,7 @@ def new_store(store: Path, needed: int, limit: float) -> Iterator[Path]:
 
 
 def _make_room(cache: Path, needed: int, limit: float) -> None:
-    sizes = {path: _size(path) for path in cache.iterdir() if (path / LAST_ARRAY).is_file()}
+    sizes = {path: _size(path) for path in cache.iterdir() if (path / DONE).is_file()}
     total, free = sum(sizes.values()), shutil.disk_usage(cache).free
     with ExitStack() as held:
         chosen = []
@@ -132,7 +132,7 @@ def _size(store: Path) -> int:
 def _idle(store: Path) -> Iterator[bool]:
     """Whether nobody uses a store; then nobody does before the block ends."""
     # To be written, which NFS asks of who wants a file alone.
-    with (store / LAST_ARRAY).open("r+b") as file:
+    with (store / DONE).open("r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -75,7 +75,7 @@ def stored_tokens(
     output_is_new = not Path(config.output).exists()
     try:
         with ExitStack() as used:
-            with _alone(folder, layout, config, used) if world.is_main else nullcontext():
+            with _prepared(folder, layout, config, used) if world.is_main else nullcontext():
                 world.barrier()
                 _fill(folder, layout, config, dataset, extractor, world)
                 world.barrier()
@@ -97,8 +97,11 @@ def _folder(config: ProtocolConfig, name: str) -> Path:
 
 
 @contextmanager
-def _alone(folder: Path, layout: Layout, config: ProtocolConfig, used: ExitStack) -> Iterator[None]:
-    """Keep others from filling the store; make it, unless it is there; keep it until ``used`` is closed."""
+def _prepared(folder: Path, layout: Layout, config: ProtocolConfig, used: ExitStack) -> Iterator[None]:
+    """A store that nobody else fills before the block ends, made anew unless it is there.
+
+    Nobody deletes it before ``used`` is closed.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
         with changing(folder.parent):

@@ -1,11 +1,13 @@
 """Tokens of images: the SegHead's component tokens, PM-ViT's concatenated levels, or the backbone's own."""
 
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hcl.models.component_model import require_fit
+from hcl.models.digest import digest_of_weights
 from hcl.models.number_format import prepare
 from hcl.models.pm_vit import LevelTokens, PMViT
 from hcl.models.seg_head import SegHead, SegHeadConfig
@@ -72,6 +74,11 @@ class TokenExtractor:
             return concatenated if self.kind == "pmvit" else width
         require_fit(self.backbone, self.head)
         return self.head.config.width
+
+    @cached_property
+    def backbone_digest(self) -> str:
+        """SHA-256 of the backbone's weights."""
+        return digest_of_weights(self.backbone)
 
     def grid(self, size: int) -> tuple[int, int]:
         """Rows and columns of tokens in a square image.

@@ -35,6 +35,7 @@ from hcl.inference.segment_folder import (
     Outputs,
     describe,
     outputs_of,
+    refuse_foreign_pictures,
     refuse_other_settings,
     remove_pictures,
 )
@@ -116,7 +117,9 @@ def run(config: SegmentConfig, world: World) -> None:
     folder = Path(config.output).expanduser()
     outputs = outputs_of(dataset, folder)
     settings = {**asdict(config), "digests": _digests(segmenter, config.classifier)}
-    if not config.overwrite:
+    if config.overwrite:
+        refuse_foreign_pictures(folder)
+    else:
         refuse_other_settings(folder, settings)
     world.barrier()
     if world.is_main:

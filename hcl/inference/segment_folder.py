@@ -87,9 +87,9 @@ def refuse_other_settings(folder: Path, settings: dict[str, Any]) -> None:
     Raises:
         ValueError: they were made with other settings or by another head, or nothing tells how.
     """
+    refuse_foreign_pictures(folder)
     path = folder / RECORD
     if not path.exists():
-        _refuse_foreign_pictures(folder)
         return
     try:
         # Through JSON, so that tuples and lists are the same.
@@ -105,7 +105,14 @@ def refuse_other_settings(folder: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _refuse_foreign_pictures(folder: Path) -> None:
+def refuse_foreign_pictures(folder: Path) -> None:
+    """Refuse a folder with files where pictures would go.
+
+    Raises:
+        ValueError: there are such files, and no record tells of them.
+    """
+    if (folder / RECORD).exists():
+        return
     for name in KINDS:
         if (folder / name).is_dir() and any((folder / name).iterdir()):
             raise ValueError(
@@ -115,13 +122,7 @@ def _refuse_foreign_pictures(folder: Path) -> None:
 
 
 def remove_pictures(folder: Path) -> None:
-    """Remove the pictures on the list of a folder's record, and nothing else.
-
-    Raises:
-        ValueError: there are files in their place of which no record tells.
-    """
-    if not (folder / RECORD).exists():
-        _refuse_foreign_pictures(folder)
+    """Remove the pictures on the list of a folder's record, and the record."""
     for name in _record(folder).get("pictures", []):
         picture = folder / name
         if Path(name).parts[0] in KINDS and ".." not in Path(name).parts and picture.is_file():
