@@ -45,7 +45,7 @@ def write(config: PhotographsConfig) -> None:
         ValueError, FileNotFoundError: as `open_given`.
         OSError: the file cannot be written.
     """
-    world = World(0, 1, choose_device(config.device))
+    world = World.alone(choose_device(config.device))
     classifier, dataset, extractor = open_given(config, world)
     with stored_tokens(config, dataset, extractor, world) as store:
         logits = [

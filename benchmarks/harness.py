@@ -23,7 +23,6 @@ import torch
 from benchmarks.machine import processor
 
 RESULTS = Path(__file__).parent / "results"
-QUANTILES = ("ms_20", "ms_50", "ms_80")
 GPU_SECONDS, FEWEST_CALLS, MOST_CALLS = 2.0, 5, 50
 """On a GPU a call is timed for so many seconds, but at least and at most so many times."""
 Run = Callable[[], object]
@@ -186,27 +185,6 @@ def write_rows(rows: Sequence[Row], folder: Path = RESULTS) -> Path:
         writer.writerows(asdict(row) for row in rows)
     os.replace(file.name, path)
     return path
-
-
-def plot(table: Path, picture: Path) -> None:
-    """Draw the newest median times of a results file, with 20 % and 80 % quantiles as whiskers."""
-    from matplotlib.figure import Figure
-
-    with table.open(newline="") as file:
-        rows = {(row["name"], row["shape"], row["impl"]): row for row in csv.DictReader(file)}
-    labels = list(dict.fromkeys(f"{name}\n{shape}" for name, shape, _ in rows))
-    impls = list(dict.fromkeys(impl for *_, impl in rows))
-    figure = Figure(figsize=(8, 1 + 0.6 * len(labels)), layout="constrained")
-    axes = figure.subplots()
-    for i, impl in enumerate(impls):
-        own = {f"{name}\n{shape}": row for (name, shape, other), row in rows.items() if other == impl}
-        at = [labels.index(label) + 0.8 * (i + 0.5) / len(impls) - 0.4 for label in own]
-        low, middle, high = (np.array([float(row[key]) for row in own.values()]) for key in QUANTILES)
-        axes.barh(at, middle, 0.8 / len(impls), label=impl, xerr=(middle - low, high - middle))
-    axes.set(yticks=range(len(labels)), yticklabels=labels, xscale="log", xlabel="milliseconds")
-    axes.invert_yaxis()
-    axes.legend()
-    figure.savefig(picture)
 
 
 def _version(package: str) -> str:

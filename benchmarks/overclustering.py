@@ -137,7 +137,7 @@ def cluster(points: Tensor, options: argparse.Namespace, seed: int, *, whole: bo
         iterations=options.iterations if whole else options.published_iterations,
         restarts=options.restarts if whole else options.published_restarts,
     )
-    alone = World(0, 1, points.device)
+    alone = World.alone(points.device)
     return clusters.cluster(points, slice(None), options.clusters, config, seed=seed, world=alone)
 
 

@@ -68,7 +68,7 @@ class Bench:
 
     def __init__(self, data: Data, folder: Path, options: argparse.Namespace) -> None:
         self.data, self.folder, self.options = data, folder, options
-        self.world = World(0, 1, torch.device(options.device))
+        self.world = World.alone(torch.device(options.device))
         self.dataset = open_dataset(data.training)
         self.views = TrainingViews(
             self.dataset,
@@ -117,7 +117,7 @@ class Bench:
             BankRows(bank.rows, torch.zeros(bank.total, dtype=torch.int64, device=bank.rows.device))
             for bank in learner.clustering.banks
         )
-        clustering = MoGoClustering(learner.config.clustering, seed=OTHER_SEED, ranks=self.world)
+        clustering = MoGoClustering(learner.config.clustering, seed=OTHER_SEED, world=self.world)
         clustering.refresh(0, [(foreground, background)])
         assert clustering.centroids is not None
         return clustering.centroids

@@ -172,20 +172,6 @@ def training_step(
     return Losses(loss.detach(), parts[0].detach(), parts[1].detach(), prediction.detach())
 
 
-def bank_pass(
-    model: HCL, images: Tensor, *, share: float = 0.3, keep_mass: float = 0.7, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Sampled foreground and background rows (n, C) of a batch, image by image, on the host."""
-    k_BNC, foreground_BN = momentum_tokens(model, images, keep_mass)
-    sides: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for tokens, foreground in zip(k_BNC, foreground_BN, strict=True):
-        for rows, member in zip(sides, (foreground, ~foreground), strict=True):
-            candidates = member.nonzero().flatten().cpu()
-            keep = torch.randperm(len(candidates), generator=generator)[: int(share * len(candidates))]
-            rows.append(tokens[candidates[keep]].cpu())
-    return torch.cat(sides[0]), torch.cat(sides[1])
-
-
 class ClusterScores(NamedTuple):
     """Pixels that each class got right, took and lost, each (classes,); and the mean IoU over all classes."""
 

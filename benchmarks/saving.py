@@ -25,7 +25,7 @@ from hcl.engine.checkpoint import Checkpoints
 from hcl.engine.saved_run import SavedRun
 from hcl.models.seg_head import SegHead, SegHeadConfig
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = World.alone(torch.device("cpu"))
 COPIES = 4
 """Of the head's weights: both branches and AdamW's two averages."""
 

@@ -26,7 +26,7 @@ from hcl.data.scenes import write_scenes
 from hcl.distributed import World
 from hcl.engine.checkpoint import load_checkpoint
 from hcl.engine.config import TrainConfig
-from hcl.engine.records import read_records
+from hcl.engine.log_reader import read_records
 from hcl.engine.targets import level_targets
 from hcl.engine.trainer import Trainer
 from hcl.memory import GIB
@@ -128,7 +128,7 @@ def check(shape: Shape, costs: Costs, images: int, options: argparse.Namespace) 
                 reuse="always",
             ),
         )
-        Trainer(config, World(0, 1, torch.device(options.device))).run()
+        Trainer(config, World.alone(torch.device(options.device))).run()
         records = read_records(output / "log.jsonl")
         state = load_checkpoint(output / "checkpoint.pt")
     second = [record for record in records if record.get("epoch") == 1]

@@ -61,7 +61,7 @@ def build(options: argparse.Namespace) -> Bench:
     first, second = torch.randn(2, options.batch_size, 3, options.size, options.size, device=device)
     channels = model.momentum.config.projection_dim
     foreground, background = torch.randn(2, options.clusters, channels, device=device)
-    return Bench(model, (first, second), Centroids(foreground, background), World(0, 1, device))
+    return Bench(model, (first, second), Centroids(foreground, background), World.alone(device))
 
 
 def adamw(model: HCL, **how: Any) -> torch.optim.Optimizer:
@@ -83,7 +83,7 @@ def own_step(bench: Bench, precision: Precision, *, compiled: Compile) -> tuple[
     compile_model(model, compiled)
     replay(model.backbone)
     optimizer = adamw(model, fused=True, capturable=bench.world.device.type == "cuda")
-    clustering = MoGoClustering(ClusteringConfig(), seed=0, ranks=bench.world)
+    clustering = MoGoClustering(ClusteringConfig(), seed=0, world=bench.world)
     clustering.centroids = bench.centroids
     step = TrainingStep(model, optimizer, clustering, LossConfig(), world=bench.world, precision=precision)
     replayed = ReplayedStep(step)

@@ -27,7 +27,7 @@ from hcl.data.dataset import DataConfig
 from hcl.data.scenes import draw_scene
 from hcl.distributed import World
 from hcl.engine.config import TrainConfig
-from hcl.engine.records import read_records
+from hcl.engine.log_reader import read_records
 from hcl.engine.trainer import Trainer
 from hcl.memory import GIB
 from hcl.models.backbones import BACKBONES, BackboneConfig
@@ -85,7 +85,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         write_images(folder / "images", options.images, options.side)
     write_weights(folder / "weights.pth", options.backbone)
     started = time.perf_counter()
-    trainer = Trainer(configuration(options, folder), World(0, 1, torch.device(options.device)))
+    trainer = Trainer(configuration(options, folder), World.alone(torch.device(options.device)))
     begun = time.perf_counter()
     trainer.run()
     ended = time.perf_counter()

@@ -8,9 +8,9 @@ from io import TextIOWrapper
 from itertools import islice, takewhile
 from pathlib import Path
 
+from hcl.data.images import DecodeError
 from hcl.interrupts import INTERRUPTED, say_interrupted
 from hcl.presets import find_preset
-from pipelines.schedule import DecodeError
 
 BAD_INPUT = (ValueError, OSError, FloatingPointError, DecodeError, ModuleNotFoundError)
 """What a command reports in a sentence, with exit status 2: the user can do something about it."""

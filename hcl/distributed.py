@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -38,12 +38,17 @@ class World:
     size: int
     device: torch.device
 
+    @classmethod
+    def alone(cls, device: torch.device) -> Self:
+        """A process that trains by itself."""
+        return cls(0, 1, device)
+
     @property
     def is_main(self) -> bool:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum of ``tensor`` over all ranks, on every rank; the argument is left as it was."""
         if self.size == 1:
             return tensor
@@ -51,7 +56,7 @@ class World:
         dist.all_reduce(total)
         return total
 
-    def of_main(self, tensor: Tensor) -> Tensor:
+    def broadcast(self, tensor: Tensor) -> Tensor:
         """The main rank's tensor, on every rank; the argument is left as it was."""
         if self.size == 1:
             return tensor
@@ -59,7 +64,7 @@ class World:
         dist.broadcast(copy, src=0)
         return copy
 
-    def told_by_main(self, value: T) -> T:
+    def broadcast_object(self, value: T) -> T:
         """The main rank's value, whatever it is, on every rank."""
         if self.size == 1:
             return value
@@ -67,7 +72,7 @@ class World:
         dist.broadcast_object_list(told, src=0)
         return told[0]
 
-    def gather(self, rows: Tensor) -> Tensor:
+    def all_gather(self, rows: Tensor) -> Tensor:
         """The rows (n, ...) of all ranks in rank order, n the same on each; nobody waits for the device."""
         if self.size == 1:
             return rows
@@ -75,14 +80,14 @@ class World:
         dist.all_gather(gathered, rows.contiguous())
         return torch.cat(gathered)
 
-    def gather_rows(self, rows: Tensor) -> Tensor:
+    def all_gather_rows(self, rows: Tensor) -> Tensor:
         """The rows (n, ...) of all ranks in rank order; n may differ from rank to rank, and be 0."""
         if self.size == 1:
             return rows
-        counts = self.gather(torch.tensor([len(rows)], device=rows.device)).tolist()
+        counts = self.all_gather(torch.tensor([len(rows)], device=rows.device)).tolist()
         padded = rows.new_zeros((max(counts), *rows.shape[1:]))
         padded[: len(rows)] = rows
-        parts = self.gather(padded).unflatten(0, (self.size, max(counts)))
+        parts = self.all_gather(padded).unflatten(0, (self.size, max(counts)))
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def to_owners(self, rows: Tensor, places: Tensor, total: int) -> tuple[Tensor, Tensor]:
@@ -115,7 +120,7 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` holds on at least one rank."""
-        return bool(self.sum(torch.tensor(int(flag), device=self.device)))
+        return bool(self.all_reduce(torch.tensor(int(flag), device=self.device)))
 
     def union(self, found: set[T]) -> set[T]:
         """What any rank has found, whatever it is, on every rank."""
@@ -181,7 +186,7 @@ def connect(device: DeviceName = "auto") -> Iterator[World]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if size == 1:
-        yield World(0, 1, chosen)
+        yield World.alone(chosen)
         return
     if dist.is_torchelastic_launched():
         _end_with_parent()

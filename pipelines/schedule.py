@@ -8,17 +8,13 @@ import numpy as np
 import torch
 
 from hcl.data.checks import image_problem
-from hcl.data.images import shown
+from hcl.data.images import DecodeError, shown
 from hcl.data.samples import Dataset
 from pipelines import dali
 from pipelines.decoding import of_the_gpu, undecodable
 from pipelines.files import device_id
 
 Columns = tuple[list[np.ndarray], ...]
-
-
-class DecodeError(RuntimeError):
-    """An image could not be decoded; the message names it."""
 
 
 Load = Callable[[np.ndarray], Columns]

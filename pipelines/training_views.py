@@ -18,7 +18,7 @@ import torch
 
 from hcl.data.samples import Dataset
 from kernels.views import photometric_views
-from kernels.views.reference import GREY
+from kernels.views.colours import GREY
 from pipelines import dali
 from pipelines.decoding import decoder
 from pipelines.draws import ViewsConfig, draw_views

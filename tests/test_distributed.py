@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from hcl.data.images import DecodeError
 from hcl.distributed import PATIENCE, LostRankError, World, choose_device, connect
-from pipelines.schedule import DecodeError
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_rows_are_gathered_where_no_rank_has_any(monkeypatch):
             part.copy_(tensor)
 
     monkeypatch.setattr(dist, "all_gather", all_gather)
-    assert World(0, 2, torch.device("cpu")).gather_rows(torch.empty(0, 3)).shape == (0, 3)
+    assert World(0, 2, torch.device("cpu")).all_gather_rows(torch.empty(0, 3)).shape == (0, 3)
 
 
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):

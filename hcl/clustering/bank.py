@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hcl.clustering.ranks import Ranks
 from hcl.clustering.sampling import BankRows
+from hcl.distributed import World
 
 
 class PlacedRows(NamedTuple):
@@ -29,56 +29,56 @@ class Bank(NamedTuple):
     total: int
 
     @classmethod
-    def of(cls, new: PlacedRows, ranks: Ranks) -> Self:
+    def of(cls, new: PlacedRows, world: World) -> Self:
         """A bank of nothing but new rows."""
-        received, places = ranks.to_owners(new.rows, new.places, new.total)
+        received, places = world.to_owners(new.rows, new.places, new.total)
         rows = torch.empty_like(received)
         rows[places] = received
         return cls(rows, new.total)
 
-    def renewed(self, new: PlacedRows, share: float, rng: np.random.Generator, ranks: Ranks) -> Self:
+    def renewed(self, new: PlacedRows, share: float, rng: np.random.Generator, world: World) -> Self:
         """The bank with floor(share * min(len)) of its rows replaced by the new rows of the same places.
 
         Args:
             new: rows of another pass, as many or not.
             share: of the shorter one's rows to replace; 1 gives a bank of ``new``.
             rng: draws which, the same on every rank.
-            ranks: all that share the bank.
+            world: the ranks that share the bank.
         """
         if share == 1:
-            return self.of(new, ranks)
+            return self.of(new, world)
         shorter = min(self.total, new.total)
         drawn = torch.from_numpy(rng.choice(shorter, size=int(share * shorter), replace=False))
         chosen = torch.zeros(new.total, dtype=torch.bool, device=new.places.device)
         chosen[drawn.to(chosen.device)] = True
         enters = chosen[new.places]
-        received, places = ranks.to_owners(new.rows[enters], new.places[enters], self.total)
+        received, places = world.to_owners(new.rows[enters], new.places[enters], self.total)
         rows = self.rows.clone()
         rows[places] = received
         return self._replace(rows=rows)
 
-    def at(self, places: Tensor, ranks: Ranks) -> Tensor:
+    def at(self, places: Tensor, world: World) -> Tensor:
         """The rows (k, C) at places (k,), on every rank."""
-        share = ranks.slice(self.total)
+        share = world.slice(self.total)
         mine = (places >= share.start) & (places < share.stop)
         found = self.rows.new_zeros(len(places), self.rows.shape[1])
         found[mine] = self.rows[places[mine] - share.start]
-        return ranks.sum(found)
+        return world.all_reduce(found)
 
 
-def place(parts: list[BankRows], ranks: Ranks) -> PlacedRows:
+def place(parts: list[BankRows], world: World) -> PlacedRows:
     """Number the rows of all ranks by their images' order, and by their own order within an image.
 
     Args:
         parts: this rank's, the images in any order; all rows of an image are on one rank. The list is
             emptied, so that rows need not lie in memory twice.
-        ranks: all that take part.
+        world: the ranks that take part.
     """
     rows = torch.cat([part.tokens for part in parts])
     images, order = torch.cat([part.images for part in parts]).sort(stable=True)
     parts.clear()
     own, counts = images.unique_consecutive(return_counts=True)
-    everyone = ranks.gather_rows(torch.stack([own, counts], dim=1))
+    everyone = world.all_gather_rows(torch.stack([own, counts], dim=1))
     numbers, rows_of = everyone[everyone[:, 0].argsort()].unbind(dim=1)
     first = _before(rows_of)[torch.searchsorted(numbers.contiguous(), own)]
     within = torch.arange(len(rows), device=rows.device) - _before(counts).repeat_interleave(counts)

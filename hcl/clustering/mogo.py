@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hcl.bounds import require_at_least, require_share
 from hcl.clustering.bank import Bank, place
-from hcl.clustering.ranks import Ranks
 from hcl.clustering.sampling import BankRows
+from hcl.distributed import World
 from hcl.randomness import generator
 from kernels.kmeans import KMeans, NotFiniteError, kmeans, momentum_centroid_update
 
@@ -83,10 +83,10 @@ class MoGoClustering:
         centroids: of the last clustering; None before it.
     """
 
-    def __init__(self, config: ClusteringConfig, *, seed: int, ranks: Ranks) -> None:
+    def __init__(self, config: ClusteringConfig, *, seed: int, world: World) -> None:
         self.config = config
         self.seed = seed
-        self.ranks = ranks
+        self.world = world
         self.banks: Banks | None = None
         self.centroids: Centroids | None = None
         self._idle: tuple[Tensor, Tensor] | None = None
@@ -141,11 +141,11 @@ class MoGoClustering:
         self.banks = renewed_fg, self._renewed(before.pop(0), background, SIDES[1], epoch)
 
     def _renewed(self, bank: Bank | None, parts: list[BankRows], side: str, epoch: int) -> Bank:
-        new = place(parts, self.ranks)
+        new = place(parts, self.world)
         if bank is None:
-            return Bank.of(new, self.ranks)
+            return Bank.of(new, self.world)
         rng = generator(self.seed, f"replace {side}", epoch)
-        return bank.renewed(new, self.config.replace_share, rng, self.ranks)
+        return bank.renewed(new, self.config.replace_share, rng, self.world)
 
     def _cluster(
         self, bank: Bank, wanted: int, side: str, epoch: int, after_step: Callable[[], object]
@@ -167,9 +167,9 @@ class MoGoClustering:
 
         def reduce(totals: Tensor) -> Tensor:  # which is called once before the first step, and once a step
             after_step()
-            return self.ranks.sum(totals)
+            return self.world.all_reduce(totals)
 
-        start = bank.at(first.to(bank.rows.device), self.ranks)
+        start = bank.at(first.to(bank.rows.device), self.world)
         try:
             return kmeans(bank.rows, clusters, iterations=self.config.iterations, init=start, reduce=reduce)
         except NotFiniteError as error:
@@ -199,8 +199,8 @@ class MoGoClustering:
                 self.config.centroid_momentum,
                 idle=idle,
                 patience=self.config.reseed_after,
-                reduce=self.ranks.sum,
-                gather=self.ranks.gather,
+                reduce=self.world.all_reduce,
+                gather=self.world.all_gather,
             )
             for centroids, idle, mine in zip(
                 self.centroids, self._idle, (foreground, ~foreground), strict=True

@@ -43,7 +43,7 @@ ALONE: Ranks = _Alone()
 def check_images(dataset: Dataset, labels: bool = False, ranks: Ranks = ALONE) -> None:
     """Look at the head and tail of every image, and with `labels` of every mask; decode only where in doubt.
 
-    It takes a tenth of a millisecond a file. An error names the files at fault (the first ten and how many
+    It takes tenths of a millisecond a file. An error names the files at fault (the first ten and how many
     there are) with the lines of the split; it is the same on all ranks.
 
     Raises:

@@ -49,6 +49,10 @@ class BadImageError(ValueError):
     """An image file that cannot be used; the message says why, without the file's name."""
 
 
+class DecodeError(RuntimeError):
+    """An image could not be decoded; the message names it."""
+
+
 def shown(path: object) -> str:
     """A path for a message: on one line, and printable whatever its bytes."""
     text = str(path)

@@ -17,7 +17,7 @@ def identity_of(dataset: Dataset, world: World) -> Identity:
         ValueError: the main rank sees others.
     """
     identity = {"count": len(dataset), "digest": dataset.digest}
-    main = world.told_by_main(identity)
+    main = world.broadcast_object(identity)
     if world.any(identity != main):
         raise ValueError(
             f"the ranks see different images of {dataset.name}: {main['count']} on the main one, "

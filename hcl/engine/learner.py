@@ -48,7 +48,7 @@ class Learner:
         self.schedule = torch.optim.lr_scheduler.MultiStepLR(
             self.optimizer, config.optimiser.milestones, config.optimiser.gamma
         )
-        self.clustering = MoGoClustering(config.clustering, seed=config.seed, ranks=world)
+        self.clustering = MoGoClustering(config.clustering, seed=config.seed, world=world)
         step = TrainingStep(
             self.model,
             self.optimizer,

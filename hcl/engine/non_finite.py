@@ -74,7 +74,7 @@ def replay(path: Path) -> Losses:
         raise CheckpointError(f"{path} is no dump of a failed step")
     if state["config"]["precision"] == "fp8":
         state["config"]["precision"] = "bf16"
-    learner = Learner(config_from(state["config"], path), World(0, 1, torch.device("cpu")))
+    learner = Learner(config_from(state["config"], path), World.alone(torch.device("cpu")))
     learner.load_state_dict(state, path)
     learner.training_step.halted.fill_(True)
     return learner.training_step(state["views"]).losses

@@ -54,7 +54,7 @@ class SavedRun:
 
     def exists(self) -> bool:
         """Whether the main rank sees a checkpoint."""
-        return self.world.told_by_main(bool(self.checkpoints.existing()))
+        return self.world.broadcast_object(bool(self.checkpoints.existing()))
 
     def load(self) -> Found[Saved]:
         """The newest state that every rank can go on from, of those that the main one sees.
@@ -62,7 +62,7 @@ class SavedRun:
         Raises:
             CheckpointError: there is none; the message says why for each checkpoint.
         """
-        existing = self.world.told_by_main(self.checkpoints.existing())
+        existing = self.world.broadcast_object(self.checkpoints.existing())
         found = newest_usable(existing, self._agreed)
         self._unusable = existing[: len(found.refused)]
         return found

@@ -131,7 +131,7 @@ class TrainingStep:
                 (share.total * self.world.size).backward()
             parts.append(torch.stack([part.detach() for part in share]))
             assignments.append(assignment)
-        losses = self.world.sum(torch.stack(parts).sum(dim=0))
+        losses = self.world.all_reduce(torch.stack(parts).sum(dim=0))
         left_out = self._update(losses)
         self.clustering.follow(
             torch.cat([batch.targets.tokens.flatten(0, 1) for batch in micro_batches]).float(),
@@ -164,7 +164,7 @@ class TrainingStep:
         """Foreground, background and all tokens (3,) of the global batch, at least 1 each."""
         foreground = torch.stack([batch.targets.foreground.sum() for batch in micro_batches]).sum()
         tokens = torch.full_like(foreground, sum(b.targets.foreground.numel() for b in micro_batches))
-        counts = self.world.sum(torch.stack([foreground, tokens - foreground, tokens]))
+        counts = self.world.all_reduce(torch.stack([foreground, tokens - foreground, tokens]))
         return counts.clamp(min=1)
 
     def _gradient_exchange(self, *, last: bool) -> AbstractContextManager[None]:

@@ -46,9 +46,9 @@ def principal_components(sets: Sequence[Tensor], dimensions: int, world: World) 
         (images of all sets, N, dimensions) float32, the same on every rank.
     """
     mine = [tokens[world.slice(len(tokens))].flatten(0, 1) for tokens in sets]
-    fitted = fit_pca(mine, dimensions, world.device, reduce=world.sum)
+    fitted = fit_pca(mine, dimensions, world.device, reduce=world.all_reduce)
     # An axis may point either way, and machines may differ in which.
-    pca = PCA(world.of_main(fitted.mean), world.of_main(fitted.axes))
+    pca = PCA(world.broadcast(fitted.mean), world.broadcast(fitted.axes))
     projected = [pca.project(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]) for tokens in sets]
     return torch.cat(projected)
 
@@ -98,13 +98,13 @@ def cluster(
 
         def reduce(totals: Tensor) -> Tensor:  # which is called once before the first step, and once a step
             bar.update()
-            return world.sum(totals)
+            return world.all_reduce(totals)
 
         return kmeans(
             mine,
             clusters,
             iterations=config.iterations,
-            init=world.of_main(starts),
+            init=world.broadcast(starts),
             spherical=spherical,
             reduce=reduce,
         )

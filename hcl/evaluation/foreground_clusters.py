@@ -45,7 +45,7 @@ def foreground_clusters(
     share = slice(*((until[image - 1] if image else 0) for image in (images.start, images.stop)))
     found = cluster(rows, share, clusters, config, seed=seed, world=world)
     maps = torch.full_like(cells, clusters, dtype=torch.int64)
-    maps[cells] = world.gather_rows(found.assignment)
+    maps[cells] = world.all_gather_rows(found.assignment)
     return maps.unflatten(1, (resolution, resolution))
 
 

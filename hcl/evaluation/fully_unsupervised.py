@@ -183,7 +183,7 @@ def _cluster_all(
         world=world,
         spherical=True,
     )
-    return world.gather_rows(found.assignment).view(len(points), *grid)
+    return world.all_gather_rows(found.assignment).view(len(points), *grid)
 
 
 def _at_resolution(

@@ -15,7 +15,7 @@ from hcl.evaluation.protocol import ProtocolConfig, facts, open_extractor, open_
 from hcl.evaluation.token_store import stored_tokens
 from hcl.evaluation.tokens import TokenExtractor
 from hcl.models.digest import digest_of_weights
-from hcl.models.weights import load_linear_classifier
+from hcl.models.head_files import load_linear_classifier
 
 
 @dataclass(kw_only=True)
@@ -43,7 +43,7 @@ class LinearConfig(LinearScoringConfig):
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """With that of the classifier; raises as `hcl.models.weights.load_linear_classifier`, too."""
+        """With that of the classifier; raises as `hcl.models.head_files.load_linear_classifier`, too."""
         own = digest_of_weights(load_linear_classifier(self.classifier))
         return super().digests | {"classifier": own}
 

@@ -212,7 +212,7 @@ def step(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> Tensor
     message = torch.cat(
         [summed[None], pixels[None], *(gradient.flatten().double() for gradient in gradients)]
     )
-    message = probe.world.sum(message)
+    message = probe.world.all_reduce(message)
     summed, pixels = message[:2].unbind()
     # A batch may hold ignored pixels only, of which the mean would be NaN.
     mean = message[2:] / pixels.clamp(min=1)

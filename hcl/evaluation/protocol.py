@@ -11,10 +11,10 @@ from hcl.distributed import DeviceName, World
 from hcl.evaluation.tokens import TokenExtractor, TokenKind, untrained_head
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.digest import digest_of_weights
+from hcl.models.head_files import Branch, read_head_checkpoint
 from hcl.models.recorded_backbone import BackboneOverride
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.trained_head import TrainedHead, trained_head
-from hcl.models.weights import Branch, read_head_checkpoint
 from hcl.precision import Precision
 from pipelines.labelled_images import Mode
 from pipelines.usable import usable
@@ -124,8 +124,8 @@ class ProtocolConfig:
         """What is needed of the checkpoint, which is read once; None without one.
 
         Raises:
-            FileNotFoundError, CheckpointError, ValueError: as `hcl.models.weights.read_head_checkpoint` and
-                `hcl.models.trained_head.trained_head`.
+            FileNotFoundError, CheckpointError, ValueError: as `hcl.models.trained_head.trained_head` and
+                `hcl.models.head_files.read_head_checkpoint`.
         """
         if self.checkpoint is None:
             return None

@@ -99,10 +99,10 @@ def remember(
                 store.labels[mine], store.grid, len(dataset.class_names), dataset.ignore_index
             )
             kept = sample_tokens(distributions, labelled, mine, shares, seed=seed)
-            tokens = world.gather_rows(unit_length(store.tokens[mine][kept], TOKENS).to(world.device))
+            tokens = world.all_gather_rows(unit_length(store.tokens[mine][kept], TOKENS).to(world.device))
             rows = slice(filled, filled + len(tokens))
             empty.tokens[rows] = tokens
-            empty.labels[rows] = world.gather_rows(distributions[kept].to(world.device))
+            empty.labels[rows] = world.all_gather_rows(distributions[kept].to(world.device))
             filled = rows.stop
             bar.update(sum(map(len, turn)))
     return Memory(empty.tokens[:filled], empty.labels[:filled])

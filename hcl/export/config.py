@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hcl.bounds import require_above_zero, require_at_least, require_share
+from hcl.models.head_files import Branch
 from hcl.models.recorded_backbone import BackboneOverride
-from hcl.models.weights import Branch
 
 Form = Literal["pt2", "onnx", "hub"]
 

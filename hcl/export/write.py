@@ -12,8 +12,8 @@ from hcl.export.programs import Program, open_onnx, open_pt2, require_onnx, to_o
 from hcl.files import written_whole
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.component_model import ComponentModel
+from hcl.models.head_files import read_head_checkpoint
 from hcl.models.trained_head import trained_head
-from hcl.models.weights import read_head_checkpoint
 
 PROGRAMS: dict[str, tuple[Callable[[ExportedProgram], bytes], Callable[[bytes], Program]]] = {
     "pt2": (to_pt2, open_pt2),

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from hcl.engine.records import read_records
+from hcl.engine.log_reader import read_records
 from hcl.figures.colours import class_colours, cluster_colours
 from hcl.figures.curves import LOSSES, loss_figure, of_losses
 from pipelines.normalise import MEAN, STD

@@ -3,7 +3,7 @@
 ``Segmenter.open("runs/voc/checkpoint.pt")("photo.jpg")`` is all it takes: see `Parts` for what comes back.
 """
 
-from hcl.inference.checkpoint import TrainedModel, open_trained
 from hcl.inference.segmenter import Parts, Segmenter
+from hcl.inference.trained_model import TrainedModel, open_trained
 
 __all__ = ["Parts", "Segmenter", "TrainedModel", "open_trained"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from hcl.bounds import require_at_least
 from hcl.distributed import DeviceName, World
 from hcl.inference.segmenter import Segmenter
+from hcl.models.head_files import Branch
 from hcl.models.recorded_backbone import BackboneOverride
-from hcl.models.weights import Branch
 from hcl.precision import Precision
 
 

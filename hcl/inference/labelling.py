@@ -15,7 +15,7 @@ from hcl.evaluation.linear_classifier import refuse_other_channels
 from hcl.figures.colours import as_bytes, class_colours, cluster_colours
 from hcl.inference.segmenter import Parts, Segmenter
 from hcl.inference.ward import groups_of, ward_tree
-from hcl.models.weights import load_linear_classifier
+from hcl.models.head_files import load_linear_classifier
 
 MOST = 256
 """Labels that a map of 8 bits a pixel can hold."""

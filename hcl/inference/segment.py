@@ -245,7 +245,7 @@ def _tell(
     skipped: Sequence[str], tried_here: int, there_here: int, config: SegmentConfig, world: World
 ) -> None:
     counts = torch.tensor([len(skipped), tried_here, there_here], device=world.device)
-    count, tried, there = world.sum(counts).tolist()
+    count, tried, there = world.all_reduce(counts).tolist()
     if tried and count == tried:
         raise ValueError(f"none of the {tried} photographs can be used:\n{listed([*skipped])}")
     if skipped:

@@ -14,9 +14,9 @@ from torch import Tensor
 from hcl.data.photographs import Photograph, upright
 from hcl.distributed import DeviceName, choose_device
 from hcl.evaluation.tokens import TokenExtractor
-from hcl.inference.checkpoint import TrainedModel, open_trained
+from hcl.inference.trained_model import TrainedModel, open_trained
+from hcl.models.head_files import Branch
 from hcl.models.vit import Grid
-from hcl.models.weights import Branch
 from hcl.precision import Precision
 from kernels.foreground import foreground_mask
 from kernels.kmeans import nearest_centroid

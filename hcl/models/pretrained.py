@@ -7,15 +7,10 @@ from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from safetensors.torch import save
 
 from hcl.files import written_whole
+from hcl.models.head_files import PRETRAINED_WEIGHTS, Branch, read_head_checkpoint, seg_head_of
 from hcl.models.seg_head import SegHead, SegHeadConfig
 from hcl.models.trained_head import recorded_keep_mass
-from hcl.models.weights import (
-    PRETRAINED_WEIGHTS,
-    Branch,
-    CheckpointError,
-    read_head_checkpoint,
-    seg_head_of,
-)
+from hcl.models.weights import CheckpointError
 
 CARD = """---
 {{ card_data }}

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hcl.models.backbones import BackboneConfig
+from hcl.models.head_files import Branch, seg_head_of
 from hcl.models.recorded_backbone import BackboneOverride, chosen_backbone
 from hcl.models.seg_head import SegHead
-from hcl.models.weights import Branch, CheckpointError, seg_head_of
+from hcl.models.weights import CheckpointError
 
 
 class TrainedHead(NamedTuple):
@@ -31,14 +32,14 @@ def trained_head(
     backbone: BackboneOverride,
     heads: int | None = None,
 ) -> TrainedHead:
-    """What `hcl.models.weights.read_head_checkpoint` has read, as a head.
+    """What `hcl.models.head_files.read_head_checkpoint` has read, as a head.
 
     Args:
         checkpoint: that was read.
         path: where it came from, for errors.
         branch: which of the two heads.
         backbone: what is said of it besides.
-        heads: as in `hcl.models.weights.load_seg_head`.
+        heads: as in `hcl.models.head_files.load_seg_head`.
 
     Raises:
         FileNotFoundError, ValueError: as `chosen_backbone`.

@@ -61,7 +61,7 @@ def find_components(looked_at: LookedAt, clusters: int, seed: int) -> Components
         ValueError: there are fewer tokens than clusters.
     """
     config = KMeansConfig(iterations=50, restarts=2)
-    world = World(0, 1, torch.device("cpu"))
+    world = World.alone(torch.device("cpu"))
     points = principal_components([looked_at.tokens], config.dimensions, world)
     rows = points.flatten(0, 1)
     found = cluster(rows, slice(0, len(rows)), clusters, config, seed=seed, world=world)

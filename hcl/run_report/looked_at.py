@@ -56,7 +56,7 @@ def look(
         device=extractor.device,
         threads=threads,
     )
-    world = World(0, 1, extractor.device)
+    world = World.alone(extractor.device)
     pictures, tokens, attention, labels = [], [], [], []
     with progress(world, f"tokens of {dataset.name}", "image", total=len(dataset)) as bar:
         for batch in batches:

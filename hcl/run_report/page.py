@@ -10,7 +10,7 @@ from hcl.figures.curves import clustering_chart, loss_chart, of_clusterings, of_
 from hcl.files import written_whole
 from hcl.run_report.evaluations import Evaluation
 from hcl.run_report.pictures import Pictures
-from hcl.run_report.run_record import RunRecord
+from hcl.run_report.run_files import RunRecord
 
 
 def render(run: RunRecord, evaluations: list[Evaluation], pictures: Pictures | None) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from hcl.evaluation.linear_classifier import refuse_other_channels, refuse_other_classes
 from hcl.figures.colours import cluster_colours
 from hcl.figures.pictures import coloured, data_uri, heat, lit
-from hcl.models.weights import load_linear_classifier
+from hcl.models.head_files import load_linear_classifier
 from hcl.run_report.components import Component, Components, find_components, gallery
 from hcl.run_report.looked_at import SIDE, LookedAt
 from hcl.run_report.worst import Prediction, WorstImage, of_classifier, of_components, worst_images

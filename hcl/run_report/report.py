@@ -8,13 +8,13 @@ from hcl.data.dataset import DataConfig, open_dataset
 from hcl.distributed import DeviceName, World
 from hcl.evaluation.protocol import FRAMES, Frame
 from hcl.evaluation.tokens import TokenExtractor
-from hcl.inference.checkpoint import open_trained
+from hcl.inference.trained_model import open_trained
 from hcl.models.recorded_backbone import BackboneOverride
 from hcl.run_report.evaluations import find_evaluations, read_evaluation
 from hcl.run_report.looked_at import look
 from hcl.run_report.page import render, write_page
 from hcl.run_report.pictures import Pictures, draw_pictures
-from hcl.run_report.run_record import RunRecord, read_run
+from hcl.run_report.run_files import RunRecord, read_run
 from pipelines.usable import usable
 
 

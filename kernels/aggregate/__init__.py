@@ -6,7 +6,7 @@ from types import ModuleType
 from torch import Tensor
 
 from kernels.aggregate import reference
-from kernels.aggregate.reference import Grid
+from kernels.aggregate.grid import Grid
 from kernels.dispatch import choose
 
 __all__ = ["Grid", "aggregate_tokens", "fuse_tokens"]

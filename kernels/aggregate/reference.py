@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-Grid = tuple[int, int]
+from kernels.aggregate.grid import Grid
 
 
 def aggregate_tokens(

@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.aggregate import triton_kernels
-from kernels.aggregate.reference import Grid
+from kernels.aggregate.grid import Grid
 from kernels.aggregate.tiles import aggregate_tile, backward_tile, compile_cases, fuse_tile
 
 __all__ = ["aggregate_tokens", "compile_cases", "fuse_tokens"]

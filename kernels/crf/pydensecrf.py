@@ -73,7 +73,7 @@ def _marginals(beliefs: np.ndarray, picture: np.ndarray, iterations: int, pairwi
 class InWorkers:
     """Marginals by worker processes, which put them where the beliefs were in a file that all of them map.
 
-    Sent through pipes they would cost a fifth of the work.
+    Sent through pipes they would cost a tenth of the work.
     """
 
     def __init__(

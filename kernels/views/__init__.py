@@ -5,7 +5,7 @@ from torch import Tensor
 
 from kernels.dispatch import choose
 from kernels.views import reference
-from kernels.views.reference import DRAWS
+from kernels.views.colours import DRAWS
 
 __all__ = ["photometric_views"]
 

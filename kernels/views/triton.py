@@ -12,7 +12,7 @@ from torch import Tensor
 from kernels.configurations import CompileCase
 from kernels.dispatch import TRITON_INTERPRETED
 from kernels.precision import without_autocast
-from kernels.views.reference import DRAWS
+from kernels.views.colours import DRAWS
 from kernels.views.triton_kernels import grey_kernel, halving_kernel, jitter_kernel, product_kernel
 
 # Half a level of 255 is four times what it rounds off.

@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.views.reference import GREY, LARGEST, YIQ
+from kernels.views.colours import GREY, LARGEST, YIQ
 
 TOP = tl.constexpr(LARGEST)
 R_GREY, G_GREY, B_GREY = (tl.constexpr(value) for value in GREY)

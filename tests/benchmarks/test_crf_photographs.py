@@ -31,7 +31,7 @@ def test_what_a_classifier_predicts_of_photographs_is_read_back_with_them(tmp_pa
         classifier=str(classifier_file),
         size=64,
     )
-    world = World(0, 1, torch.device("cpu"))
+    world = World.alone(torch.device("cpu"))
     classifier, dataset, extractor = open_given(config, world)
     with torch.no_grad(), stored_tokens(config, dataset, extractor, world) as store:
         (predicted,) = predictions(classifier, store, np.arange(3), 3, world)

@@ -8,7 +8,7 @@ from tests.clustering.support import image_rows
 from tests.ranks import on_ranks
 
 CPU = torch.device("cpu")
-ALONE = World(0, 1, CPU)
+ALONE = World.alone(CPU)
 OLD, NEW = 0, 1
 """Two passes over seven images, of which the second finds fewer rows."""
 

@@ -6,12 +6,12 @@ from hcl.clustering.sampling import BankRows
 from hcl.distributed import World
 from tests.clustering.support import image_rows
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = World.alone(torch.device("cpu"))
 
 
 def clustering(**settings) -> MoGoClustering:
     sizes = {"foreground_clusters": 3, "background_clusters": 2}
-    return MoGoClustering(ClusteringConfig(**sizes | settings), seed=7, ranks=ALONE)
+    return MoGoClustering(ClusteringConfig(**sizes | settings), seed=7, world=ALONE)
 
 
 def rows(count: int, seed: int) -> torch.Tensor:

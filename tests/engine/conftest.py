@@ -24,7 +24,7 @@ def golden_training(golden, golden_pattern) -> Callable[..., GoldenTraining]:
             weight_decay=float(vectors["weight_decay"]),
             fused=True,
         )
-        clustering = MoGoClustering(ClusteringConfig(), seed=7, ranks=ALONE)
+        clustering = MoGoClustering(ClusteringConfig(), seed=7, world=ALONE)
         clustering.centroids = Centroids(
             *(torch.from_numpy(vectors[f"centroids_{side}_raw"]).to(dtype) for side in ("fg", "bg"))
         )

@@ -12,14 +12,14 @@ from hcl.data.scenes import write_scenes
 from hcl.distributed import World
 from hcl.engine.bank_files import BankFiles
 from hcl.engine.checkpoint import load_checkpoint
-from hcl.engine.records import read_records
+from hcl.engine.log_reader import read_records
 from hcl.engine.step import TrainingStep
 from hcl.models.hcl import HCL
 from hcl.models.pm_vit import PMViT
 from hcl.models.seg_head import SegHeadConfig
 from hcl.models.vit import VisionTransformer, ViTConfig
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = World.alone(torch.device("cpu"))
 
 
 class GoldenTraining(NamedTuple):

@@ -47,8 +47,8 @@ def compiled(monkeypatch) -> list:
 def steps(model: HCL, device: str = "cpu", count: int = 1, precision: Precision = "fp32") -> torch.Tensor:
     """Losses (count, 4) of steps of two micro-batches."""
     model = model.to(device)
-    world = World(0, 1, torch.device(device))
-    clustering = MoGoClustering(ClusteringConfig(), seed=7, ranks=world)
+    world = World.alone(torch.device(device))
+    clustering = MoGoClustering(ClusteringConfig(), seed=7, world=world)
     centroids = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1)).to(device)
     clustering.centroids = Centroids(*centroids.unbind())
     optimizer = torch.optim.AdamW(model.online.parameters(), lr=1e-3, fused=True)

@@ -49,8 +49,8 @@ def views(step: int) -> tuple[torch.Tensor, torch.Tensor]:
 def curve(model: HCL, centroids: Centroids, mode: str, steps: int = STEPS) -> torch.Tensor:
     """Losses (steps, 4) of this project's step."""
     model = deepcopy(model)
-    world = World(0, 1, DEVICE)
-    clustering = MoGoClustering(ClusteringConfig(mode=mode), seed=7, ranks=world)
+    world = World.alone(DEVICE)
+    clustering = MoGoClustering(ClusteringConfig(mode=mode), seed=7, world=world)
     clustering.centroids = centroids
     clustering._idle = tuple(torch.zeros(5, dtype=torch.int64, device=DEVICE) for _ in range(2))
     optimizer = torch.optim.AdamW(model.online.parameters(), lr=1e-3, weight_decay=0.04, fused=True)

@@ -165,7 +165,7 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_left_out(golden_tr
 
 
 def test_a_bank_that_is_not_finite_is_an_error_with_its_numbers():
-    mogo = MoGoClustering(ClusteringConfig(foreground_clusters=2, background_clusters=2), seed=7, ranks=ALONE)
+    mogo = MoGoClustering(ClusteringConfig(foreground_clusters=2, background_clusters=2), seed=7, world=ALONE)
     rows = torch.ones(6, 4)
     rows[2:4, 1] = torch.nan
     with pytest.raises(FloatingPointError, match=r"2 of the 6 background tokens before epoch 1"):

@@ -95,8 +95,8 @@ def test_micro_batches_are_taken_as_they_are(recorded):
 def learner(precision: str) -> TrainingStep:
     torch.manual_seed(0)
     head = SegHeadConfig(width=24, hidden=16, projection_dim=8, heads=2)
-    model, world = HCL(build_backbone(BackboneConfig("tiny")), head).cuda(), World(0, 1, torch.device("cuda"))
-    clustering = MoGoClustering(ClusteringConfig(), seed=7, ranks=world)
+    model, world = HCL(build_backbone(BackboneConfig("tiny")), head).cuda(), World.alone(torch.device("cuda"))
+    clustering = MoGoClustering(ClusteringConfig(), seed=7, world=world)
     clustering.centroids = Centroids(*torch.randn(2, 5, 8, device="cuda").unbind())
     optimizer = torch.optim.AdamW(model.online.parameters(), lr=1e-3, fused=True, capturable=True)
     return TrainingStep(model, optimizer, clustering, LossConfig(), world=world, precision=precision)

@@ -75,8 +75,8 @@ def as_on_another_device():
 
 
 def training_step(device: str, mode: str, precision: str) -> TrainingStep:
-    model, world = tiny_model(device), World(0, 1, torch.device(device))
-    clustering = MoGoClustering(ClusteringConfig(mode=mode), seed=7, ranks=world)
+    model, world = tiny_model(device), World.alone(torch.device(device))
+    clustering = MoGoClustering(ClusteringConfig(mode=mode), seed=7, world=world)
     clustering.centroids = Centroids(*torch.randn(2, 5, 8, device=device).unbind())
     clustering._idle = tuple(torch.zeros(5, dtype=torch.int64, device=device) for _ in range(2))
     optimizer = torch.optim.AdamW(model.online.parameters(), fused=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hcl.commands import train
-from hcl.models.weights import load_seg_head
+from hcl.models.head_files import load_seg_head
 from tests.engine.support import arguments, records
 
 CONFIGS = Path(__file__).parents[2] / "configs"

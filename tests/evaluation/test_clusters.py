@@ -12,7 +12,7 @@ from hcl.evaluation import clusters
 from hcl.evaluation.clusters import KMeansConfig, cluster
 from kernels.kmeans import initial_centroids, kmeans
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = World.alone(torch.device("cpu"))
 ROWS = torch.randn(500, 6, generator=torch.Generator().manual_seed(0))
 
 

@@ -24,10 +24,10 @@ from hcl.evaluation.linear_classifier import save_classifier, untrained_classifi
 from hcl.evaluation.overclustering import OverclusteringConfig
 from hcl.evaluation.tokens import untrained_head
 from hcl.models.backbones import TINY_WEIGHTS, BackboneConfig, build_backbone
+from hcl.models.head_files import load_linear_classifier, read_head_checkpoint
 from hcl.models.pretrained import PretrainedSegHead
 from hcl.models.recorded_backbone import BackboneOverride
 from hcl.models.seg_head import SegHeadConfig
-from hcl.models.weights import load_linear_classifier, read_head_checkpoint
 from hcl.run_report.evaluations import read_evaluation
 from tests.evaluation.conftest import QUICK, SMALL_HEAD
 

@@ -6,7 +6,7 @@ from hcl.evaluation import foreground_clusters as module
 from hcl.evaluation.clusters import KMeansConfig
 from hcl.evaluation.foreground_clusters import foreground_clusters
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = World.alone(torch.device("cpu"))
 FOREGROUND = torch.tensor([[[1, 0], [0, 1]], [[0, 0], [1, 0]]], dtype=torch.bool)
 POINTS = torch.tensor([[[0.0], [9.0], [9.0], [5.0]], [[9.0], [9.0], [0.1], [9.0]]])
 

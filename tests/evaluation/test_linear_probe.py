@@ -13,7 +13,7 @@ from hcl.evaluation.linear_classifier import logits_of, untrained_classifier
 from hcl.evaluation.linear_probe import LinearProbeConfig, Probe, _refuse_non_finite, step
 from pipelines.labelled_images import LabelledBatch
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = World.alone(torch.device("cpu"))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def rank(hears: torch.Tensor | None = None, says: list[torch.Tensor] | None = No
             says.append(message)
         return message if hears is None else message + hears
 
-    return SimpleNamespace(sum=add, device=torch.device("cpu"))
+    return SimpleNamespace(all_reduce=add, device=torch.device("cpu"))
 
 
 def test_ranks_take_the_step_of_the_whole_batch(extractor, batch):

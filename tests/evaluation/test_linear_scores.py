@@ -16,12 +16,12 @@ from hcl.evaluation.linear_classifier import logits_of, save_classifier, untrain
 from hcl.evaluation.linear_scores import predictions, score
 from hcl.evaluation.protocol import ProtocolConfig
 from hcl.evaluation.token_store import TokenStore
-from hcl.models.weights import load_linear_classifier
+from hcl.models.head_files import load_linear_classifier
 from pipelines.labelled_images import EvaluationImages
 from pipelines.normalise import colours
 
 Batches = Iterable[tuple[Any, torch.Tensor, torch.Tensor]]
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = World.alone(torch.device("cpu"))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hcl.evaluation.overclustering import ClassClusteringConfig, OverclusteringC
 from hcl.evaluation.resolution import nearest
 from hcl.evaluation.token_store import TokenStore
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = World.alone(torch.device("cpu"))
 VOC = DataConfig("voc", "x", "val")
 
 

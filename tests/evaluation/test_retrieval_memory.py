@@ -42,7 +42,7 @@ def test_it_holds_what_every_image_gives(store):
         distributions, labelled = token_label_distributions(store.labels[image : image + 1], (3, 3), 3)
         kept = sample_tokens(distributions, labelled, np.array([image]), shares, seed=5)
         expected.append((unit_length(store.tokens[image][kept[0]], torch.bfloat16), distributions[kept]))
-    found = filled(store, 40, World(0, 1, CPU))
+    found = filled(store, 40, World.alone(CPU))
     assert len(found.tokens) == len(found.labels) == 37  # the last image has three tokens for its share of 6
     assert torch.equal(found.tokens, torch.cat([tokens for tokens, _ in expected]))
     assert torch.equal(found.labels, torch.cat([labels for _, labels in expected]))
@@ -54,7 +54,7 @@ class Rank(World):
 
     gathered: Callable[[torch.Tensor], torch.Tensor]
 
-    def gather(self, rows: torch.Tensor) -> torch.Tensor:
+    def all_gather(self, rows: torch.Tensor) -> torch.Tensor:
         return self.gathered(rows)
 
 
@@ -62,7 +62,7 @@ class Rank(World):
 @pytest.mark.parametrize("size", [40, 63])
 def test_ranks_build_the_memory_of_one(store, ranks, size):
     """Seven images in batches of two: there are turns in which some ranks have none."""
-    expected = filled(store, size, World(0, 1, CPU))
+    expected = filled(store, size, World.alone(CPU))
     built = Shards(ranks).run(lambda rank, _, gather: filled(store, size, Rank(rank, ranks, CPU, gather)))
     for found in built:
         assert torch.equal(found.tokens, expected.tokens)
@@ -72,11 +72,11 @@ def test_ranks_build_the_memory_of_one(store, ranks, size):
 def test_it_stays_on_the_host_where_a_gpu_has_no_room(monkeypatch, caplog):
     free = {CUDA: 100 * GIB, CPU: 200 * GIB}
     monkeypatch.setattr(retrieval_memory, "free_memory", free.__getitem__)
-    on_gpu = World(0, 1, CUDA)
+    on_gpu = World.alone(CUDA)
     assert _home(50 * GIB, on_gpu) == CUDA
     assert not caplog.messages
     assert _home(50 * GIB + 1, on_gpu) == CPU
     assert "the memory takes 50.0 GiB, and 100.0 GiB of the GPU are free: it stays on the host" in caplog.text
-    assert _home(200 * GIB, World(0, 1, CPU)) == CPU
+    assert _home(200 * GIB, World.alone(CPU)) == CPU
     with pytest.raises(ValueError, match=r"would take 200\.1 GiB on every rank, and 200\.0 GiB are free"):
         _home(int(200.1 * GIB), on_gpu)

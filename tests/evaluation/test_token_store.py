@@ -26,7 +26,7 @@ from pipelines.labelled_images import EvaluationImages
 from tests.evaluation.conftest import SMALL_HEAD
 from tests.forks import FORKS, Fork
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = World.alone(torch.device("cpu"))
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ MOST_BYTES, MOST_PIXELS = 60_000, 20_000
 @pytest.fixture(scope="session")
 def explorer(segmenter, scenes) -> Explorer:  # noqa: F811
     dataset = open_dataset(DataConfig("scenes", str(scenes), "val"))
-    library = fill(dataset, segmenter, 2, World(0, 1, segmenter.device))
+    library = fill(dataset, segmenter, 2, World.alone(segmenter.device))
     return Explorer(segmenter, library, Hierarchy.of(library.tokens, LEAVES, seed=0), neighbours=12)
 
 

@@ -11,7 +11,7 @@ from hcl.distributed import LostRankError, World, connect
 from tests.ranks import on_ranks
 
 
-@pytest.mark.parametrize("place", ["sum", "first backward", "second forward", "second backward"])
+@pytest.mark.parametrize("place", ["all-reduce", "first backward", "second forward", "second backward"])
 def test_a_rank_that_waits_for_one_that_is_gone_says_so(place):
     assert "rank 0 lost its connection" in on_ranks(2, _part_at, place)
 
@@ -30,8 +30,8 @@ def _part_at(place: str) -> None:
 def _together(world: World) -> Iterator[str]:
     """What ranks do together; each thing's name comes before it is done."""
     online = DistributedDataParallel(torch.nn.Linear(4, 4))
-    yield "sum"
-    world.sum(torch.ones(1))
+    yield "all-reduce"
+    world.all_reduce(torch.ones(1))
     for number in ("first", "second"):
         yield f"{number} forward"
         loss = online(torch.ones(1, 4)).sum()

@@ -119,7 +119,7 @@ def test_a_run_goes_on_where_it_was_cut_short(segment, folder, tmp_path, capsys)
 class LaterRank(World):
     """One of two ranks, when the ranks before it are done."""
 
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
     def union(self, found: set) -> set:

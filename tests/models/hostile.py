@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from hcl.models.weights import CheckpointError, load_linear_classifier, load_seg_head, read_checkpoint
+from hcl.models.head_files import load_linear_classifier, load_seg_head
+from hcl.models.weights import CheckpointError, read_checkpoint
 
 READERS = (read_checkpoint, load_seg_head, load_linear_classifier)
 LIMIT = 1 << 30  # bytes that reading may add to what the process has reserved

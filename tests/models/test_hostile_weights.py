@@ -18,8 +18,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from hcl.models.head_files import load_seg_head
 from hcl.models.seg_head import SegHead, SegHeadConfig
-from hcl.models.weights import CheckpointError, load_into, load_seg_head, read_checkpoint
+from hcl.models.weights import CheckpointError, load_into, read_checkpoint
 from tests.models.hostile import (
     READERS,
     Calls,
@@ -277,7 +278,8 @@ FUZZ = """
 import sys
 from pathlib import Path
 import numpy as np
-from hcl.models.weights import CheckpointError, load_seg_head
+from hcl.models.head_files import load_seg_head
+from hcl.models.weights import CheckpointError
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 rng, refused, damaged = np.random.default_rng(0), 0, folder / "damaged.pth"
 originals = [(folder / name).read_bytes() for name in ("archive.pth", "legacy.pth")]

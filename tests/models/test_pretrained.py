@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from hcl.models.head_files import load_seg_head
 from hcl.models.pretrained import PretrainedSegHead
 from hcl.models.seg_head import SegHead, SegHeadConfig
-from hcl.models.weights import CheckpointError, load_seg_head
+from hcl.models.weights import CheckpointError
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from hcl.models.weights import load_linear_classifier, read_checkpoint
+from hcl.models.head_files import load_linear_classifier
+from hcl.models.weights import read_checkpoint
 from tests.models.hostile import (
     Calls,
     archive,

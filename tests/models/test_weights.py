@@ -8,14 +8,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hcl.models.backbones import BackboneConfig, build_backbone
+from hcl.models.head_files import load_linear_classifier, load_seg_head
 from hcl.models.seg_head import SegHead, SegHeadConfig
-from hcl.models.weights import (
-    CheckpointError,
-    load_into,
-    load_linear_classifier,
-    load_seg_head,
-    read_checkpoint,
-)
+from hcl.models.weights import CheckpointError, load_into, read_checkpoint
 
 
 class Hostile:

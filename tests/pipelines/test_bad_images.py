@@ -10,13 +10,13 @@ from PIL import Image
 from hcl.data.checks import image_problem
 from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.folder import open_folder
+from hcl.data.images import DecodeError
 from hcl.data.samples import Dataset, Sample
 from pipelines import decoding
 from pipelines.decoding import undecodable
 from pipelines.draws import ViewsConfig
 from pipelines.labelled_images import EvaluationImages
 from pipelines.normalise import MEAN, STD
-from pipelines.schedule import DecodeError
 from pipelines.training_views import TrainingViews
 from pipelines.usable import usable
 from tests.data.corpus import HIDDEN, REFUSED, SIDE, USED, colours, write

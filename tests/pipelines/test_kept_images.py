@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from hcl.data.images import DecodeError
 from pipelines import kept_images
 from pipelines.draws import ViewsConfig
 from pipelines.kept_images import KeptImages, decoded_bytes
-from pipelines.schedule import DecodeError
 from pipelines.training_views import TrainingViews
 
 CPU = torch.device("cpu")

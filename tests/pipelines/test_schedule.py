@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from hcl.data.dataset import DataConfig, open_dataset
+from hcl.data.images import DecodeError
 from pipelines import dali, schedule
 from pipelines.draws import ViewsConfig
 from pipelines.files import path_bytes
-from pipelines.schedule import PATH, DecodeError, ScheduledPipeline
+from pipelines.schedule import PATH, ScheduledPipeline
 from pipelines.training_views import TrainingViews
 
 CONFIG = ViewsConfig(size=16, color_probability=0, blur_probability=0)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hcl.engine.records import read_records
+from hcl.engine.log_reader import read_records
 
 
 def test_a_last_line_that_was_cut_short_is_left_out(tmp_path):

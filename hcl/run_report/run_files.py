@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hcl.engine.checkpoint import Checkpoints, load_checkpoint, newest_usable
-from hcl.engine.records import read_records
+from hcl.engine.log_reader import read_records
 from hcl.nested_settings import flattened
 
 

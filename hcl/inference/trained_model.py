@@ -11,11 +11,12 @@ from hcl.data.dataset import DataConfig
 from hcl.engine.config import config_from
 from hcl.engine.step import LossConfig
 from hcl.models.backbones import build_backbone
+from hcl.models.head_files import Branch, is_pretrained, read_head_checkpoint
 from hcl.models.pm_vit import PMViT
 from hcl.models.recorded_backbone import BackboneOverride
 from hcl.models.seg_head import SegHead
 from hcl.models.trained_head import trained_head
-from hcl.models.weights import Branch, CheckpointError, is_pretrained, read_head_checkpoint
+from hcl.models.weights import CheckpointError
 
 BANKS = ("centroids_foreground", "centroids_background")
 
