@@ -62,6 +62,7 @@ def cluster(
     seed: int,
     world: World,
     spherical: bool = False,
+    weights: Tensor | None = None,
 ) -> KMeans:
     """k-means of rows that every rank has, of which each rank assigns and sums its share.
 
@@ -73,6 +74,7 @@ def cluster(
         seed: of the draw of the first centroids.
         world: the ranks.
         spherical: cluster by cosine.
+        weights: (n,) int64, how often each row counts; None: once.
 
     Returns:
         The run of lowest inertia; its assignment is of this rank's share alone.
@@ -88,7 +90,7 @@ def cluster(
     mine, generator = rows[share], torch.Generator().manual_seed(seed)
     starts = torch.stack(
         [
-            initial_centroids(rows, clusters, config.init, generator, spherical=spherical)
+            initial_centroids(rows, clusters, config.init, generator, spherical=spherical, weights=weights)
             for _ in range(config.restarts)
         ]
     )
@@ -106,6 +108,7 @@ def cluster(
             iterations=config.iterations,
             init=world.broadcast(starts),
             spherical=spherical,
+            weights=None if weights is None else weights[share],
             reduce=reduce,
         )
 

@@ -6,7 +6,6 @@ from torch import Tensor
 from hcl.distributed import World
 from hcl.evaluation.clusters import KMeansConfig, cluster
 from hcl.evaluation.resolution import nearest
-from hcl.memory import GIB, free_memory
 
 
 def foreground_clusters(
@@ -21,7 +20,8 @@ def foreground_clusters(
 ) -> Tensor:
     """k-means of the foreground's cells at the resolution at which maps are compared.
 
-    Points are taken there by nearest neighbour, so that one counts as often as it has cells.
+    Points are taken there by nearest neighbour, so that all cells of a point are alike: it is clustered once,
+    and counts as often as it has cells.
 
     Args:
         points: (n, h·w, d), every image on every rank.
@@ -30,42 +30,27 @@ def foreground_clusters(
         resolution: side R of a map in cells.
         config: of k-means.
         seed: of k-means.
-        world: the ranks; each assigns the cells of its share of the images.
+        world: the ranks; each assigns the points of its share of the images.
 
     Returns:
         (n, R, R) int64 on every rank: cluster ids from 0 on, and K in the background.
 
     Raises:
-        ValueError: the foreground has fewer cells than clusters, or its cells do not fit in the memory.
+        ValueError: fewer points than clusters have cells in the foreground.
     """
-    cells = nearest(foreground, resolution).flatten(1)
-    rows = _rows(points, foreground.shape[1:], cells, resolution)
-    until = cells.sum(dim=1).cumsum(dim=0).tolist()
-    images = world.slice(len(cells))
+    cells = _cells_of_points(foreground, resolution)
+    inside = foreground.flatten(1) & (cells > 0)
+    until = inside.sum(dim=1).cumsum(dim=0).tolist()
+    images = world.slice(len(inside))
     share = slice(*((until[image - 1] if image else 0) for image in (images.start, images.stop)))
-    found = cluster(rows, share, clusters, config, seed=seed, world=world)
-    maps = torch.full_like(cells, clusters, dtype=torch.int64)
-    maps[cells] = world.all_gather_rows(found.assignment)
-    return maps.unflatten(1, (resolution, resolution))
+    weights = cells.expand_as(inside)[inside]
+    found = cluster(points[inside], share, clusters, config, seed=seed, world=world, weights=weights)
+    ids = torch.full_like(inside, clusters, dtype=torch.int64)
+    ids[inside] = world.all_gather_rows(found.assignment)
+    return nearest(ids.view_as(foreground), resolution)
 
 
-def _rows(points: Tensor, grid: torch.Size, cells: Tensor, resolution: int) -> Tensor:
-    """The points of all foreground cells (n, R·R), image after image."""
-    token_of_cell = nearest(torch.arange(points.shape[1], device=points.device).view(1, *grid), resolution)
-    token_of_cell = token_of_cell.flatten()
-    counts = cells.sum(dim=1).tolist()
-    _refuse_without_memory(sum(counts) * points.shape[2] * points.element_size(), points.device)
-    rows = points.new_empty(sum(counts), points.shape[2])
-    for own, inside, room in zip(points, cells, rows.split(counts), strict=True):
-        torch.index_select(own, 0, token_of_cell[inside], out=room)
-    return rows
-
-
-def _refuse_without_memory(needed: int, device: torch.device) -> None:
-    free = free_memory(device)
-    if needed > free:
-        raise ValueError(
-            f"the foreground's cells take {needed / GIB:.1f} GiB on every rank, and {free / GIB:.1f} GiB are "
-            "free: lower --label_resolution or --dimensions, or take fewer images; tokens that are kept are "
-            "not computed again"
-        )
+def _cells_of_points(foreground: Tensor, resolution: int) -> Tensor:
+    """How many cells of a map each point of an image becomes, (h·w,)."""
+    points = torch.arange(foreground[0].numel(), device=foreground.device).view_as(foreground[:1])
+    return nearest(points, resolution).flatten().bincount(minlength=points.numel())

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.kmeans.reference import LloydStep, chunk_rows, nearest_centroid
+from kernels.kmeans.reference import LloydStep, chunk_rows, nearest_centroid, sum_of_squares, weighted
 from kernels.linear import linear
 from kernels.precision import without_autocast
 
@@ -51,12 +51,13 @@ class BoundedSteps:
 
     Args:
         x: (N, D) float32 or float64 on the CPU, not to be changed meanwhile.
+        weights: (N,) int64, how often each row counts; None: once.
     """
 
-    def __init__(self, x: Tensor) -> None:
-        self.x = x.contiguous()
+    def __init__(self, x: Tensor, weights: Tensor | None = None) -> None:
+        self.x, self.weights = x.contiguous(), weights
         self.lengths = torch.linalg.vector_norm(self.x, dim=1)
-        self.squares = torch.stack([rows.double().square().sum() for rows in x.split(SURVEY_ROWS)]).sum()
+        self.squares = sum_of_squares(x, weights)
         self.upper = torch.full_like(self.lengths, torch.inf)
         self.lower = torch.zeros_like(self.lengths)
         self.assignment = torch.full((len(x),), -1)
@@ -68,7 +69,7 @@ class BoundedSteps:
         self.rounding = (x.shape[1] + 8) * eps
         self.least = 4 * (x.shape[1] + 8) * torch.finfo(x.dtype).tiny
         self.up, self.down = 1 + 2 * eps, 1 - 2 * eps
-        self.removable = _removable(self.lengths)
+        self.removable = _removable(self.lengths if weights is None else self.lengths * weights)
 
     def __call__(self, centroids: Tensor) -> LloydStep:
         """Assign every row to the nearest of centroids (K, D), of the rows' dtype, and sum."""
@@ -81,7 +82,9 @@ class BoundedSteps:
         self.assignment = self.assignment.index_copy(0, rows, new)
         self.centroids = centroids
         sums = self._sum(rows[moved], old[moved], new[moved], len(centroids))
-        counts = self.assignment.bincount(minlength=len(centroids))
+        # float64 holds whole numbers up to 2^53.
+        weights = None if self.weights is None else self.weights.double()
+        counts = self.assignment.bincount(weights, minlength=len(centroids)).long()
         c = centroids.double()
         inertia = self.squares - 2 * (c * sums).sum() + (c.square().sum(dim=1) * counts).sum()
         return LloydStep(self.assignment, sums, counts, inertia.clamp(min=0))
@@ -171,11 +174,21 @@ class BoundedSteps:
     def _sum(self, rows: Tensor, old: Tensor, new: Tensor, clusters: int) -> Tensor:
         """Sum the rows of every cluster, from the sums before and the rows that moved where that is safe."""
         if self.sums is None or not self.removable:
-            self.sums = _cluster_sums(self.x, torch.arange(len(self.x)), self.assignment, clusters)
+            self.sums = self._sum_of(torch.arange(len(self.x)), self.assignment, clusters)
         else:
-            self.sums = self.sums + _cluster_sums(self.x, rows, new, clusters)
-            self.sums -= _cluster_sums(self.x, rows, old, clusters)
+            self.sums = self.sums + self._sum_of(rows, new, clusters) - self._sum_of(rows, old, clusters)
         return self.sums
+
+    def _sum_of(self, rows: Tensor, assignment: Tensor, clusters: int) -> Tensor:
+        """Sum x[rows] of every cluster in float64, (K, D): sorted by cluster, in pieces of fixed size."""
+        assignment, order = assignment.sort(stable=True)
+        sums = self.x.new_zeros(clusters, self.x.shape[1], dtype=torch.float64)
+        for piece, ids in zip(rows[order].split(SUM_ROWS), assignment.split(SUM_ROWS), strict=True):
+            present, counts = ids.unique_consecutive(return_counts=True)
+            begin = F.pad(counts.cumsum(0)[:-1], (1, 0))
+            values = weighted(self.x.index_select(0, piece).double(), self.weights, piece)
+            sums[present] += F.embedding_bag(torch.arange(len(ids)), values, begin, mode="sum")
+        return sums
 
 
 class _Survey:
@@ -222,18 +235,6 @@ def decided(upper: Tensor, lower: Tensor, reach: Tensor) -> Tensor:
 
 
 def _removable(lengths: Tensor) -> bool:
-    """Tell whether no row is so much longer than another that its rounding would outlive it in a sum."""
+    """Tell whether nothing summed is so much longer than another that its rounding would outlive it."""
     some = lengths[lengths > 0]
     return not len(some) or bool(some.max() < LENGTH_RATIO * some.min())
-
-
-def _cluster_sums(x: Tensor, rows: Tensor, assignment: Tensor, clusters: int) -> Tensor:
-    """Sum x[rows] of every cluster in float64, (K, D): sorted by cluster, in pieces of fixed size."""
-    assignment, order = assignment.sort(stable=True)
-    sums = x.new_zeros(clusters, x.shape[1], dtype=torch.float64)
-    for piece, ids in zip(rows[order].split(SUM_ROWS), assignment.split(SUM_ROWS), strict=True):
-        present, counts = ids.unique_consecutive(return_counts=True)
-        begin = F.pad(counts.cumsum(0)[:-1], (1, 0))
-        values = x.index_select(0, piece).double()
-        sums[present] += F.embedding_bag(torch.arange(len(ids)), values, begin, mode="sum")
-    return sums

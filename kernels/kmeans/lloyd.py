@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels.dispatch import choose
 from kernels.kmeans import bounds
-from kernels.kmeans.operations import check_rows, lloyd_step
+from kernels.kmeans.operations import check_rows, check_weights, lloyd_step
 from kernels.kmeans.reference import LloydStep
 from kernels.kmeans.seeding import INITIALISATIONS, initial_centroids
 from kernels.precision import compute_dtype
@@ -62,6 +62,7 @@ def kmeans(
     init: str | Tensor = "random",
     spherical: bool = False,
     restarts: int = 1,
+    weights: Tensor | None = None,
     reduce: Reduce | None = None,
     impl: str = "auto",
 ) -> KMeans:
@@ -83,6 +84,9 @@ def kmeans(
             (restarts, K, D) of several runs.
         spherical: bring rows and centroids to unit length, which clusters by cosine.
         restarts: how many draws to run; the run of least inertia is returned. A tensor says it itself.
+        weights: (N,) int64 from 0 up, how often each row counts: the result is that of rows which stand there
+            so many times, up to the rounding of sums, and costs no more than rows that stand there once.
+            None: once.
         reduce: sums a tensor over all shards, for instance by an all-reduce; None: x is all there is. Shards
             give the result of one process up to float64 rounding, and need the same `init` tensor each.
         impl: "auto", "torch" or "triton".
@@ -95,34 +99,39 @@ def kmeans(
         ValueError: more clusters than rows, a setting out of range, or `init` does not fit the rest.
         NotFiniteError: rows or centroids are not finite; a ValueError, which all shards raise alike.
     """
-    _check(x, clusters, iterations, init, restarts, reduce)
+    _check(x, clusters, iterations, init, restarts, weights, reduce)
     x = x.to(compute_dtype(x))
     if spherical:
         x = F.normalize(x, dim=1)
 
     def run(drawn: Tensor) -> KMeans:
         start = F.normalize(drawn, dim=1) if spherical else drawn
-        return _iterate(_stepper(x, clusters, impl), x, start.to(x.dtype), iterations, spherical, reduce)
+        return _iterate(
+            _stepper(x, clusters, weights, impl), x, start.to(x.dtype), iterations, spherical, reduce
+        )
 
-    return min(map(run, _starts(x, clusters, init, restarts, seed)), key=lambda result: result.inertia)
+    starts = _starts(x, clusters, init, restarts, seed, weights)
+    return min(map(run, starts), key=lambda result: result.inertia)
 
 
-def _starts(x: Tensor, clusters: int, init: str | Tensor, restarts: int, seed: int) -> Iterator[Tensor]:
+def _starts(
+    x: Tensor, clusters: int, init: str | Tensor, restarts: int, seed: int, weights: Tensor | None
+) -> Iterator[Tensor]:
     """The first centroids (K, D) of every run."""
     if isinstance(init, Tensor):
         yield from init.view(-1, *init.shape[-2:])
         return
     generator = torch.Generator().manual_seed(seed)
     for _ in range(restarts):
-        yield initial_centroids(x, clusters, init, generator)
+        yield initial_centroids(x, clusters, init, generator, weights=weights)
 
 
-def _stepper(x: Tensor, clusters: int, impl: str) -> Step:
+def _stepper(x: Tensor, clusters: int, weights: Tensor | None, impl: str) -> Step:
     """A Lloyd step from any centroids: one that bounds distances where that pays, else the plain one."""
     on_torch = choose(impl, x, available=x.dtype == torch.float32) == "torch"
     if on_torch and x.device.type == "cpu" and len(x) * clusters >= bounds.LEAST_SCORES:
-        return bounds.BoundedSteps(x)
-    return partial(lloyd_step, x, impl=impl)
+        return bounds.BoundedSteps(x, weights)
+    return partial(lloyd_step, x, weights=weights, impl=impl)
 
 
 def _iterate(
@@ -186,7 +195,13 @@ def _split_largest(centroids: Tensor, counts: list[int]) -> Tensor:
 
 
 def _check(
-    x: Tensor, clusters: int, iterations: int, init: str | Tensor, restarts: int, reduce: Reduce | None
+    x: Tensor,
+    clusters: int,
+    iterations: int,
+    init: str | Tensor,
+    restarts: int,
+    weights: Tensor | None,
+    reduce: Reduce | None,
 ) -> None:
     for name, value in (("clusters", clusters), ("iterations", iterations), ("restarts", restarts)):
         if value < 1:
@@ -199,10 +214,18 @@ def _check(
         raise ValueError(f"with reduce, every shard needs the same init tensor, got init={init!r}")
     if x.ndim != 2 or not x.is_floating_point():
         raise ValueError(f"expected floating-point rows (N, D), got {x.dtype} of shape {tuple(x.shape)}")
-    rows = torch.tensor([len(x)], dtype=torch.float64, device=x.device)
-    total = len(x) if reduce is None else int(reduce(rows).item())
+    check_weights(x, weights)
+    least, count = (0, len(x)) if weights is None else _least_and_sum(weights)
+    if least < 0:
+        raise ValueError(f"weights must not be negative, got {least}")
+    rows = torch.tensor([count], dtype=torch.float64, device=x.device)
+    total = count if reduce is None else int(reduce(rows).item())
     if clusters > total:
         raise ValueError(f"cannot form {clusters} clusters of {total} rows")
+
+
+def _least_and_sum(weights: Tensor) -> tuple[int, int]:
+    return (int(weights.min()) if len(weights) else 0), int(weights.sum())
 
 
 def _check_given(x: Tensor, clusters: int, init: Tensor, restarts: int) -> None:

@@ -36,7 +36,7 @@ def nearest_centroid(x: Tensor, centroids: Tensor, *, impl: str = "auto") -> Ten
 
 @torch.no_grad()
 def cluster_sums(
-    x: Tensor, assignment: Tensor, clusters: int, *, impl: str = "auto"
+    x: Tensor, assignment: Tensor, clusters: int, *, weights: Tensor | None = None, impl: str = "auto"
 ) -> tuple[Tensor, Tensor]:
     """Sum and count the rows of every cluster.
 
@@ -47,6 +47,7 @@ def cluster_sums(
         x: (N, D) floating point.
         assignment: (N,) int64 below `clusters`; negative: the row belongs to no cluster.
         clusters: K >= 1.
+        weights: (N,) int64, how often each row counts; None: once.
         impl: "auto", "torch" or "triton".
 
     Returns:
@@ -64,17 +65,21 @@ def cluster_sums(
             f"assignment: expected int64 of shape {tuple(x.shape[:1])}, "
             f"got {assignment.dtype} of shape {tuple(assignment.shape)}"
         )
+    check_weights(x, weights)
     if clusters < 1:
         raise ValueError(f"clusters must be at least 1, got {clusters}")
-    if choose(impl, x, assignment, available=_in_float32(x)) == "triton":
+    tensors = (x, assignment) if weights is None else (x, assignment, weights)
+    if choose(impl, *tensors, available=_in_float32(x)) == "triton":
         from kernels.kmeans import triton
 
-        return triton.cluster_sums(x, assignment, clusters)
-    return reference.cluster_sums(x, assignment, clusters)
+        return triton.cluster_sums(x, assignment, clusters, weights)
+    return reference.cluster_sums(x, assignment, clusters, weights)
 
 
 @torch.no_grad()
-def lloyd_step(x: Tensor, centroids: Tensor, *, impl: str = "auto") -> LloydStep:
+def lloyd_step(
+    x: Tensor, centroids: Tensor, *, weights: Tensor | None = None, impl: str = "auto"
+) -> LloydStep:
     """Assign every row to its nearest centroid and sum up what the next centroids need.
 
     The same input gives the same bits; `sums`, `counts` and `inertia` of shards may be added.
@@ -82,6 +87,7 @@ def lloyd_step(x: Tensor, centroids: Tensor, *, impl: str = "auto") -> LloydStep
     Args:
         x: (N, D) floating point.
         centroids: (K, D), K >= 1.
+        weights: (N,) int64, how often each row counts in all but the assignment; None: once.
         impl: "auto", "torch" or "triton".
 
     Returns:
@@ -92,11 +98,13 @@ def lloyd_step(x: Tensor, centroids: Tensor, *, impl: str = "auto") -> LloydStep
         ValueError: shapes that disagree, integers, or no centroid.
     """
     check_rows(x, centroids)
-    if choose(impl, x, centroids, available=_in_float32(x, centroids)) == "triton":
+    check_weights(x, weights)
+    tensors = (x, centroids) if weights is None else (x, centroids, weights)
+    if choose(impl, *tensors, available=_in_float32(x, centroids)) == "triton":
         from kernels.kmeans import triton
 
-        return LloydStep(*triton.lloyd_step(x, centroids))
-    return reference.lloyd_step(x, centroids)
+        return LloydStep(*triton.lloyd_step(x, centroids, weights))
+    return reference.lloyd_step(x, centroids, weights)
 
 
 def _in_float32(*tensors: Tensor) -> bool:
@@ -112,3 +120,12 @@ def check_rows(x: Tensor, centroids: Tensor) -> None:
         raise ValueError(f"centroids: expected shape (K >= 1, {x.shape[1]}), got {tuple(centroids.shape)}")
     if not centroids.is_floating_point():
         raise ValueError(f"centroids: expected floating point, got {centroids.dtype}")
+
+
+def check_weights(x: Tensor, weights: Tensor | None) -> None:
+    """Raise ValueError unless weights are int64, one for every row of x."""
+    if weights is not None and (weights.shape != x.shape[:1] or weights.dtype != torch.int64):
+        raise ValueError(
+            f"weights: expected int64 of shape {tuple(x.shape[:1])}, "
+            f"got {weights.dtype} of shape {tuple(weights.shape)}"
+        )

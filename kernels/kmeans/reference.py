@@ -1,5 +1,6 @@
 """Nearest centroid and Lloyd step in plain torch."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -36,7 +37,9 @@ def nearest_centroid(x: Tensor, centroids: Tensor) -> Tensor:
     return torch.cat(nearest)
 
 
-def cluster_sums(x: Tensor, assignment: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
+def cluster_sums(
+    x: Tensor, assignment: Tensor, clusters: int, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Sum and count the rows of every cluster, in float64 and int64; same input, same bits.
 
     Negative assignments belong to no cluster: they fall into bin 0, which is dropped, so that one that is too
@@ -44,21 +47,37 @@ def cluster_sums(x: Tensor, assignment: Tensor, clusters: int) -> tuple[Tensor, 
     """
     bins = assignment.clamp(min=-1) + 1
     sums = x.new_zeros(clusters + 1, x.shape[1], dtype=torch.float64)
-    rows = chunk_rows(x, clusters)
-    for chunk, index in zip(x.split(rows), bins.split(rows), strict=True):
-        add_at(sums, index, chunk.double())
-    counts = torch.zeros_like(sums[:, 0], dtype=torch.int64).scatter_add_(0, bins, torch.ones_like(bins))
+    for part in parts(x, clusters):
+        add_at(sums, bins[part], weighted(x[part].double(), weights, part))
+    each = torch.ones_like(bins) if weights is None else weights
+    counts = torch.zeros_like(sums[:, 0], dtype=torch.int64).scatter_add_(0, bins, each)
     return sums[1:], counts[1:]
 
 
-def lloyd_step(x: Tensor, centroids: Tensor) -> LloydStep:
+def lloyd_step(x: Tensor, centroids: Tensor, weights: Tensor | None = None) -> LloydStep:
     """Assign every row, then sum: sum_i ||x_i - c||^2 follows from the sums without another pass."""
     assignment = nearest_centroid(x, centroids)
-    sums, counts = cluster_sums(x, assignment, len(centroids))
+    sums, counts = cluster_sums(x, assignment, len(centroids), weights)
     c = centroids.double()
-    squares = sum((rows.double().square().sum() for rows in x.split(chunk_rows(x, 1))), c.new_zeros(()))
-    inertia = squares - 2 * (c * sums).sum() + (c.square().sum(dim=1) * counts).sum()
+    inertia = sum_of_squares(x, weights) - 2 * (c * sums).sum() + (c.square().sum(dim=1) * counts).sum()
     return LloydStep(assignment, sums, counts, inertia.clamp(min=0))
+
+
+def sum_of_squares(x: Tensor, weights: Tensor | None) -> Tensor:
+    """The summed squared lengths of rows (N, D), 0-d float64."""
+    squares = (weighted(x[part].double().square(), weights, part).sum() for part in parts(x, 1))
+    return sum(squares, x.new_zeros((), dtype=torch.float64))
+
+
+def weighted(rows: Tensor, weights: Tensor | None, part: slice | Tensor) -> Tensor:
+    """Rows (n, D), which are a part of (N, D), each as often as it counts by ``weights`` (N,)."""
+    return rows if weights is None else rows * weights[part, None]
+
+
+def parts(x: Tensor, clusters: int) -> Iterator[slice]:
+    """The rows to take at a time beside so many clusters."""
+    size = chunk_rows(x, clusters)
+    return (slice(start, start + size) for start in range(0, len(x), size))
 
 
 def chunk_rows(x: Tensor, clusters: int) -> int:

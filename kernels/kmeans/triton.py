@@ -86,13 +86,14 @@ def segment_sums_kernel(
     order_ptr,
     begin_ptr,
     end_ptr,
+    weight_ptr,
     sum_ptr,
     square_ptr,
     D: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Sum rows order[begin:end] and their squares in float64, BLOCK_D columns a program."""
+    """Sum rows order[begin:end], times their weights if any, and their squares: BLOCK_D columns a program."""
     i_segment = tl.program_id(0).to(tl.int64)
     i_d = tl.program_id(1)
     o_d = i_d * BLOCK_D + tl.arange(0, BLOCK_D)
@@ -105,8 +106,12 @@ def segment_sums_kernel(
         m_n = o_n < end
         o_rows = tl.load(order_ptr + o_n, mask=m_n, other=0)
         b_x = load_rows(x_ptr, o_rows, m_n, i_d * BLOCK_D, D, BLOCK_D, tl.float64)
-        b_sum += b_x
-        b_square += b_x * b_x
+        b_counted = b_x
+        if weight_ptr is not None:
+            b_weight = tl.load(weight_ptr + o_rows, mask=m_n, other=0).to(tl.float64)
+            b_counted = b_x * b_weight[:, None]
+        b_sum += b_counted
+        b_square += b_counted * b_x
     tl.store(sum_ptr + i_segment * D + o_d, tl.sum(b_sum, axis=0), mask=o_d < D)
     tl.store(square_ptr + i_segment * tl.num_programs(1) + i_d, tl.sum(tl.sum(b_square, axis=1), axis=0))
 
@@ -152,7 +157,9 @@ def _search_constants(width: int, dtype: torch.dtype) -> dict[str, object]:
 
 
 @torch.library.custom_op("hcl_kernels::segment_sums", mutates_args=())
-def segment_sums(x: Tensor, order: Tensor, begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+def segment_sums(
+    x: Tensor, order: Tensor, begin: Tensor, end: Tensor, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Sum rows x[order[begin_s:end_s]] of every segment s. Sums (S, D) and squared norms (S,), float64."""
     x = x.contiguous()
     segments, width = len(begin), x.shape[1]
@@ -161,59 +168,67 @@ def segment_sums(x: Tensor, order: Tensor, begin: Tensor, end: Tensor) -> tuple[
     squares = torch.empty(segments, chunks, dtype=torch.float64, device=x.device)
     with torch.cuda.device_of(x):
         segment_sums_kernel[(segments, chunks)](
-            x, order, begin, end, sums, squares, D=width, BLOCK_N=SUM_ROWS, BLOCK_D=SUM_COLUMNS
+            x, order, begin, end, weights, sums, squares, D=width, BLOCK_N=SUM_ROWS, BLOCK_D=SUM_COLUMNS
         )
     return sums, squares.sum(dim=1)
 
 
 @segment_sums.register_fake
-def _(x: Tensor, order: Tensor, begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, order: Tensor, begin: Tensor, end: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     sums = x.new_empty(len(begin), x.shape[1], dtype=torch.float64)
     return sums, x.new_empty(len(begin), dtype=torch.float64)
 
 
-def cluster_sums(x: Tensor, assignment: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
+def cluster_sums(
+    x: Tensor, assignment: Tensor, clusters: int, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Sum and count the rows of every cluster, (K, D) float64 and (K,) int64; negative: of no cluster."""
     # The device looks, as it does at the reference's indices: the host does not wait.
     torch._assert_async((assignment < clusters).all(), "index out of bounds: an assignment of K or more")
-    sums, counts, _ = _sums_and_squares(x, assignment, clusters)
+    sums, counts, _ = _sums_and_squares(x, assignment, clusters, weights)
     return sums, counts
 
 
-def lloyd_step(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def lloyd_step(x: Tensor, centroids: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Assign every row, then sum. Assignment, sums, counts and inertia."""
     assignment = nearest_centroid(x, centroids)
-    sums, counts, squares = _sums_and_squares(x, assignment, len(centroids))
+    sums, counts, squares = _sums_and_squares(x, assignment, len(centroids), weights)
     c = centroids.double()
     inertia = squares - 2 * (c * sums).sum() + (c.square().sum(dim=1) * counts).sum()
     return assignment, sums, counts, inertia.clamp(min=0)
 
 
-def _sums_and_squares(x: Tensor, assignment: Tensor, clusters: int) -> tuple[Tensor, Tensor, Tensor]:
+def _sums_and_squares(
+    x: Tensor, assignment: Tensor, clusters: int, weights: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Sum pieces of at most PIECE_ROWS rows of one cluster, then every cluster's pieces."""
     # 32 bits halve the passes of the radix sort.
     sorted_ids, order = assignment.clamp(min=-1).int().sort(stable=True)
     ids = torch.arange(clusters, dtype=torch.int32, device=x.device)
     begin = torch.searchsorted(sorted_ids, ids)
     end = torch.searchsorted(sorted_ids, ids, right=True)
-    counts = end - begin
-    last_piece = ((counts + PIECE_ROWS - 1) // PIECE_ROWS).cumsum(dim=0)
+    rows = end - begin
+    last_piece = ((rows + PIECE_ROWS - 1) // PIECE_ROWS).cumsum(dim=0)
     first_piece = torch.nn.functional.pad(last_piece[:-1], (1, 0))
     # As many pieces as there can be: their number must not depend on the data.
     pieces = torch.arange(len(x) // PIECE_ROWS + clusters, device=x.device)
     owner = torch.searchsorted(last_piece, pieces, right=True).clamp(max=clusters - 1)
     piece_begin = begin[owner] + (pieces - first_piece[owner]) * PIECE_ROWS
     piece_end = torch.minimum(piece_begin + PIECE_ROWS, end[owner])
-    partial, squares = segment_sums(x, order, piece_begin, piece_end)
-    sums, _ = segment_sums(partial, pieces, first_piece, last_piece)
-    return sums, counts, squares.sum()
+    weights = None if weights is None else weights.contiguous()
+    partial, squares = segment_sums(x, order, piece_begin, piece_end, weights)
+    sums, _ = segment_sums(partial, pieces, first_piece, last_piece, None)
+    if weights is None:
+        return sums, rows, squares.sum()
+    until = torch.nn.functional.pad(weights[order].cumsum(dim=0), (1, 0))
+    return sums, until[end] - until[begin], squares.sum()
 
 
 def compile_cases() -> list[CompileCase]:
     """List every kernel at every configuration that the documented sizes choose."""
     searches = [_search_case(width, dtype) for dtype in POINTERS for width in (100, 256, 384, 768, 1024)]
     sums = [_sum_case(width, kind) for kind in (*POINTERS.values(), "*fp64") for width in (100, 256, 1024)]
-    return searches + sums
+    return [*searches, *sums, _sum_case(100, "*fp32", weighted=True)]
 
 
 def _search_case(width: int, dtype: torch.dtype) -> CompileCase:
@@ -225,10 +240,13 @@ def _search_case(width: int, dtype: torch.dtype) -> CompileCase:
     return CompileCase(name, nearest_centroid_kernel, signature, constants, tile.warps, tile.stages)
 
 
-def _sum_case(width: int, pointer: str) -> CompileCase:
+def _sum_case(width: int, pointer: str, *, weighted: bool = False) -> CompileCase:
     constants: dict[str, object] = {"D": width, "BLOCK_N": SUM_ROWS, "BLOCK_D": SUM_COLUMNS}
-    signature = {"x_ptr": pointer} | dict.fromkeys(("order_ptr", "begin_ptr", "end_ptr"), "*i64")
-    signature |= {"sum_ptr": "*fp64", "square_ptr": "*fp64"} | dict.fromkeys(constants, "constexpr")
-    return CompileCase(
-        f"segment_sums D={width} {pointer[1:]}", segment_sums_kernel, signature, constants, 4, 3
+    if not weighted:
+        constants["weight_ptr"] = None
+    signature = {"x_ptr": pointer} | dict.fromkeys(
+        ("order_ptr", "begin_ptr", "end_ptr", "weight_ptr"), "*i64"
     )
+    signature |= {"sum_ptr": "*fp64", "square_ptr": "*fp64"} | dict.fromkeys(constants, "constexpr")
+    name = f"segment_sums D={width} {pointer[1:]}{' weighted' if weighted else ''}"
+    return CompileCase(name, segment_sums_kernel, signature, constants, 4, 3)

@@ -82,6 +82,7 @@ def cluster(rows, clusters, width, dtype):
 
     x, centroids = (torch.randn(count, width, dtype=dtype) for count in (rows, clusters))
     lloyd_step(x, centroids, impl="triton")
+    lloyd_step(x, centroids, weights=torch.ones_like(x[:, 0], dtype=torch.int64), impl="triton")
 
 
 def foreground(heads, height, width):

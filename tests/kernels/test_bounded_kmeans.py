@@ -109,22 +109,26 @@ def test_shards_give_the_plain_clustering_of_the_whole(sizes, spherical, shards,
     clusters=st.integers(1, 12),
     rounded=st.booleans(),
     moves=st.lists(st.sampled_from([0.0, 0.01, 0.25, 1.0, 4.0]), min_size=1, max_size=6),
+    weigh=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_step_equals_the_plain_step_however_centroids_move(count, width, clusters, rounded, moves):
+def test_every_step_equals_the_plain_step_however_centroids_move(
+    count, width, clusters, rounded, moves, weigh
+):
     def drawn(rows, seed):
         # Rounded, all scores are exact, and many of them equal.
         values = 2 * normal(rows, width, seed=seed)
         return (4 * values).round() / 4 if rounded else values
 
     x, centroids = drawn(count, 0), drawn(clusters, 1)
-    steps = BoundedSteps(x)
+    weights = torch.arange(count) % 4 if weigh else None
+    steps = BoundedSteps(x, weights)
     for seed, size in enumerate([0.0, *moves]):
         # Some centroids move far, the others a hundredth of that or not at all.
         directions = size * drawn(clusters, seed + 2)
         directions[1::3] /= 100
         centroids = centroids + ((4 * directions).round() / 4 if rounded else directions)
-        bounded, plain = steps(centroids), reference.lloyd_step(x, centroids)
+        bounded, plain = steps(centroids), reference.lloyd_step(x, centroids, weights)
         assert torch.equal(bounded.assignment, plain.assignment)
         assert torch.equal(bounded.counts, plain.counts)
         torch.testing.assert_close(bounded.sums, plain.sums, rtol=1e-12, atol=1e-12)

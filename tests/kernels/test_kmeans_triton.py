@@ -90,6 +90,24 @@ def test_clusters_of_many_pieces_and_of_none(monkeypatch):
     torch.testing.assert_close(sums, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_weight_is_as_many_rows(monkeypatch, dtype):
+    from kernels.kmeans import triton
+
+    monkeypatch.setattr(triton, "PIECE_ROWS", 4)
+    x, centroids = rows(45, 3, dtype), rows(6, 3, dtype, seed=1)
+    weights = (torch.arange(90, device=DEVICE) % 5)[::2]
+    weighted = lloyd_step(x, centroids, weights=weights, impl="triton")
+    repeated = lloyd_step(x.repeat_interleave(weights, dim=0), centroids, impl="torch")
+    assert torch.equal(weighted.assignment.repeat_interleave(weights), repeated.assignment)
+    assert torch.equal(weighted.counts, repeated.counts)
+    torch.testing.assert_close(weighted.sums, repeated.sums, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(weighted.inertia, repeated.inertia, rtol=1e-9, atol=1e-9)
+    sums, counts = cluster_sums(x, weighted.assignment, 6, weights=weights, impl="triton")
+    assert torch.equal(sums, weighted.sums)
+    assert torch.equal(counts, weighted.counts)
+
+
 def test_negative_assignment_belongs_to_no_cluster():
     assignment = torch.tensor([-1, 0, 2, -1], device=DEVICE)
     sums, counts = cluster_sums(torch.ones(4, 2, device=DEVICE), assignment, 3, impl="triton")
@@ -188,7 +206,8 @@ def test_operators_keep_their_contract():
     torch.library.opcheck(triton.nearest_centroid, (x, centroids))
     order = torch.arange(11, device=DEVICE)
     begin, end = torch.tensor([[0, 4, 4], [4, 4, 11]], device=DEVICE)
-    torch.library.opcheck(triton.segment_sums, (x, order, begin, end))
+    for weights in (None, order):
+        torch.library.opcheck(triton.segment_sums, (x, order, begin, end, weights))
 
 
 @pytest.mark.gpu

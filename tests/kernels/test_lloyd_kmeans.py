@@ -47,6 +47,34 @@ def test_the_best_of_several_starts_is_that_of_as_many_runs():
     assert found.inertia == best.inertia
 
 
+@pytest.mark.parametrize("least_scores", [0, bounds.LEAST_SCORES])
+@pytest.mark.parametrize("spherical", [False, True])
+@pytest.mark.parametrize("init", ["random", "k-means++"])
+def test_a_weight_is_as_many_rows(monkeypatch, init, spherical, least_scores):
+    monkeypatch.setattr(bounds, "LEAST_SCORES", least_scores)
+    x = blobs(clusters=6, each=40, dtype=torch.float64)
+    weights = torch.arange(len(x)) % 7
+    settings = {"init": init, "spherical": spherical, "restarts": 2, "seed": 5}
+    weighted = kmeans(x, 9, weights=weights, **settings)
+    repeated = kmeans(x.repeat_interleave(weights, dim=0), 9, **settings)
+    once = kmeans(x, 9, **settings)
+    torch.testing.assert_close(weighted.centroids, repeated.centroids)
+    assert torch.equal(weighted.assignment.repeat_interleave(weights), repeated.assignment)
+    assert weighted.inertia == pytest.approx(repeated.inertia)
+    assert weighted.iterations == repeated.iterations
+    assert not torch.allclose(weighted.centroids, once.centroids)
+
+
+def test_weights_are_counted_where_rows_are():
+    x, weights = torch.eye(3), torch.tensor([0, 1, 2])
+    drawn = initial_centroids(x, 3, "random", torch.Generator(), weights=weights)
+    assert drawn.sum(dim=0).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="4 clusters of 3 rows"):
+        kmeans(x, 4, weights=weights)
+    with pytest.raises(ValueError, match="negative, got -1"):
+        kmeans(x, 2, weights=weights - 1)
+
+
 def test_plus_plus_on_the_sphere_sees_directions_alone():
     """Three directions; along each, rows whose lengths differ far more than their directions do."""
     generator = torch.Generator().manual_seed(0)

@@ -28,11 +28,28 @@ def test_step_equals_the_definition(count, width, clusters):
     assert torch.equal(nearest_centroid(x, centroids), step.assignment)
 
 
+@given(weights=st.lists(st.integers(0, 4), min_size=1, max_size=30), clusters=st.integers(1, 6))
+@settings(max_examples=30, deadline=None)
+def test_a_weight_is_as_many_rows(weights, clusters):
+    x, centroids, weights = rows(len(weights), 3), rows(clusters, 3, seed=1), torch.tensor(weights)
+    before = x.clone()
+    step = lloyd_step(x, centroids, weights=weights)
+    repeated = lloyd_step(x.repeat_interleave(weights, dim=0), centroids)
+    assert torch.equal(step.assignment, lloyd_step(x, centroids).assignment)
+    assert torch.equal(step.counts, repeated.counts)
+    torch.testing.assert_close(step.sums, repeated.sums)
+    torch.testing.assert_close(step.inertia, repeated.inertia)
+    sums, counts = cluster_sums(x, step.assignment, clusters, weights=weights)
+    assert torch.equal(sums, step.sums)
+    assert torch.equal(counts, step.counts)
+    assert torch.equal(x, before)
+
+
 def test_chunks_do_not_matter(monkeypatch):
-    x, centroids = rows(101, 3), rows(7, 3, seed=1)
-    whole = lloyd_step(x, centroids)
+    x, centroids, weights = rows(101, 3), rows(7, 3, seed=1), torch.arange(101)
+    whole = lloyd_step(x, centroids, weights=weights)
     monkeypatch.setattr(reference, "CHUNK_ELEMENTS", 30)
-    chunked = lloyd_step(x, centroids)
+    chunked = lloyd_step(x, centroids, weights=weights)
     assert torch.equal(chunked.assignment, whole.assignment)
     torch.testing.assert_close(chunked, whole)
 
@@ -102,3 +119,7 @@ def test_unfit_arguments_are_named():
         cluster_sums(x, torch.zeros(5, dtype=torch.int32), 2)
     with pytest.raises(ValueError, match=r"clusters.*0"):
         cluster_sums(x, torch.zeros(6, dtype=torch.int64), 0)
+    with pytest.raises(ValueError, match=r"weights.*int64.*\(6,\).*torch.int64.*\(5,\)"):
+        lloyd_step(x, x, weights=torch.ones(5, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"weights.*int64.*torch.float32"):
+        cluster_sums(x, torch.zeros(6, dtype=torch.int64), 2, weights=torch.ones(6))
