@@ -1,10 +1,10 @@
-"""All that only a GPU can show: `python -m benchmarks.gpu FOLDER` tests, measures and sums up.
+"""All tests and benchmarks that need a GPU, with a summary: `python -m benchmarks.gpu FOLDER`.
 
-Every part is a process of its own with a limit of time: one that fails or takes too long stops no other. What
-matters most comes first, so that a short call is of use, and another call with the same folder goes on: what
-passed is not run again, and what has not run yet comes before what failed. FOLDER gets a log of each part,
-the rows that the kernels' benchmarks measure (CSV), the reports of the others (JSON), and ``summary.json``;
-FOLDER.tar.gz holds all of it, from the first part on.
+Every part is a separate process with a time limit, so that one that fails or takes too long does not stop the
+others. The most important parts come first, so that a short call is useful, and another call with the same
+folder continues: parts that passed are not run again, and parts that have not run yet come before those that
+failed. FOLDER gets a log of each part, the rows of the kernels' benchmarks (CSV), the reports of the others
+(JSON), and ``summary.json``; FOLDER.tar.gz holds all of it and is renewed after every part.
 """
 
 import json
@@ -35,10 +35,10 @@ Outcome = Literal["passed", "failed", "out of time", "not run"]
 
 
 class Part(NamedTuple):
-    """A command, run in the project's folder, and how many seconds it may take.
+    """A command, run in the project's folder, and its time limit in seconds.
 
-    With ``report`` what it prints is a report, and goes to a file of its own. Without the packages that it
-    ``needs`` it is not run.
+    With ``report`` its output is a report and goes to a file of its own. It is not run if a package that it
+    ``needs`` is missing.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a part, and why it was not run."""
+    """The outcome of a part, and why it was not run."""
 
     name: str
     command: str
@@ -63,16 +63,16 @@ Results = dict[str, Result]
 
 
 def parts(rows: Path, *, fp8: bool, photographs: Sequence[Path] = ()) -> list[Part]:
-    """What there is to do, the most valuable first.
+    """List the parts, the most valuable first.
 
     Args:
-        rows: folder for those of benchmarks.
-        fp8: whether the GPU has it.
+        rows: folder for the rows of benchmarks.
+        fp8: whether the GPU supports FP8.
         photographs: files for the CRF; without any, scenes are generated.
     """
     scenes = ("--photographs", *map(str, photographs)) if photographs else ("--images", "10")
     return [
-        # A process each: an error on the device ends all that a process does there.
+        # A process each: after an error on the device, a process can do nothing more there.
         *(_tests(f"tests_{name}", "not gpu", _file(name), seconds=150) for name in KERNELS),
         _step("train_step_64", 64, "fp32", "bf16", "--no_compile", seconds=150),
         _step("train_step_512", 512, "fp32", "bf16", "--no_compile", seconds=180),
@@ -80,6 +80,7 @@ def parts(rows: Path, *, fp8: bool, photographs: Sequence[Path] = ()) -> list[Pa
         *(_benchmark(name, "triton", rows, seconds=90) for name in KERNELS[1:]),
         _tests("tests_large", "gpu", *gpu_tests("tests/kernels"), seconds=180),
         _tests("tests_rest", "gpu", *_elsewhere(), "-k", "not max-autotune", seconds=180),
+        _tests("tests_curves", "not gpu", "tests/engine/test_curves.py", seconds=180),
         _step("train_step_compiled", 64, "bf16", seconds=300),
         *([_step("train_step_fp8", 64, "fp8", seconds=300)] if fp8 else []),
         _module("crf_agreement", *scenes, seconds=240, needs=("pydensecrf",)),
@@ -93,7 +94,7 @@ def parts(rows: Path, *, fp8: bool, photographs: Sequence[Path] = ()) -> list[Pa
 
 
 def gpu_tests(folder: str) -> list[str]:
-    """The files of tests that need a GPU: the others need packages that a machine may lack."""
+    """List the test files that need a GPU: the others need packages that a machine may lack."""
     files = sorted((ROOT / folder).rglob("test_*.py"))
     return [str(file.relative_to(ROOT)) for file in files if "pytest.mark.gpu" in file.read_text()]
 
@@ -109,7 +110,7 @@ def _file(kernel: str) -> str:
 def _tests(name: str, marked: str, *arguments: str, seconds: float) -> Part:
     # Most of their time goes into compiling, on one core each.
     spread = ("-n", str(min(usable_processors(), 12))) if _installed("xdist") else ()
-    # With the names of tests, so that the log of what ran out of time tells how far it came.
+    # With the names of tests, so that the log of a part that ran out of time shows how far it got.
     return _python(name, "-m", "pytest", "-vv", "-m", marked, *spread, *arguments, seconds=seconds)
 
 
@@ -137,13 +138,13 @@ def _python(name: str, *arguments: str, seconds: float, **how: Any) -> Part:
 
 
 def to_do(planned: Sequence[Part], earlier: Results) -> list[Part]:
-    """The parts that have not passed; those that never ran come first."""
+    """Return the parts that have not passed; those that never ran come first."""
     left = [part for part in planned if part.name not in earlier or earlier[part.name].outcome != "passed"]
     return sorted(left, key=lambda part: part.name in earlier and earlier[part.name].outcome != "not run")
 
 
 def obstacle(part: Part, left: float) -> str:
-    """Why a part cannot be run now, if so."""
+    """Return why a part cannot be run now; empty if it can."""
     if missing := [name for name in part.needs if not _installed(name)]:
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
     if left < part.seconds:
@@ -154,12 +155,12 @@ def obstacle(part: Part, left: float) -> str:
 def _installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ModuleNotFoundError:  # what it is a part of
+    except ModuleNotFoundError:  # a parent package is missing
         return False
 
 
 def run(part: Part, folder: Path, left: float) -> Result:
-    """Run a part, if it can and all its time is left; its output goes to files of its name."""
+    """Run a part, if possible and if its whole time is left; its output goes to files of its name."""
     command = " ".join(part.command)
     if why := obstacle(part, left):
         return Result(part.name, command, "not run", 0.0, why)
@@ -173,7 +174,7 @@ def run(part: Part, folder: Path, left: float) -> Result:
         except subprocess.TimeoutExpired:
             outcome = "out of time"
         finally:
-            # What it started itself, too: a session of its own is a group of its own.
+            # Its child processes too: the new session is a process group of its own.
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -182,9 +183,9 @@ def run(part: Part, folder: Path, left: float) -> Result:
 
 
 def run_all(planned: Sequence[Part], folder: Path, seconds: float) -> Results:
-    """Run parts until the time is over; after each, all that the folder holds is summed up and packed anew.
+    """Run parts until the time is over; after each part, write the summary and pack the folder again.
 
-    Returns what became of all parts, in earlier calls too.
+    Returns the outcomes of all parts, including those of earlier calls.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -201,7 +202,7 @@ def run_all(planned: Sequence[Part], folder: Path, seconds: float) -> Results:
 
 
 def results_of(folder: Path) -> Results:
-    """What became of the parts in earlier calls."""
+    """Return the outcomes of the parts in earlier calls."""
     summary = folder / "summary.json"
     found = json.loads(summary.read_text())["parts"] if summary.exists() else []
     return {result["name"]: Result(**result) for result in found}
@@ -219,12 +220,12 @@ def _keep(described: dict[str, Any], results: Results, folder: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 where every part asked for passed, 1 where one did not, 2 without a GPU."""
+    """Run the command; return 0 if all requested parts passed, 1 if one did not, 2 without a GPU."""
     parser = Parser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("folder", type=Path, help="where logs, rows, reports and the summary go")
-    parser.add_argument("--minutes", type=float, default=9.0, help="for all parts (default 9)")
+    parser.add_argument("--minutes", type=float, default=9.0, help="minutes for all parts (default 9)")
     parser.add_argument(
-        "--photographs", type=Path, nargs="+", default=[], metavar="FILE.npz", help="as of crf_agreement"
+        "--photographs", type=Path, nargs="+", default=[], metavar="FILE.npz", help="as for crf_agreement"
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these parts, even if they passed")
     options = parser.parse_args(arguments)

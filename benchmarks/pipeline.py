@@ -1,9 +1,9 @@
-"""Training views a second: `python -m benchmarks.pipeline` prints one JSON object.
+"""Training views per second: `python -m benchmarks.pipeline` prints one JSON object.
 
-DALI on the CPU, DALI on a GPU where there is one, both also with images decoded once and kept, and the
-published way: PIL and transforms image by image, a process a core. Beside them stands how many images the
-training step eats. Each source makes all images once to warm up; the epochs after it count, and the sources
-take turns.
+Measures DALI on the CPU, DALI on a GPU if there is one, both also with images decoded once and kept, and the
+published way: PIL and transforms image by image, one process per core. For comparison, the report gives how
+many images per second the training step consumes. Each source makes all images once to warm up; the epochs
+after that count, and the sources take turns.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.samples import Dataset
 from hcl.data.scenes import write_scenes
 from kernels.processors import usable_processors
+from pipelines.dali import require
 from pipelines.draws import ViewsConfig
 from pipelines.training_views import TrainingViews
 
@@ -34,7 +35,7 @@ Epoch = Callable[[], None]
 
 @contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Dataset]:
-    """The photographs of a folder, or generated scenes."""
+    """Open the photographs of a folder, or generate scenes."""
     if options.root:
         yield open_dataset(DataConfig("folder", str(options.root)))
         return
@@ -45,12 +46,12 @@ def opened(options: argparse.Namespace) -> Iterator[Dataset]:
 
 
 def sources(dataset: Dataset, options: argparse.Namespace) -> dict[str, Epoch]:
-    """What makes all views of the data set once, by name."""
+    """Return, by name, functions that make all views of the data set once."""
     loader = DataLoader(
         PublishedViews(dataset, ViewsConfig(size=options.size), seed=7),
         batch_size=options.batch_size,
         num_workers=options.threads,
-        # A fork of this process could wait for ever: to end a pipeline of DALI's that it has only a copy of.
+        # A fork of this process could hang when it ends its copy of a DALI pipeline.
         multiprocessing_context="forkserver",
         persistent_workers=True,
     )
@@ -68,7 +69,7 @@ def sources(dataset: Dataset, options: argparse.Namespace) -> dict[str, Epoch]:
 
 
 def dali(dataset: Dataset, options: argparse.Namespace, device: str, *, keep_images: bool = False) -> Epoch:
-    """This project's views, all of the data set."""
+    """Return a function that makes this project's views of the whole data set."""
     config, indices = ViewsConfig(size=options.size), np.arange(len(dataset))
     batches = [indices[i : i + options.batch_size] for i in range(0, len(dataset), options.batch_size)]
     views = TrainingViews(
@@ -84,7 +85,7 @@ def dali(dataset: Dataset, options: argparse.Namespace, device: str, *, keep_ima
 
 
 def rates(epochs: dict[str, Epoch], images: int, rounds: int) -> dict[str, float]:
-    """Images a second of each source, at the median of its epochs."""
+    """Measure the images per second of each source, at the median of its epochs."""
     seconds: dict[str, list[float]] = {name: [] for name in epochs}
     for _ in range(rounds + 1):
         for name, epoch in epochs.items():
@@ -95,7 +96,7 @@ def rates(epochs: dict[str, Epoch], images: int, rounds: int) -> dict[str, float
 
 
 def dali_rate(options: argparse.Namespace) -> float:
-    """Images a second of this project's views on ``options.device``, from some generated scenes."""
+    """Measure the images per second of this project's views on ``options.device``, on generated scenes."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "scenes"
         images = 2 * options.batch_size
@@ -105,7 +106,7 @@ def dali_rate(options: argparse.Namespace) -> float:
 
 
 def step_rate(options: argparse.Namespace) -> float:
-    """Images a second that the step in bf16 eats, on a GPU where there is one."""
+    """Measure the images per second that the bf16 step consumes, on a GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     arguments = ["--device", device, "--backbone", options.backbone, "--size", str(options.size)]
     bench = steps.build(train_step.parse([*arguments, "--batch_size", str(options.step_batch_size)]))
@@ -115,17 +116,17 @@ def step_rate(options: argparse.Namespace) -> float:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = Parser(prog="python -m benchmarks.pipeline", description=__doc__)
-    parser.add_argument("--root", type=Path, help="a folder of photographs; else scenes are generated")
-    parser.add_argument("--backbone", default="dino_vits16", help="of the step")
+    parser.add_argument("--root", type=Path, help="a folder of photographs (default: generated scenes)")
+    parser.add_argument("--backbone", default="dino_vits16", help="backbone of the step")
     add_integers(
         parser,
         ("images", 256, "generated scenes"),
         ("batch_size", 64, "images that are made together"),
         ("step_batch_size", 16, "images in a step"),
         ("size", 224, "pixels a side of a view"),
-        ("threads", usable_processors(), "of DALI, and processes of the published way"),
+        ("threads", usable_processors(), "threads of DALI, and processes of the published way"),
         ("rounds", 3, "epochs of each source that count"),
     )
     return parser.parse_args(arguments)
@@ -134,7 +135,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the command and print its report, which is returned too."""
     options = parse(arguments)
-    before = machine("torch", "pillow")
+    before = machine("torch", "pillow", device="cuda" if torch.cuda.is_available() else "cpu")
+    before["versions"]["nvidia-dali"] = require().__version__
     with opened(options) as dataset:
         images = len(dataset)
         measured = rates(sources(dataset, options), images, options.rounds)

@@ -1,8 +1,9 @@
-"""What more images and more GPUs cost before one pays: `python -m benchmarks.scale` prints one JSON object.
+"""Predicted cost of more images and more GPUs: `python -m benchmarks.scale` prints one JSON object.
 
-Unit costs are measured on this device; two small runs of the whole program are predicted from them, made, and
-compared; then a table is computed. Only what stands under "costs" and as "measured" under "checks" was
-measured, but for the rate of the links between ranks and a device's memory, which the command line gives.
+Unit costs are measured on this device. Two small runs of the whole program are predicted from them, run, and
+compared; then a table is computed. Only the values under "costs" and those called "measured" under "checks"
+are measured, except for the rate of the links between ranks and a device's memory, which the command line
+gives.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from benchmarks import pipeline, steps, train_step
 from benchmarks.machine import give, machine
 from benchmarks.options import Parser, add_integers
 from benchmarks.scale_model import MODES, Costs, Prediction, Shape, bank_rows, first_stop, predict
+from benchmarks.training_run import write_weights
 from hcl.clustering.mogo import SIDES, ClusteringConfig
 from hcl.data.dataset import DataConfig
 from hcl.data.scenes import write_scenes
@@ -42,7 +44,7 @@ ITERATIONS = 20
 
 
 def shape_of(bench: steps.Bench, options: argparse.Namespace) -> Shape:
-    """The sizes that the arithmetic needs."""
+    """Collect the sizes that the arithmetic needs."""
     backbone, head = bench.model.backbone, bench.model.momentum
     grids = [(options.size // patch) ** 2 for patch in backbone.patch_sizes]
     counts = [sum(p.numel() for p in part.parameters()) for part in (backbone, bench.model.online, head)]
@@ -63,7 +65,7 @@ def shape_of(bench: steps.Bench, options: argparse.Namespace) -> Shape:
 
 
 def measured_costs(bench: steps.Bench, shape: Shape, options: argparse.Namespace) -> Costs:
-    """Unit costs of this device at these settings."""
+    """Measure the unit costs of this device at these settings."""
     device, images = bench.world.device, options.batch_size
     step, _ = steps.own_step(bench, options.precision, compiled=False)
     backbone = bench.model.backbone
@@ -88,7 +90,7 @@ def measured_costs(bench: steps.Bench, shape: Shape, options: argparse.Namespace
     runs = {"step": step, "head": head, "view": view, "kmeans": cluster}
     times = train_step.take_turns(runs, options.rounds, device)
     seconds = {name: float(np.median(values)) for name, values in times.items()}
-    # A first step also makes gradients and AdamW's averages, which are counted with the weights.
+    # A first step also allocates gradients and AdamW's averages, which are counted with the weights.
     states = 3 * 4 * shape.head_parameters
     peak = train_step.peak_mib(options, options.precision) or math.nan
     return Costs(
@@ -105,9 +107,10 @@ def measured_costs(bench: steps.Bench, shape: Shape, options: argparse.Namespace
 
 
 def check(shape: Shape, costs: Costs, images: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Predict the second epoch of a run on generated scenes, and make the run."""
+    """Predict the second epoch of a run on generated scenes, and run it."""
     with tempfile.TemporaryDirectory() as folder:
-        root, output = Path(folder) / "scenes", Path(folder) / "run"
+        root, output, weights = (Path(folder) / name for name in ("scenes", "run", "weights.pth"))
+        write_weights(weights, options.backbone)
         write_scenes(root, train=images, val=1, size=2 * options.size)
         config = TrainConfig(
             data=DataConfig("scenes", str(root), "train"),
@@ -119,7 +122,7 @@ def check(shape: Shape, costs: Costs, images: int, options: argparse.Namespace) 
             precision=options.precision,
             threads=options.threads,
             views=ViewsConfig(size=options.size),
-            backbone=BackboneConfig(options.backbone, options.weights),
+            backbone=BackboneConfig(options.backbone, str(weights)),
             clustering=ClusteringConfig(
                 foreground_clusters=options.clusters,
                 background_clusters=options.clusters,
@@ -149,7 +152,7 @@ def check(shape: Shape, costs: Costs, images: int, options: argparse.Namespace) 
 
 
 def table(shape: Shape, costs: Costs) -> list[dict[str, Any]]:
-    """Every data set, number of ranks and mode."""
+    """Predict every combination of data set, number of ranks and mode."""
     return [
         row(name, images, ranks, mode, costs, predict(shape, costs, images, ranks, mode))
         for name, images in DATA_SETS.items()
@@ -177,7 +180,7 @@ def row(
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table for people: memory and sent bytes of a rank, time of an epoch."""
+    """Format the table for human readers: memory and sent bytes per rank, time per epoch."""
     lines = ["| images | ranks | bank | memory | sent | an epoch | what stops it first |", "|" + "--|" * 7]
     for r in rows:
         sizes = f"{r['memory_gib']:,.1f} GiB | {r['sent_gib']:,.1f} GiB | {r['epoch_seconds'] / 3600:,.2f} h"
@@ -186,23 +189,22 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = Parser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--backbone", choices=sorted(BACKBONES), default="dino_vits16")
-    parser.add_argument("--weights", help="of the backbone, for the two runs of the program")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--link", type=float, default=50.0, help="GB/s between ranks, assumed (default 50)")
     parser.add_argument("--memory", type=float, default=80.0, help="GiB of a device, assumed (default 80)")
     parser.add_argument("--check", type=int, nargs=2, default=(64, 128), help="images of the two runs")
-    parser.add_argument("--markdown", action="store_true", help="print the table alone, for people")
+    parser.add_argument("--markdown", action="store_true", help="print only the table, in Markdown")
     add_integers(
         parser,
         ("batch_size", 16, "images in a step"),
         ("size", 224, "pixels a side of a view"),
         ("clusters", 500, "centroids of each bank"),
-        ("rounds", 3, "calls of everything measured that count"),
+        ("rounds", 3, "timed calls of everything that is measured"),
     )
     return parser.parse_args(arguments)
 
@@ -210,7 +212,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the command and print its report, which is returned too."""
     options = parse(arguments)
-    dali.require()  # before minutes of measuring
+    dali.require()  # fails before minutes of measuring
     torch.set_num_threads(options.threads)
     before = machine("torch", device=options.device)
     bench = steps.build(options)

@@ -1,12 +1,13 @@
 """A whole training, from files to the last checkpoint: `python -m benchmarks.training_run` prints JSON.
 
 The images are generated scenes unless a folder is given, by default as many as PASCAL VOC's `trainaug`, and
-with as many pixels as its photographs; the backbone has random weights. Neither changes what a training
-costs. Writing the images does not count; all that the program does with them counts, looking through the
-files before it trains included.
+with as many pixels as its photographs; the backbone has random weights. Neither affects the cost of a
+training. Writing the images does not count; everything that the program does with them counts, including the
+check of the files before training.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ from pipelines.draws import ViewsConfig
 
 
 def write_images(folder: Path, count: int, side: int) -> None:
-    """Write ``count`` JPEGs of ``side``² pixels, a process a core."""
+    """Write ``count`` JPEGs of ``side``² pixels, with one process per core."""
     folder.mkdir()
     with ProcessPoolExecutor(usable_processors(), get_context("spawn")) as pool:
         for _ in pool.map(partial(_write_image, folder, side), range(count), chunksize=32):
@@ -60,7 +61,7 @@ def write_weights(path: Path, backbone: str) -> None:
 
 
 def configuration(options: argparse.Namespace, folder: Path) -> TrainConfig:
-    """The published settings, but for what the command line says."""
+    """Return the published settings, except for what the command line sets."""
     return TrainConfig(
         data=DataConfig("folder", str(options.root or folder / "images")),
         output=str(folder / "run"),
@@ -69,6 +70,7 @@ def configuration(options: argparse.Namespace, folder: Path) -> TrainConfig:
         device=options.device,
         precision=options.precision,
         compile=options.compile,
+        cuda_graphs=options.cuda_graphs,
         threads=options.threads,
         keep_images=options.keep_images,
         views=ViewsConfig(size=options.size),
@@ -80,19 +82,21 @@ def configuration(options: argparse.Namespace, folder: Path) -> TrainConfig:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Train once; seconds by the clock, and what the run's own log says of its parts."""
+    """Train once; return wall times, and the times of the parts from the run's own log."""
     if options.root is None:
         write_images(folder / "images", options.images, options.side)
     write_weights(folder / "weights.pth", options.backbone)
     started = time.perf_counter()
     trainer = Trainer(configuration(options, folder), World.alone(torch.device(options.device)))
     begun = time.perf_counter()
-    trainer.run()
+    if not trainer.run():
+        sys.exit("a signal stopped the training before its end")
     ended = time.perf_counter()
     records = read_records(folder / "run" / "log.jsonl")
     banks = [record["seconds"] for record in records if record["kind"] == "clustering"]
     rates = [record["images_per_second"] for record in records if record["kind"] == "step"]
     report = {
+        "images": trainer.batches.images,
         "seconds": ended - started,
         "start_seconds": begun - started,
         "epoch_seconds": (ended - begun) / options.epochs,
@@ -107,20 +111,21 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = Parser(prog="python -m benchmarks.training_run", description=__doc__)
-    parser.add_argument("--root", help="a folder of images; else scenes are generated")
+    parser.add_argument("--root", help="a folder of images (default: generated scenes)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--backbone", choices=sorted(BACKBONES), default="dino_vits16")
     parser.add_argument("--precision", choices=get_args(Precision), default="bf16")
-    parser.add_argument("--compile", action="store_true", help="blocks and heads")
+    parser.add_argument("--compile", action="store_true", help="compile blocks and heads")
+    parser.add_argument("--cuda_graphs", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--keep_images", choices=("auto", "always", "never"), default="auto")
-    parser.add_argument("--threads", type=int, default=usable_processors(), help="of the data pipeline")
+    parser.add_argument("--threads", type=int, default=usable_processors(), help="threads of data loading")
     add_integers(
         parser,
         ("images", 10_582, "images in the data set"),
         ("side", 432, "pixels a side of an image; 432² are about 500 x 375"),
-        ("epochs", 10, "passes over them"),
+        ("epochs", 10, "passes over the images"),
         ("batch_size", 64, "images in a step"),
         ("size", 224, "pixels a side of a view"),
         ("clusters", 500, "centroids of each bank"),

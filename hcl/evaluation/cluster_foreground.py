@@ -1,9 +1,9 @@
 """Cluster-based foreground extraction: a cluster is foreground as a whole or not at all (HCL, section 7).
 
-Attention maps are noisy one by one; a cluster that lies inside them in most images is part of an object.
+A single attention map is noisy, but a cluster that lies inside the maps of most images is part of an object.
 After Leopart: Ziegler and Asano, "Self-Supervised Learning of Object Parts for Semantic Segmentation", 2022.
 
-Sums are taken over images, so that those of several processes may be added up before they are used.
+All statistics are sums over images, so that the sums of several processes can be added up before use.
 """
 
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ from torch import Tensor
 from hcl.evaluation.counting import IMAGES_AT_A_TIME, check_ids, check_shapes, counts_per_image
 
 STEP = 0.05
-"""The published threshold is rounded to a multiple of it."""
+"""The published threshold is rounded to a multiple of this value."""
 
 
 class PrecisionSums(NamedTuple):
-    """What the precision of each cluster follows from; all of it adds up over images.
+    """Sums over images from which the precision of each cluster is computed.
 
     Attributes:
-        shares: (K,) float64, sum over the images with the cluster of the share of its cells inside the mask.
-        images: (K,) int64, images in which the cluster appears.
-        cells: (K,) int64, its cells in all images.
+        shares: (K,) float64, the share of the cluster's cells that lie inside the mask, summed over images.
+        images: (K,) int64, number of images in which the cluster appears.
+        cells: (K,) int64, number of the cluster's cells in all images.
     """
 
     shares: Tensor
@@ -38,13 +38,12 @@ class PrecisionSums(NamedTuple):
 
 
 class PrecisionThreshold(NamedTuple):
-    """From which precision on a cluster is foreground, and how that was chosen.
+    """The minimum precision of a foreground cluster, and how it was chosen.
 
     Attributes:
         value: the lowest precision of a foreground cluster.
         choice: ``published`` or ``otsu``.
-        reads_labels: whether labels had a part in the choice, which must be said beside every number that
-            rests on it.
+        reads_labels: whether the choice used labels; every score that depends on it must say so.
     """
 
     value: float
@@ -52,22 +51,22 @@ class PrecisionThreshold(NamedTuple):
     reads_labels: bool
 
     def foreground(self, precision: Tensor) -> Tensor:
-        """Which clusters are foreground, (K,) bool.
+        """Return which clusters are foreground, (K,) bool.
 
         Raises:
-            ValueError: none of them is.
+            ValueError: no cluster is foreground.
         """
         chosen = precision >= self.value
         if not chosen.any():
             raise ValueError(
                 f"no cluster reaches the precision {self.value:.3f}; the highest is "
-                f"{float(precision.max()):.3f}: choose the other threshold, or keep more of the attention"
+                f"{float(precision.max()):.3f}: choose the other of --thresholds, or raise --keep_mass"
             )
         return chosen
 
 
 def precision_sums(cluster_maps: Tensor, masks: Tensor, clusters: int) -> PrecisionSums:
-    """How far each cluster lies inside the attention masks (HCL, section 7, step 2).
+    """Measure how much of each cluster lies inside the attention masks (HCL, section 7, step 2).
 
     Args:
         cluster_maps: (n, R, R) integer cluster ids.
@@ -88,16 +87,17 @@ def precision_sums(cluster_maps: Tensor, masks: Tensor, clusters: int) -> Precis
 
 
 def jaccard_sums(cluster_maps: Tensor, objects: Tensor, precision: Tensor) -> Tensor:
-    """The Jaccard index of every foreground that a threshold can make, summed over images. Reads labels.
+    """Sum over images the Jaccard index of every foreground that a threshold can produce. Reads labels.
 
     Args:
         cluster_maps: (n, R, R) integer cluster ids.
-        objects: (n, R, R) uint8 on the same device, as `foreground_scores.object_labels` gives them: 1 on
-            objects, 0 elsewhere, and above where unlabelled. Unlabelled cells do not count.
-        precision: (K,) of the clusters over all images.
+        objects: (n, R, R) uint8 on the same device, from `foreground_scores.object_labels`: 1 on objects, 0
+            elsewhere, and more than 1 where unlabelled. Unlabelled cells count as objects, as in Leopart's
+            program: in VOC they are the borders of objects.
+        precision: (K,) precision of each cluster over all images.
 
     Returns:
-        (K,) float64. Entry b is the sum where the b least precise clusters are background and all others
+        (K,) float64. Entry b is the sum when the b least precise clusters are background and all others are
         foreground. An image without an object adds nothing.
 
     Raises:
@@ -105,33 +105,34 @@ def jaccard_sums(cluster_maps: Tensor, objects: Tensor, precision: Tensor) -> Te
     """
     order = precision.argsort(stable=True)
     sums = torch.zeros(len(precision), dtype=torch.float64, device=cluster_maps.device)
-    for counts in _joint_counts(cluster_maps, objects.clamp(max=2), len(precision), kinds=3):
-        # From the most precise cluster on: what the foreground holds once this cluster has joined it.
-        other, hit, _ = counts[:, order.flip(0)].cumsum(dim=1).unbind(dim=2)
+    for counts in _joint_counts(cluster_maps, objects > 0, len(precision), kinds=2):
+        # From the most precise cluster on, the cells of the foreground once each cluster has joined it.
+        other, hit = counts[:, order.flip(0)].cumsum(dim=1).unbind(dim=2)
         union = hit[:, -1:] + other
         sums += (hit / union.clamp(min=1).double()).sum(dim=0).flip(0)
     return sums
 
 
 def published_threshold(precision: Tensor, jaccards: Tensor) -> PrecisionThreshold:
-    """The threshold that serves the labels best, as published (HCL, section 7, step 2).
+    """Choose the threshold that fits the labels best, as published (HCL, section 7, step 2).
 
-    Of the foregrounds that leave 55 to 75 % of all clusters as background (floor(0.55 K) to floor(0.75 K) of
-    them, the least precise first), the one of the best Jaccard index, a mean over the training images, is
-    taken; among equals the smallest. The precision of its least precise cluster, rounded to the nearest
-    multiple of 0.05 below 1, is the threshold.
+    The candidates are the foregrounds that leave 55 to 75 % of all clusters as background: the b least
+    precise ones, with b from floor(0.55 K) to floor(0.75 K) - 1; b = floor(0.55 K) is always among them. The
+    candidate with the best mean Jaccard index over the training images is taken; among equals, the smallest
+    foreground. The threshold is the precision of its least precise cluster, rounded to the nearest multiple
+    of 0.05 below 1.
 
     Args:
-        precision: (K,) of the clusters over all training images.
-        jaccards: (K,) from `jaccard_sums` over all training images and the same precision.
+        precision: (K,) precision of each cluster over all training images.
+        jaccards: (K,) from `jaccard_sums` over all training images, with the same precision.
 
     Raises:
-        ValueError: rounding left no cluster above the threshold.
+        ValueError: no cluster reaches the rounded threshold.
     """
     clusters = len(precision)
-    first, last = clusters * 55 // 100, clusters * 75 // 100
-    candidates = jaccards[first : last + 1]
-    best = last - int(candidates.flip(0).argmax())
+    first, end = clusters * 55 // 100, clusters * 75 // 100
+    candidates = jaccards[first : max(end, first + 1)]
+    best = first + len(candidates) - 1 - int(candidates.flip(0).argmax())
     lowest = float(precision.sort(stable=True).values[best])
     threshold = PrecisionThreshold(min(round(lowest / STEP), 19) * STEP, "published", reads_labels=True)
     threshold.foreground(precision)
@@ -139,30 +140,31 @@ def published_threshold(precision: Tensor, jaccards: Tensor) -> PrecisionThresho
 
 
 def otsu_threshold(sums: PrecisionSums) -> PrecisionThreshold:
-    """The threshold that parts the precisions best, without a look at any label.
+    """Choose the threshold that separates the precisions best, without reading labels.
 
-    Otsu, "A Threshold Selection Method from Gray-Level Histograms", 1979: of all ways to divide the cells by
-    the precision of their cluster, the one with the greatest variance between the two parts. Exact, without
-    a histogram: every precision may be where the parts meet. The threshold lies halfway between them.
+    Otsu, "A Threshold Selection Method from Gray-Level Histograms", 1979: of all ways to split the cells by
+    the precision of their cluster, take the one with the greatest variance between the two parts. The search
+    is exact and needs no histogram: it tries a split after every precision that occurs. The threshold lies
+    halfway between the two precisions next to the split.
 
     Args:
-        sums: over all images.
+        sums: precision sums over all images.
 
     Raises:
-        ValueError: all clusters have the same precision, so that nothing can be parted.
+        ValueError: all clusters have the same precision, so that no threshold separates them.
     """
     precision, order = sums.precision[sums.cells > 0].sort(stable=True)
     if len(precision) == 0 or precision[0] == precision[-1]:
         raise ValueError(
-            "every cluster has the same precision, so that no threshold parts them: are there at least two "
-            "clusters, and attention masks with cells inside and outside?"
+            "every cluster has the same precision, so no threshold separates them: check that there are at "
+            "least two clusters, and attention masks with cells inside and outside"
         )
     weights = sums.cells[sums.cells > 0][order].double()
     below, moments = weights.cumsum(dim=0), (weights * precision).cumsum(dim=0)
     above = below[-1] - below
     gap = (moments[-1] - moments) / above.clamp(min=1) - moments / below
     between = below * above * gap.square()
-    # A threshold cannot part clusters of equal precision.
+    # A threshold cannot separate clusters of equal precision.
     between = between[:-1].where(precision[:-1] < precision[1:], -1)
     best = int(between.argmax())
     return PrecisionThreshold(float(precision[best : best + 2].mean()), "otsu", reads_labels=False)
@@ -171,7 +173,7 @@ def otsu_threshold(sums: PrecisionSums) -> PrecisionThreshold:
 def _joint_counts(
     cluster_maps: Tensor, kinds_of_cells: Tensor, clusters: int, kinds: int
 ) -> Iterator[Tensor]:
-    """Cells of each image by cluster and kind, (images, clusters, kinds) int64, some images at a time."""
+    """Count cells by image, cluster and kind, (images, clusters, kinds) int64, some images at a time."""
     check_shapes(cluster_maps, kinds_of_cells, "cluster maps and masks")
     check_ids(cluster_maps, clusters)
     parts = zip(cluster_maps.split(IMAGES_AT_A_TIME), kinds_of_cells.split(IMAGES_AT_A_TIME), strict=True)

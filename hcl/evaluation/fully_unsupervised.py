@@ -1,4 +1,4 @@
-"""Segmentation without labels: the foreground's clusters, joined to communities (HCL, section 7).
+"""Segmentation without labels: clusters of the foreground, merged into communities (HCL, section 7).
 
 Ziegler and Asano, "Self-Supervised Learning of Object Parts for Semantic Segmentation", 2022.
 """
@@ -43,17 +43,17 @@ class FullyUnsupervisedConfig(ProtocolConfig, KMeansConfig):
     """Fully unsupervised segmentation: cluster-based foreground extraction, then community detection.
 
     Args:
-        train_split: clustered along with the scored split; by default train, for coco the 49,629 images of
-            Coco164kFull_Stuff_Coarse.
+        train_split: split that is clustered together with the scored one; by default train, for coco the
+            49,629 images of Coco164kFull_Stuff_Coarse.
         keep_mass: share of the attention that is kept as foreground, in (0, 1].
         extraction_clusters: K of the spherical k-means that finds the foreground's clusters.
-        thresholds: how clusters are called foreground: "published" picks the precision that serves the labels
-            of the train split best, "otsu" reads no label; each is scored.
-        community_clusters: K of k-means on the foreground; by default 189, at patch size 8 179.
-        edge_threshold: the least co-occurrence, both ways, of clusters that are linked.
-        markov_time: of Infomap.
+        thresholds: how to decide which clusters are foreground: "published" picks the precision that fits the
+            labels of the train split best, "otsu" reads no labels; each is scored.
+        community_clusters: K of k-means on the foreground; by default 179 at patch size 8, otherwise 189.
+        edge_threshold: minimum co-occurrence, in both directions, of two clusters that are linked.
+        markov_time: Markov time of Infomap.
         preferred_modules: number of communities that Infomap prefers.
-        seeds: Infomap runs with the seeds 1 to seeds.
+        seeds: number of Infomap runs, with the seeds 1 to seeds.
         label_resolution: side in cells at which maps and labels are compared.
     """
 
@@ -92,18 +92,18 @@ class FullyUnsupervisedConfig(ProtocolConfig, KMeansConfig):
 
     @property
     def training_split(self) -> str:
-        """The split that is clustered along with the scored one."""
+        """The split that is clustered together with the scored one."""
         return self.train_split or TRAIN_SPLITS[self.data.kind]
 
 
 class Split(NamedTuple):
-    """One split at the resolution at which all is compared.
+    """One split: masks and labels at the resolution at which they are compared, and clusters of tokens.
 
     Attributes:
-        dataset: its name and classes.
+        dataset: name and classes of the split.
         masks: (n, R, R) bool, foreground by the attention alone.
         labels: (n, R, R) uint8.
-        clusters: (n, h, w) int64, of the spherical k-means.
+        clusters: (n, h, w) int64, cluster ids of the spherical k-means.
     """
 
     dataset: Dataset
@@ -112,11 +112,11 @@ class Split(NamedTuple):
     clusters: Tensor
 
     def cells(self) -> Tensor:
-        """The clusters at the resolution of the masks, (n, R, R)."""
+        """Return the clusters at the resolution of the masks, (n, R, R)."""
         return nearest(self.clusters, self.masks.shape[-1])
 
     def objects(self) -> Tensor:
-        """(n, R, R) uint8, see `object_labels`."""
+        """Return the labels of objects, (n, R, R) uint8, see `object_labels`."""
         return object_labels(self.labels, self.dataset)
 
 
@@ -124,12 +124,12 @@ def run(config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
     """Find and score foreground and communities.
 
     Returns:
-        What `hcl.evaluation.report` takes: under ``results`` the Jaccard index of the attention alone, and
+        The input of `hcl.evaluation.report`: under ``results`` the Jaccard index of the attention alone, and
         for each threshold the scores of the foreground that it finds and of the communities in it.
 
     Raises:
-        ValueError: fewer tokens than clusters, no cluster in the foreground, the classes do not tell objects
-            from the rest, or a setting, file or label is not right.
+        ValueError: there are fewer tokens than clusters, no cluster is foreground, the classes do not
+            separate objects from the rest, or a setting, file or label is invalid.
         FileNotFoundError: data or weights are missing.
         ModuleNotFoundError: Infomap is not installed.
     """
@@ -172,7 +172,7 @@ def run(config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
 def _cluster_all(
     points: Tensor, grid: tuple[int, int], config: FullyUnsupervisedConfig, world: World
 ) -> Tensor:
-    """Cluster ids (images, h, w) of all tokens, on every rank."""
+    """Cluster all tokens; return the ids (images, h, w) on every rank."""
     share = rows_of(world.slice(len(points)), points.shape[1])
     found = cluster(
         points.flatten(0, 1),
@@ -198,15 +198,10 @@ def _at_resolution(
 def _results(
     points: Tensor, splits: Sequence[Split], config: FullyUnsupervisedConfig, world: World
 ) -> list[dict[str, Any]]:
-    sums = [precision_sums(split.cells(), split.masks, config.extraction_clusters) for split in splits]
     results = [{"name": "foreground: attention", **_jaccard(splits[1], splits[1].masks, config, world)}]
-    for choice in config.thresholds:
-        threshold = _threshold(choice, splits[0], sums[0])
-        foreground = [
-            threshold.foreground(own.precision)[split.clusters]
-            for own, split in zip(sums, splits, strict=True)
-        ]
-        name = f"{choice} threshold {threshold.value:.2f}"
+    # All thresholds first: one that leaves no foreground is refused before the long part begins.
+    for threshold, foreground in _foregrounds(splits, config):
+        name = f"{threshold.choice} threshold {threshold.value:.2f}"
         scored = _jaccard(splits[1], nearest(foreground[1], config.label_resolution), config, world)
         facts_of_choice = {"threshold": threshold.value, "threshold_reads_labels": threshold.reads_labels}
         results.append({"name": f"foreground: {name}", **facts_of_choice, **scored})
@@ -224,6 +219,24 @@ def _results(
     return results
 
 
+def _foregrounds(
+    splits: Sequence[Split], config: FullyUnsupervisedConfig
+) -> list[tuple[PrecisionThreshold, list[Tensor]]]:
+    """Each threshold, and the foreground (n, h, w) bool that it leaves of each split."""
+    sums = [precision_sums(split.cells(), split.masks, config.extraction_clusters) for split in splits]
+    thresholds = [_threshold(choice, splits[0], sums[0]) for choice in config.thresholds]
+    return [
+        (
+            threshold,
+            [
+                threshold.foreground(own.precision)[split.clusters]
+                for own, split in zip(sums, splits, strict=True)
+            ],
+        )
+        for threshold in thresholds
+    ]
+
+
 def _threshold(choice: Choice, train: Split, sums: PrecisionSums) -> PrecisionThreshold:
     if choice == "otsu":
         return otsu_threshold(sums)
@@ -231,14 +244,14 @@ def _threshold(choice: Choice, train: Split, sums: PrecisionSums) -> PrecisionTh
 
 
 def _jaccard(split: Split, maps: Tensor, config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
-    """Scores of foreground maps (n, R, R); each rank counts the images of its share."""
+    """Score foreground maps (n, R, R); each rank counts its share of the images."""
     metric, mine = ForegroundScores().to(world.device), world.slice(len(maps))
     metric.update(maps[mine], split.objects()[mine])
     return over_seeds({config.seed: metric.compute()._asdict()})
 
 
 def _communities(maps: Tensor, val: Split, config: FullyUnsupervisedConfig, world: World) -> dict[str, Any]:
-    """Scores over Infomap's seeds of the communities of the clusters (n, R, R) of both splits."""
+    """Find communities of both splits' clusters (n, R, R); score them on ``val`` for each Infomap seed."""
     ids = config.foreground_clusters + 1
     matrix = cooccurrence_sums(maps, ids).matrix
     scores, numbers = {}, []
@@ -260,7 +273,7 @@ def _communities(maps: Tensor, val: Split, config: FullyUnsupervisedConfig, worl
 
 
 def _score(maps: Tensor, found: int, split: Split, world: World) -> Scores:
-    """Scores of maps (n, R, R) of so many communities; each rank counts the images of its share."""
+    """Score maps (n, R, R) of ``found`` communities; each rank counts its share of the images."""
     dataset, mine = split.dataset, world.slice(len(maps))
     metric = ClusteringScores(
         found, len(dataset.class_names), matching="hungarian", ignore_index=dataset.ignore_index
@@ -272,6 +285,6 @@ def _score(maps: Tensor, found: int, split: Split, world: World) -> Scores:
 def _labels_used_for(config: FullyUnsupervisedConfig, train: Dataset) -> str:
     published = f"the published threshold, on {train.name}; " if "published" in config.thresholds else ""
     return (
-        f"{published}matching communities with classes, on the scored images; by the method's authors, on "
-        "PVOC val, for the number of clusters and the settings of the graph"
+        f"{published}matching communities with classes, on the scored images; choosing the number of "
+        "clusters and the settings of the graph (by the method's authors, on PVOC val)"
     )

@@ -1,8 +1,9 @@
-"""Photometric views in Triton: all that changes single pixels in one pass, blur and halving by products.
+"""Photometric views in Triton: all pixel-wise changes in one pass, blur and halving by matrix products.
 
-Blur and halving are linear along each axis, so that both together are a matrix R of S rows for each view,
-which is then R Y R^T by the matrix units, however wide the blur. Colours are normalised before, as they may
-be since R's rows sum to 1. The products have fixed tiles: a library's could round otherwise in another batch.
+Blur and halving are linear along each axis, so that both together are one matrix R of S rows for each view;
+the matrix units compute the view as R Y R^T, however wide the blur. Colours are normalised before, which is
+possible because R's rows sum to 1. The products have fixed tiles: a library's could round differently in
+another batch.
 """
 
 import torch
@@ -15,7 +16,7 @@ from kernels.precision import without_autocast
 from kernels.views.colours import DRAWS
 from kernels.views.triton_kernels import grey_kernel, halving_kernel, jitter_kernel, product_kernel
 
-# Half a level of 255 is four times what it rounds off.
+# Half a level of 255 is four times float16's rounding error.
 PIXEL_DTYPE = torch.float32 if TRITON_INTERPRETED else torch.float16
 HUE, SIGMA = 3, 4
 GREY_PIXELS, HALVING_ROWS = 4096, 4
@@ -33,7 +34,7 @@ def photometric_views(
 
 @torch.library.custom_op("hcl_kernels::photometric_views", mutates_args=())
 def views_op(doubled: Tensor, draws: Tensor, mean: list[float], std: list[float]) -> Tensor:
-    """`photometric_views` as an operator of torch."""
+    """`photometric_views` as a torch operator."""
     views = _empty_views(doubled, draws, mean, std)
     if not views.numel():
         return views
@@ -69,31 +70,28 @@ def _empty_views(doubled: Tensor, draws: Tensor, mean: list[float], std: list[fl
 
 
 def _mean_greys(doubled: Tensor, draws: Tensor) -> Tensor:
-    """The mean grey (V, B) of every view after its brightness."""
+    """Compute the mean grey (V, B) of every view after its brightness change."""
     count, (batch, side) = len(draws), doubled.shape[:2]
     blocks = triton.cdiv(side * side, GREY_PIXELS)
     sums = doubled.new_empty(count, batch, blocks)
     grey_kernel[(batch, blocks)](
         *(sums, doubled, draws, batch, side * side), V=count, DRAWS=DRAWS, BLOCK=GREY_PIXELS, num_warps=WARPS
     )
-    # In float64, where the order of the sum, which torch may choose by the batch, does not show.
+    # In float64, so that the order of the sum, which torch may choose by the batch, does not show.
     return (sums.sum(dim=2, dtype=torch.float64) / side**2).float()
 
 
 def _multiply(out: Tensor, a: Tensor, b: Tensor, sizes: tuple[int, int, int], **how: int) -> None:
     """Fill out with products of matrices (M, K) of a and (K, N) of b, which may be transposed."""
     rows, columns, _ = sizes
-    # Products first, since there are at most 65,535 programs along the other axes.
-    grid = (
-        out.numel() // (rows * columns),
-        triton.cdiv(rows, TILE["BLOCK_M"]),
-        triton.cdiv(columns, TILE["BLOCK_N"]),
-    )
+    tiles = triton.cdiv(rows, TILE["BLOCK_M"]) * triton.cdiv(columns, TILE["BLOCK_N"])
+    # One axis, since the others hold at most 65,535 programs. Neighbouring tiles of a product share operands.
+    grid = (out.numel() // (rows * columns) * tiles,)
     product_kernel[grid](out, a, b, *sizes, **TILE, **how, num_warps=WARPS, num_stages=STAGES)
 
 
 def compile_cases() -> list[CompileCase]:
-    """All kernels for one view and two of 224 pixels, and both products."""
+    """List all kernels for one view and two of 224 pixels, and both products."""
     cases = [_case(jitter_kernel, f"V={count}", _pixel_constants(count, 512)) for count in (1, 2)]
     cases += [_case(grey_kernel, f"V={count}", _pixel_constants(count, GREY_PIXELS)) for count in (1, 2)]
     halving: dict[str, object] = {"SIGMA": SIGMA, "DRAWS": DRAWS, "ROWS": HALVING_ROWS, "BLOCK": 512}

@@ -18,13 +18,13 @@ _RGB = torch.linalg.inv(torch.tensor(YIQ, dtype=torch.float64)).tolist()
 
 @triton.jit
 def clamped(b_x):
-    """Colours cut off at 0 and 255."""
+    """Clamp colours to [0, 255]."""
     return tl.minimum(tl.maximum(b_x, 0.0), TOP)
 
 
 @triton.jit
 def load_pixels(at, mask):
-    """Red, green and blue of pixels whose three values lie side by side."""
+    """Load red, green and blue of pixels whose three values are contiguous."""
     return (
         tl.load(at, mask=mask, other=0.0),
         tl.load(at + 1, mask=mask, other=0.0),
@@ -34,13 +34,13 @@ def load_pixels(at, mask):
 
 @triton.jit
 def brightened(b_r, b_g, b_b, brightness):
-    """Colours times a factor, clamped."""
+    """Multiply colours by a factor and clamp them."""
     return clamped(b_r * brightness), clamped(b_g * brightness), clamped(b_b * brightness)
 
 
 @triton.jit
 def turned(b_r, b_g, b_b, cos, sin):
-    """Colours turned about the axis of greys and scaled away from it, both by one complex factor."""
+    """Rotate colours about the axis of greys and scale their distance from it, by one complex factor."""
     b_y = b_r * R_Y + b_g * G_Y + b_b * B_Y
     b_i = b_r * R_I + b_g * G_I + b_b * B_I
     b_q = b_r * R_Q + b_g * G_Q + b_b * B_Q
@@ -84,7 +84,7 @@ def jitter_kernel(
     DRAWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """All that changes single pixels of a row, for each view, and normalisation; a plane a channel."""
+    """Apply all pixel-wise changes to a row, for each view, and normalise it; one plane per channel."""
     i_image = (tl.program_id(0) // SIDE).to(tl.int64)
     i_row = tl.program_id(0) % SIDE
     o_x = tl.arange(0, BLOCK)
@@ -112,7 +112,7 @@ def jitter_kernel(
 
 @triton.jit
 def gaussian(b_distance, sigma):
-    """Weights that need not sum to 1, beyond the radius 0."""
+    """Compute weights that need not sum to 1, and are 0 beyond the radius."""
     b_scaled = b_distance.to(tl.float32) / tl.maximum(sigma, 1e-3)
     b_weight = tl.exp(-0.5 * b_scaled * b_scaled)
     return tl.where(tl.abs(b_distance) <= tl.ceil(3 * sigma), b_weight, 0.0)
@@ -122,7 +122,7 @@ def gaussian(b_distance, sigma):
 def halving_kernel(
     out_ptr, draw_ptr, SIDE, SIGMA: tl.constexpr, DRAWS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """ROWS rows of a view's matrix of blur and halving."""
+    """Compute ROWS rows of a view's matrix of blur and halving."""
     i_view = tl.program_id(0).to(tl.int64)
     o_y = tl.program_id(1) * ROWS + tl.arange(0, ROWS)[:, None]
     o_x = tl.arange(0, BLOCK)[None, :]
@@ -154,10 +154,12 @@ def product_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Multiply (M, K) by (K, N), or a transposed (N, K); SHARED products in a row have one left factor."""
-    i_product = tl.program_id(0).to(tl.int64)
-    o_m = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
-    o_n = tl.program_id(2) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+    """Multiply (M, K) by (K, N), or a transposed (N, K); SHARED successive products share a left factor."""
+    tiles_m, tiles_n = tl.cdiv(M, BLOCK_M), tl.cdiv(N, BLOCK_N)
+    i_product = (tl.program_id(0) // (tiles_m * tiles_n)).to(tl.int64)
+    i_tile = tl.program_id(0) % (tiles_m * tiles_n)
+    o_m = i_tile % tiles_m * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    o_n = i_tile // tiles_m * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
     a_ptr += i_product // SHARED * M * K
     b_ptr += i_product * K * N
     b_sum = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)

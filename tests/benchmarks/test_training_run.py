@@ -1,5 +1,6 @@
 import json
 
+import pytest
 import torch
 from PIL import Image
 
@@ -19,6 +20,14 @@ def test_the_report_tells_how_long_all_and_every_part_took(monkeypatch, capsys):
     assert len(report["clustering_seconds"]) == 2
     assert 0 < sum(report["clustering_seconds"]) < 2 * report["epoch_seconds"] < report["seconds"]
     assert all(rate > 0 for rate in report["step_images_per_second"])
+
+
+def test_a_training_that_a_signal_stopped_is_not_reported(monkeypatch, capsys):
+    monkeypatch.setattr(training_run, "get_context", lambda _: FORKS)
+    monkeypatch.setattr(training_run.Trainer, "run", lambda _: False)
+    with pytest.raises(SystemExit, match="stopped the training"):
+        training_run.main(SMALL)
+    assert not capsys.readouterr().out
 
 
 def test_images_differ_and_have_the_side_that_is_asked_for(monkeypatch, tmp_path):

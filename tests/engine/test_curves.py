@@ -13,6 +13,7 @@ from hcl.engine.step import LossConfig, TrainingStep
 from hcl.models.backbones import BackboneConfig, build_backbone
 from hcl.models.hcl import HCL
 from hcl.models.seg_head import SegHeadConfig
+from hcl.precision import forbid_tf32
 from kernels import aggregate, fba, foreground
 from kernels.kmeans import operations
 
@@ -26,6 +27,7 @@ Views = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
 
 @pytest.fixture
 def model() -> HCL:
+    forbid_tf32()
     torch.manual_seed(0)
     head = SegHeadConfig(width=24, hidden=16, projection_dim=8, heads=2)
     return HCL(build_backbone(BackboneConfig("tiny")), head).to(DEVICE)
@@ -73,9 +75,11 @@ def test_the_published_step_goes_the_same_way(model, centroids):
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["epoch", "online"])
 def test_the_fused_operations_go_the_way_of_their_references(model, centroids, monkeypatch, mode):
-    reference = curve(model, centroids, mode, FUSED_STEPS)
-    for owner in (aggregate, fba, foreground, operations):
-        monkeypatch.setattr(owner, "choose", lambda *_, **__: "triton")
-    fused = curve(model, centroids, mode, FUSED_STEPS)
+    def by(form: str) -> torch.Tensor:
+        for owner in (aggregate, fba, foreground, operations):
+            monkeypatch.setattr(owner, "choose", lambda *_, **__: form)
+        return curve(model, centroids, mode, FUSED_STEPS)
+
+    reference, fused = by("torch"), by("triton")
     assert not torch.equal(fused, reference)
     torch.testing.assert_close(fused, reference, atol=1e-4, rtol=0)

@@ -102,8 +102,9 @@ def test_golden(golden, golden_pattern):
     operation=st.sampled_from(sorted(OPERATIONS)),
     finest=st.tuples(st.integers(1, 3), st.integers(1, 4)),
     strides=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), max_size=2),
-    # A norm over one or two channels gives constants, and over few nearly so: its gradient is cancellation.
-    width=st.integers(3, 9),
+    # A norm over one or two channels gives constants, and over few nearly so: its gradient is cancellation,
+    # which a GPU's approximate roots and quotients shift beyond the bound.
+    width=st.integers(6, 9),
     outputs=st.integers(5, 9),
     seed=st.integers(0, 99),
 )
