@@ -8,7 +8,7 @@ FROM python:3.11-slim
 ARG EXTRA=cpu
 ARG EXTRA_INDEX_URL=
 
-# For pydensecrf, and at run time for Triton and torch.compile.
+# Needed to build pydensecrf, and at run time by Triton and torch.compile.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*

@@ -1,4 +1,4 @@
-# Everything runs in .venv, which `make setup` makes. A machine with an NVIDIA driver gets its CUDA extra.
+# Everything runs in .venv, created by `make setup`. With an NVIDIA driver, the extra for its CUDA version is installed.
 PYTHON ?= python3
 CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p')
 EXTRA ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)

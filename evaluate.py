@@ -1,4 +1,4 @@
-"""Score tokens on labelled images, or show what they are: ``python evaluate.py --help`` lists the ways."""
+"""Score tokens on labelled images, or show them: ``python evaluate.py --help`` lists the subcommands."""
 
 import sys
 

@@ -1,1 +1,1 @@
-"""Measurements, and the published algorithm that they are held against."""
+"""Benchmarks, and the published algorithm as their baseline."""

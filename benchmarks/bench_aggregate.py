@@ -16,7 +16,7 @@ IMPLEMENTATIONS = ("eager", "compiled", "triton")
 
 
 class Case(NamedTuple):
-    """Images, pixels a side, patch sizes, and the widths of tokens and of the fused tokens."""
+    """Images, pixels per side, patch sizes, and the widths of tokens and of the fused tokens."""
 
     batch: int
     pixels: int

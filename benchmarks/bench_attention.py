@@ -1,4 +1,4 @@
-"""Attention within sequences side by side: torch's own, once a sequence, and Triton."""
+"""Attention within concatenated sequences: torch's own, once per sequence, and Triton."""
 
 from collections.abc import Callable
 from typing import NamedTuple

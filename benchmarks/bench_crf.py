@@ -1,6 +1,6 @@
-"""Dense CRF: Triton against the library, in one process and in a process for every processor.
+"""Dense CRF: Triton against pydensecrf, in one process and in one process per processor.
 
-Without a GPU the library runs at full size, and Triton as an exercise.
+Without a GPU pydensecrf runs at full size, and Triton at a toy size only.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def test_dense_crf(record: Callable[..., None], batch: int, impl: str) -> None:
         name = impl.split()[0]
         return lambda: dense_crf(probabilities, images, impl=name, workers=WORKERS[impl])
 
-    # By bounding boxes: tile pairs without a near pixel, which are dropped, count too.
+    # Counted by bounding boxes: tile pairs without a near pixel, which the kernel drops, count too.
     flops = 2 * ITERATIONS * CLASSES * BLOCK**2 * int(near_tiles(build_tiles(images, PAIRWISE), 1e-3).sum())
     bytes_moved = 2 * probabilities.nbytes + images.nbytes
     record("dense_crf", impl, f"B={batch} C={CLASSES} {side}x{side}", setup, bytes_moved, flops)

@@ -1,4 +1,4 @@
-"""Lloyd step: eager reference, compiled reference, Triton; of faiss the search alone, a part of the step."""
+"""Lloyd step: eager reference, compiled reference, Triton; by faiss only the search, a part of the step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +41,7 @@ def function_of(impl: str) -> Callable[[Tensor, Tensor], Any]:
 
 
 def faiss_search() -> Callable[[Tensor, Tensor], Any]:
-    """The nearest centroid by faiss, on the GPU where its GPU build is installed."""
+    """Return faiss's search of the nearest centroid, on the GPU if its GPU build is installed."""
     faiss = pytest.importorskip("faiss")
     if not GPU:
         return lambda x, centroids: faiss.knn(x.numpy(), centroids.numpy(), 1)

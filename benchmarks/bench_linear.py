@@ -18,7 +18,7 @@ CASES = (
     if GPU
     else [(37, 16, torch.float16)]
 )
-"""Both views of a batch, on all levels of 224 pixels at patches of 16."""
+"""The tokens of both views of a batch, on all levels at 224 pixels and patches of 16."""
 
 
 def function_of(impl: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

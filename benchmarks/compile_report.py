@@ -1,9 +1,9 @@
-"""Compile every Triton kernel for GPUs that need not be there: `python -m benchmarks.compile_report`.
+"""Compile every Triton kernel for several GPUs, without a GPU: `python -m benchmarks.compile_report`.
 
 Prints registers, spills and shared memory of every kernel at every configuration that its launcher can choose
-for the documented sizes, against what a block of each GPU has. The exit status is 1 where shared memory
-overflows, where a kernel spills on an NVIDIA GPU, or where it stores nothing. The whole report takes many
-minutes of every processor; the tests run `--largest`, one case of every kernel on all targets.
+for the documented sizes, with the limits of each GPU. The exit status is 1 if shared memory overflows, if a
+kernel spills on an NVIDIA GPU, or if it stores nothing. The whole report keeps every processor busy for many
+minutes; the tests run `--largest`, one case of every kernel on all targets.
 """
 
 import importlib
@@ -35,7 +35,7 @@ MODULES = tuple(
 
 @dataclass(frozen=True)
 class Target:
-    """A GPU architecture and the shared memory in bytes that one block may take."""
+    """A GPU architecture and the bytes of shared memory that one block can use."""
 
     backend: str
     arch: int | str
@@ -54,10 +54,10 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Usage:
-    """Registers and spills of a thread, shared memory in bytes of a block.
+    """Registers and spills of a thread, and bytes of shared memory of a block.
 
     Spills are bytes of local memory on NVIDIA GPUs, and spilled vector registers on AMD's. A kernel without
-    stores does nothing: the compiler can fail without a word, and what it leaves would fit any GPU.
+    stores does nothing: the compiler can fail silently, and the empty kernel would fit any GPU.
     """
 
     registers: int
@@ -70,13 +70,13 @@ Row = tuple[str, str, Usage, bool]
 
 
 def compile_cases(pattern: str = "") -> list[CompileCase]:
-    """The cases of all kernel modules whose names match the regular expression."""
+    """Return the cases of all kernel modules whose names match a regular expression."""
     cases = [case for module in MODULES for case in importlib.import_module(module).compile_cases()]
     return [case for case in cases if re.search(pattern, case.name)]
 
 
 def largest(cases: Sequence[CompileCase]) -> list[CompileCase]:
-    """One case a kernel and set of targets: the one that its module lists last, the largest."""
+    """Return one case per kernel and set of targets: the one that its module lists last, the largest."""
     return list({(case.fn, case.targets): case for case in cases}.values())
 
 
@@ -119,7 +119,7 @@ def _amd_usage(assembly: str) -> tuple[int, int]:
 
 
 def fits(usage: Usage, target: Target) -> bool:
-    """Whether it does anything, the shared memory is there, and nothing spills where that is asked."""
+    """Return whether a kernel stores anything, its shared memory fits and, on NVIDIA, nothing spills."""
     spills = target.backend == "cuda" and usage.spills > 0
     return usage.stores and usage.shared <= target.shared_limit and not spills
 
@@ -135,7 +135,7 @@ def _row(name: str, target: str) -> Row:
 
 
 def report(cases: Sequence[CompileCase], targets: Sequence[str], jobs: int) -> list[Row]:
-    """Name, target, resources and whether they suffice, of every case on every target that chooses it."""
+    """Return name, target, resources and whether they fit, of every case on every target that uses it."""
     pairs = [
         (case.name, target)
         for case, target in product(cases, targets)
@@ -148,7 +148,7 @@ def report(cases: Sequence[CompileCase], targets: Sequence[str], jobs: int) -> l
 
 
 def as_table(rows: Sequence[Row]) -> Table:
-    """The report, a line for each case and target."""
+    """Format the report, with a line for each case and target."""
     table = Table("kernel", "target", box=None, pad_edge=False)
     for heading in ("registers", "spills", "shared (B)", "limit (B)", ""):
         table.add_column(heading, justify="right")
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--target", choices=TARGETS, action="append", help="only this target; may be repeated"
     )
     parser.add_argument(
-        "--jobs", type=int, default=usable_processors(), help="processes; one for every processor"
+        "--jobs", type=int, default=usable_processors(), help="processes (default: one per processor)"
     )
     parser.add_argument("--largest", action="store_true", help="only the largest case of each kernel")
     options = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
-"""What the benchmarks share: `pytest benchmarks/bench_*.py --benchmark-only`, `--rows` says where rows go.
+"""Fixtures of `pytest benchmarks/bench_*.py --benchmark-only`; `--rows` sets the folder of the rows.
 
-Without a GPU the same files run at toy sizes, Triton in its interpreter: an exercise, of which no rows are
-kept.
+Without a GPU the same files run at toy sizes, with Triton in its interpreter: only a check that they run, of
+which no rows are kept.
 """
 
 import os
@@ -19,13 +19,13 @@ from benchmarks.harness import RESULTS, Run, measure, write_rows
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take `--rows FOLDER`."""
+    """Add the option `--rows FOLDER`."""
     parser.addoption("--rows", type=Path, default=RESULTS, help="folder of the rows measured on a GPU")
 
 
 @pytest.fixture(autouse=True)
 def as_if_alone() -> Iterator[None]:
-    """Nothing of one benchmark helps or hinders the next: memory, or code compiled for other shapes."""
+    """Free memory and compiled code after each benchmark, so that none affects the next."""
     yield
     torch.compiler.reset()
     if torch.cuda.is_available():

@@ -1,13 +1,13 @@
-"""How far the exact dense CRF and pydensecrf agree: `python -m benchmarks.crf_agreement`.
+"""Agreement of the exact dense CRF with pydensecrf: `python -m benchmarks.crf_agreement`.
 
-Takes files as `benchmarks.crf_photographs` makes them, perhaps without `labels` (255 is not scored), or
-generates scenes. Prints JSON: for every tolerance the share of pixels on which the labels agree, the share of
-tile pairs that were skipped by their bounding boxes, the mean IoU where labels are known, and seconds an
-image beside those of one process of pydensecrf.
+Takes files from `benchmarks.crf_photographs`, with or without `labels` (255 is not scored), or generates
+scenes. Prints JSON: for every tolerance the share of pixels on which the labels agree, the share of tile
+pairs that were skipped by their bounding boxes, the mean IoU if labels are known, and the seconds per image
+with the speed-up over one process of pydensecrf.
 
-On a GPU the exact CRF is the Triton kernel, timed on its second call, from probabilities on the GPU to
-marginals there. Elsewhere the same tiles are visited in plain torch and float32, at full size too: half a
-minute to two minutes of one core for an image of 448 x 448.
+On a GPU the exact CRF is the Triton kernel, timed on its second call, with probabilities and marginals on the
+GPU. Otherwise the same tiles are visited in plain torch and float32, also at full size: half a minute to two
+minutes of one core for an image of 448 x 448.
 """
 
 import argparse
@@ -60,7 +60,7 @@ class Labelled(NamedTuple):
 
 
 def exact_labels(scene: Scene, tolerance: float, device: torch.device) -> Labelled:
-    """A scene labelled by the exact CRF."""
+    """Label a scene by the exact CRF."""
     probabilities, images = scene.probabilities[None].to(device), scene.image[None].to(device)
     near = near_tiles(build_tiles(images, PAIRWISE), tolerance)
 
@@ -77,7 +77,7 @@ def exact_labels(scene: Scene, tolerance: float, device: torch.device) -> Labell
 
 
 def timed(act: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:
-    """What a call gives, and its seconds; a GPU's kernels are compiled by a call before."""
+    """Return a call's result and its seconds; on a GPU an earlier call compiles the kernels."""
     if device.type == "cuda":
         act()
         torch.cuda.synchronize()
@@ -89,7 +89,7 @@ def timed(act: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, floa
 
 
 class Tally:
-    """What is counted of one way of labelling, over all scenes."""
+    """Statistics of one way of labelling, over all scenes."""
 
     def __init__(self, classes: int) -> None:
         self.scores = SegmentationScores(classes)
@@ -106,10 +106,10 @@ class Tally:
             self.scores.update(found.labels[None], scene.labels[None])
 
     def numbers(self, published: "Tally") -> dict[str, float | None]:
-        """Means over the scenes, the median of seconds, the least agreement, the mean IoU of labelled scenes.
+        """Return means over the scenes, median seconds, least agreement, and mean IoU of labelled scenes.
 
         Args:
-            published: what was counted of pydensecrf.
+            published: the tally of pydensecrf.
         """
         taken = median(self.seconds)
         return {
@@ -139,7 +139,7 @@ def compare(
 
 
 def published_labels(scene: Scene) -> Labelled:
-    """A scene labelled by one process of pydensecrf."""
+    """Label a scene by one process of pydensecrf."""
     probabilities, images = scene.probabilities[None], scene.image[None]
     marginals, seconds = timed(
         lambda: dense_crf(probabilities, images, impl="pydensecrf", workers=1), probabilities.device
@@ -148,13 +148,13 @@ def published_labels(scene: Scene) -> Labelled:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = Parser(prog="python -m benchmarks.crf_agreement", description=__doc__)
     parser.add_argument("--photographs", type=Path, nargs="+", metavar="FILE.npz", help="scenes to compare")
-    parser.add_argument("--images", type=int, default=None, help="only so many; 2 where they are generated")
+    parser.add_argument("--images", type=int, default=None, help="how many scenes (default all; 2 generated)")
     parser.add_argument("--tolerance", type=float, nargs="+", default=[1e-3, 1e-2])
-    parser.add_argument("--side", type=int, default=448, help="of generated scenes, in pixels")
-    parser.add_argument("--classes", type=int, default=21, help="of generated scenes")
+    parser.add_argument("--side", type=int, default=448, help="side of generated scenes, in pixels")
+    parser.add_argument("--classes", type=int, default=21, help="classes of generated scenes")
     return parser.parse_args(arguments)
 
 

@@ -1,7 +1,7 @@
 """Photographs for the benchmarks of the CRF: `python -m benchmarks.crf_photographs FILE.npz --data.kind ...`.
 
-Takes the settings of `evaluate.py linear`, and writes what its linear classifier says of the images of a data
-set: `logits` (B, C, h, w) float32 on the grid of the tokens, where they take little room, `images`
+Takes the settings of `evaluate.py linear`, and writes its linear classifier's output for the images of a data
+set: `logits` (B, C, h, w) float32 on the grid of the tokens, where they take little space, `images`
 (B, 3, S, S) and `labels` (B, S, S) uint8.
 """
 
@@ -28,10 +28,10 @@ PROGRAM = "python -m benchmarks.crf_photographs"
 
 @dataclass(kw_only=True)
 class PhotographsConfig(LinearConfig):
-    """What to write.
+    """Settings of `evaluate.py linear`, and the file to write.
 
     Args:
-        file: the .npz.
+        file: the .npz file to write.
     """
 
     file: str
@@ -39,7 +39,7 @@ class PhotographsConfig(LinearConfig):
 
 @torch.no_grad()
 def write(config: PhotographsConfig) -> None:
-    """Write the logits, images and labels of all images; `config.data.limit` says how many.
+    """Write the logits, images and labels of all images; `config.data.limit` limits their number.
 
     Raises:
         ValueError, FileNotFoundError: as `open_given`.

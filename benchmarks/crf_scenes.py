@@ -24,7 +24,7 @@ class Scene(NamedTuple):
 
 
 def read_scenes(paths: Sequence[Path]) -> Iterator[Scene]:
-    """Read .npz files of `logits` (B, C, h, w) float32, `images` (B, 3, S, S), perhaps `labels` (B, S, S)."""
+    """Read .npz files of `logits` (B, C, h, w) float32, `images` (B, 3, S, S), maybe `labels` (B, S, S)."""
     for path in paths:
         with np.load(path) as archive:
             if missing := {"logits", "images"} - set(archive):
@@ -36,7 +36,7 @@ def read_scenes(paths: Sequence[Path]) -> Iterator[Scene]:
 
 
 def generate_scenes(count: int, classes: int, side: int) -> Iterator[Scene]:
-    """Shaded, noisy regions, and what a classifier on a grid of cells would believe of them."""
+    """Generate shaded, noisy regions, with probabilities as of a classifier on a grid of cells."""
     for seed in range(count):
         generator = torch.Generator().manual_seed(seed)
         pixels = torch.cartesian_prod(*[torch.arange(side, dtype=torch.float32)] * 2)
@@ -54,5 +54,5 @@ def generate_scenes(count: int, classes: int, side: int) -> Iterator[Scene]:
 
 
 def _probabilities(logits: Tensor, side: int) -> Tensor:
-    """Logits (C, h, w) of a grid to probabilities (C, side, side), as the linear protocol upsamples."""
+    """Turn logits (C, h, w) of a grid into probabilities (C, side, side), as in the linear protocol."""
     return at_size(logits[None], side).softmax(dim=1)[0]

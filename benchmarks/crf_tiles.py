@@ -1,4 +1,4 @@
-"""The dense CRF's tiles in plain torch: which pairs are near, and the filter that visits no others."""
+"""The dense CRF's tiles in plain torch: which pairs are near, and the filter over only these."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def out_of_slots(tiles: Tiles, values: Tensor) -> Tensor:
 
 
 def near_tiles(tiles: Tiles, tolerance: float) -> Tensor:
-    """Whether any two pixels of the bounding boxes of two tiles can have a weight of `tolerance` or more.
+    """Return for which tiles' bounding boxes two pixels can have a weight of `tolerance` or more.
 
     (B, T, T) bool.
     """
@@ -37,7 +37,7 @@ def near_tiles(tiles: Tiles, tolerance: float) -> Tensor:
 
 
 def block_sparse_filter(tiles: Tiles, near: Tensor) -> Filter:
-    """The bilateral filter of one image by products of matrices, tile by tile; near (T, T) bool."""
+    """Return the bilateral filter of one image by matrix products, tile by tile; near (T, T) bool."""
     features = tiles.features[0].T.unflatten(0, (-1, BLOCK))
     neighbours = [row.nonzero().flatten() for row in near]
 
@@ -53,7 +53,7 @@ def block_sparse_filter(tiles: Tiles, near: Tensor) -> Filter:
 
 
 def _weights(rows: Tensor, columns: Tensor) -> Tensor:
-    """exp2(-distance^2) as one matrix product, around the columns' centre so that it loses no digits."""
+    """Compute exp2(-distance^2) as one matrix product, around the columns' centre to keep precision."""
     rows, columns = rows - columns.mean(dim=0), columns - columns.mean(dim=0)
     ones = rows.new_ones(len(rows), 1)
     left = torch.cat([2 * rows, -rows.square().sum(dim=1, keepdim=True), -ones], dim=1)

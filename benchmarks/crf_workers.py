@@ -1,8 +1,9 @@
-"""What worker processes gain the dense CRF by pydensecrf: `python -m benchmarks.crf_workers`.
+"""Speed-up of pydensecrf by worker processes: `python -m benchmarks.crf_workers`.
 
-Labels the same images in one process, in several that are waited for after every call, and in several with
-calls in flight as evaluation has them, in turns; prints JSON: seconds of every round and the ratios of their
-medians. Workers that are waited for wait for each other, so that the size of a call matters.
+Labels the same images in three ways that take turns: in one process, in several that are waited for after
+every call, and in several with calls in flight, as in evaluation. Prints JSON: the seconds of every round and
+the ratios of their medians. Workers that are waited for also wait for each other, so that the size of a call
+matters.
 """
 
 import sys
@@ -24,17 +25,17 @@ Calls = Sequence[tuple[Tensor, Tensor]]
 
 
 def waited_for(calls: Calls, config: CRFConfig) -> Iterator[Tensor]:
-    """The marginals of calls with logits (B, C, H, W) and pictures (B, 3, H, W), one after another."""
+    """Compute the marginals of calls with logits (B, C, H, W), pictures (B, 3, H, W), one after another."""
     return (refine(logits, pictures, config) for logits, pictures in calls)
 
 
 def in_flight(calls: Calls, config: CRFConfig) -> Iterator[Tensor]:
-    """The same, some of them begun while one is waited for."""
+    """Compute the same, with further calls started while one is waited for."""
     return (marginals for _, marginals in refine_batches(((None, *call) for call in calls), config))
 
 
 def seconds(way: Callable[[Calls, CRFConfig], Iterator[Tensor]], calls: Calls, workers: int) -> float:
-    """Wall time until all marginals have come."""
+    """Return the wall time until all marginals are computed."""
     start = time.perf_counter()
     for _ in way(calls, CRFConfig(impl="pydensecrf", workers=workers)):
         pass
@@ -42,9 +43,9 @@ def seconds(way: Callable[[Calls, CRFConfig], Iterator[Tensor]], calls: Calls, w
 
 
 def compare(calls: Calls, workers: int, rounds: int) -> dict[str, object]:
-    """Seconds of one process and of several, round by round in turns, and the ratios of their medians."""
+    """Time one process and several, round by round in turns; return seconds and ratios of medians."""
     logits, pictures = calls[0]
-    seconds(in_flight, [(logits[:1], pictures[:1])] * workers, workers)  # so they start
+    seconds(in_flight, [(logits[:1], pictures[:1])] * workers, workers)  # starts the workers
     ways = ((waited_for, 1), (waited_for, workers), (in_flight, workers))
     timed = [[seconds(way, calls, count) for way, count in ways] for _ in range(rounds)]
     alone, waiting, flying = (list(column) for column in zip(*timed, strict=True))
@@ -64,12 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = Parser(prog="python -m benchmarks.crf_workers", description=__doc__)
     parser.add_argument("--photographs", type=Path, nargs="+", metavar="FILE.npz", help="scenes to label")
-    parser.add_argument("--images", type=int, help="only so many; 16 where they are generated")
-    parser.add_argument("--batch_size", type=int, help="images a call; all unless told")
+    parser.add_argument("--images", type=int, help="how many scenes (default all; 16 generated)")
+    parser.add_argument("--batch_size", type=int, help="images per call (default: all)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--side", type=int, default=448, help="of generated scenes, in pixels")
-    parser.add_argument("--classes", type=int, default=21, help="of generated scenes")
+    parser.add_argument("--side", type=int, default=448, help="side of generated scenes, in pixels")
+    parser.add_argument("--classes", type=int, default=21, help="classes of generated scenes")
     options = parser.parse_args(arguments)
     if options.workers < 2 or options.rounds < 1 or (options.batch_size or 1) < 1:
         parser.error("--workers takes at least 2, --rounds and --batch_size at least 1")

@@ -1,8 +1,8 @@
-"""How every kernel is measured: one row a shape and implementation, against what the same device can do.
+"""Measurement of kernels: one row per shape and implementation, compared with the peak rates of the device.
 
-A GPU is timed by CUDA events, its cache flushed before each call, and a long call fewer times than a short
-one; a CPU by the clock. The ceilings, a large copy and a large matrix product, are measured in the same
-process: no datasheet is needed.
+A GPU is timed by CUDA events, with its cache flushed before each call and long calls timed less often; a CPU
+by the clock. The peak rates, of a large copy and a large matrix product, are measured in the same process: no
+datasheet is needed.
 """
 
 import csv
@@ -24,7 +24,7 @@ from benchmarks.machine import processor
 
 RESULTS = Path(__file__).parent / "results"
 GPU_SECONDS, FEWEST_CALLS, MOST_CALLS = 2.0, 5, 50
-"""On a GPU a call is timed for so many seconds, but at least and at most so many times."""
+"""How long a call is timed on a GPU, and the fewest and the most times."""
 Run = Callable[[], object]
 
 
@@ -34,11 +34,11 @@ class Row:
 
     Attributes:
         name: what was computed.
-        impl: by which implementation.
-        shape: of the inputs, for people.
-        device, torch, triton: what it ran on.
+        impl: the implementation.
+        shape: shape of the inputs, for human readers.
+        device, torch, triton: the device, and the versions of torch and Triton.
         ms_20, ms_50, ms_80: quantiles of the time of a call.
-        peak_mib: the most memory a call holds beyond its inputs; None on a CPU, which does not count it.
+        peak_mib: peak memory of a call beyond its inputs; None on a CPU, where it is not measured.
         bytes_moved: the fewest bytes that must be read and written.
         flops: floating-point operations of matrix products.
         copy_gb_s: measured rate of a copy, read and written bytes together.
@@ -65,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the device can do, in bytes and floating-point operations a second."""
+    """Peak rates of the device, in bytes and floating-point operations per second."""
 
     copy: float
     matrix: float
@@ -77,7 +77,7 @@ def measure(name: str, impl: str, shape: str, run: Run, bytes_moved: int, flops:
     Args:
         name: what is computed.
         impl: the implementation.
-        shape: the inputs' shape, for people.
+        shape: the inputs' shape, for human readers.
         run: the call to be measured, which holds its inputs.
         bytes_moved: the fewest bytes that the call must read and write.
         flops: the floating-point operations of its matrix products.
@@ -105,25 +105,25 @@ def measure(name: str, impl: str, shape: str, run: Run, bytes_moved: int, flops:
 
 
 def compiled(function: Callable[..., Any], *, fullgraph: bool = True) -> Callable[..., Any]:
-    """A function by torch.compile; on a CPU, where this is an exercise, without minutes in a compiler."""
+    """Compile a function with torch.compile; on a CPU, where this is a mere check, without Inductor."""
     backend = "inductor" if torch.cuda.is_available() else "aot_eager"
     return torch.compile(function, fullgraph=fullgraph, backend=backend)
 
 
 def times(run: Run) -> list[float]:
-    """Seconds of each of many calls, after warm-up."""
+    """Return the seconds of each of many calls, after warm-up."""
     return _times_on_gpu(run) if torch.cuda.is_available() else _times_on_cpu(run)
 
 
 def _times_on_gpu(run: Run) -> list[float]:
-    """Of two calls that do not count the first compiles, the second tells how many are timed."""
+    """Time calls after two that do not count: the first compiles, the second decides how many are timed."""
     run()
     (once,) = _timed_by_events(run, 1)
     return _timed_by_events(run, calls_for(once))
 
 
 def calls_for(seconds: float) -> int:
-    """How often a call of so many seconds is timed on a GPU."""
+    """Return how often a call of this duration is timed on a GPU."""
     return int(np.clip(GPU_SECONDS / max(seconds, 1e-9), FEWEST_CALLS, MOST_CALLS))
 
 
@@ -149,7 +149,7 @@ def _times_on_cpu(run: Run, calls: int = 5) -> list[float]:
 
 
 def peak_memory(run: Run) -> float | None:
-    """MiB that one call holds at most beyond what is held before it; None on a CPU."""
+    """Return the peak MiB of one call beyond what is held before it; None on a CPU."""
     if not torch.cuda.is_available():
         return None
     torch.cuda.synchronize()
@@ -162,7 +162,7 @@ def peak_memory(run: Run) -> float | None:
 
 @cache
 def ceilings() -> Ceilings:
-    """The device's rates of copying and of multiplying matrices, measured once a process."""
+    """Measure the device's rates of copying and of multiplying matrices, once per process."""
     gpu = torch.cuda.is_available()
     device, dtype, side = ("cuda", torch.bfloat16, 8192) if gpu else ("cpu", torch.float32, 256)
     source = torch.randn(2**28 if gpu else 2**20, device=device)

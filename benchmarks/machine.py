@@ -1,4 +1,4 @@
-"""What a measurement ran on, and how its report is given."""
+"""Description of the machine of a measurement, and output of its report."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import torch
 
 
 def machine(*packages: str, device: str = "cpu") -> dict[str, Any]:
-    """The processor, the GPU if it is measured, threads, load, date and versions of packages."""
+    """Describe the processor, the GPU if it is measured, threads, load, date and versions of packages."""
     described = {
         "processor": processor(),
         "threads": torch.get_num_threads(),
@@ -27,7 +27,7 @@ def machine(*packages: str, device: str = "cpu") -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name where Linux tells it, else its kind."""
+    """Return the processor's name if Linux reports it, else its architecture."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -1,8 +1,8 @@
-"""What number formats change of the tokens: `python -m benchmarks.number_formats` prints one JSON object.
+"""Effect of number formats on the tokens: `python -m benchmarks.number_formats` prints one JSON object.
 
 The frozen backbone and an untrained head see the same images in fp32, in bf16 and with the backbone's linear
-layers in FP8; what is compared with fp32 is z, the projected tokens, their foreground flags and their nearest
-clusters. A CPU computes FP8 with the rounding of a GPU, but slowly: this tells nothing about speed.
+layers in FP8; z, the projected tokens, their foreground flags and their nearest clusters are compared with
+fp32. A CPU computes FP8 with the rounding of a GPU, but slowly: this says nothing about speed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ KEEP_MASS = 0.7
 
 
 class Tokens(NamedTuple):
-    """Of all images: z (n, (L + 1) D), projected tokens (n, C), foreground flags (n,)."""
+    """Tokens of all images: z (n, (L + 1) D), projected tokens (n, C), foreground flags (n,)."""
 
     z: Tensor
     projected: Tensor
@@ -41,7 +41,7 @@ class Tokens(NamedTuple):
 
 @torch.no_grad()
 def tokens(backbone: PMViT, head: SegHead, batches: Sequence[Tensor], precision: Precision) -> Tokens:
-    """What a backbone and a head say of some images in a number format, on the CPU in float32."""
+    """Compute the tokens of some images in a number format; return them on the CPU in float32."""
     parts = []
     for images in batches:
         with mixed(images.device, precision):
@@ -54,7 +54,7 @@ def tokens(backbone: PMViT, head: SegHead, batches: Sequence[Tensor], precision:
 
 
 def change(found: Tokens, reference: Tokens, centroids: Tensor) -> dict[str, float]:
-    """How far tokens are from the reference's."""
+    """Return how far tokens are from the reference's."""
     cosine = (found.projected * reference.projected).sum(dim=1)
     nearest, before = (lloyd_step(t.projected, centroids).assignment for t in (found, reference))
     return {
@@ -67,7 +67,7 @@ def change(found: Tokens, reference: Tokens, centroids: Tensor) -> dict[str, flo
 
 
 def compare(batches: Sequence[Tensor], options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Every number format against fp32."""
+    """Compare every number format with fp32."""
     device = torch.device(options.device)
     backbone = build_backbone(BackboneConfig(options.backbone, options.weights)).to(device)
     head = untrained_head(backbone, SegHeadConfig(), seed=0).to(device).eval()
@@ -85,16 +85,16 @@ def compare(batches: Sequence[Tensor], options: argparse.Namespace) -> dict[str,
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = Parser(prog="python -m benchmarks.number_formats", description=__doc__)
     add_images_and_backbone(parser)
     add_integers(
         parser,
-        ("images", 32, "of the data set, or generated scenes"),
+        ("images", 32, "images of the data set, or generated scenes"),
         ("batch_size", 8, "images at a time"),
         ("size", 224, "pixels a side of an image"),
-        ("clusters", 500, "of the projected tokens"),
-        ("threads", torch.get_num_threads(), "of torch and of DALI"),
+        ("clusters", 500, "clusters of the projected tokens"),
+        ("threads", torch.get_num_threads(), "threads of torch and of DALI"),
     )
     return parser.parse_args(arguments)
 

@@ -1,8 +1,8 @@
-"""Overclustering on a CPU beside the same steps done the published way.
+"""Overclustering on a CPU, compared with the same steps done the published way.
 
-`python -m benchmarks.overclustering` prints one JSON object. What stands under "ours" and "published" was
-measured; the published way may be given fewer seeds, restarts, iterations and images, and what the whole
-would have taken then stands under "published_extrapolated" and nowhere else.
+`python -m benchmarks.overclustering` prints one JSON object. The values under "ours" and "published" are
+measured. The published way can be run with fewer seeds, restarts, iterations and images; its extrapolated
+total is then given under "published_extrapolated" and nowhere else.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from kernels.kmeans import kmeans
 CLASSES = 21
 COMPONENTS = 800
 IMAGES_AT_A_TIME = 16
-# faiss's own default: more rows than so many a cluster are not looked at.
+# faiss's own default: at most this many rows per cluster are used.
 DEFAULT_ROWS_PER_CLUSTER = 256
 
 
@@ -42,9 +42,10 @@ class TokenSet(NamedTuple):
 
 
 def generated(images: int, grid: int, channels: int, resolution: int, seed: int = 0) -> TokenSet:
-    """Tokens with the structure of real ones: images of a few components, some components a class.
+    """Generate tokens with the structure of real ones: images of a few components, several per class.
 
-    A token is its component's centre and noise in 128 directions of falling variance, and noise in all.
+    A token is the sum of its component's centre and noise in 128 directions of falling variance, and of noise
+    in all directions.
     """
     generator = torch.Generator().manual_seed(seed)
     scale = torch.arange(1, 129).pow(-0.5)
@@ -64,7 +65,7 @@ def generated(images: int, grid: int, channels: int, resolution: int, seed: int 
 
 
 def opened(path: Path) -> TokenSet:
-    """The "tokens" and "labels" of a .safetensors file.
+    """Load the "tokens" and "labels" of a .safetensors file.
 
     Raises:
         ValueError: one of the two is missing or has another shape.
@@ -81,25 +82,25 @@ def opened(path: Path) -> TokenSet:
 
 
 def timed(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> tuple[Any, float]:
-    """What the function returns, and the seconds that it took."""
+    """Return the result of a function, and the seconds that it took."""
     start = time.perf_counter()
     result = function(*arguments, **keywords)
     return result, time.perf_counter() - start
 
 
 def cell_maps(assignment: Tensor, labels: Tensor) -> Tensor:
-    """Cluster ids (n,) of square grids as maps (images, R, R) that lie on the labels."""
+    """Turn cluster ids (n,) of square grids into maps (images, R, R) of the labels' size."""
     side = int((len(assignment) / len(labels)) ** 0.5)
     return nearest(assignment.view(len(labels), side, side), labels.shape[-1])
 
 
 def reduce(rows: Tensor, dimensions: int) -> Tensor:
-    """Rows standardised and brought to their main axes."""
+    """Standardise rows and project them to their principal components."""
     return fit_pca([rows], dimensions, rows.device).project(rows)
 
 
 def score(assignment: Tensor, labels: Tensor, clusters: int) -> float:
-    """Mean IoU by one confusion matrix, some images at a time."""
+    """Compute the mean IoU by one confusion matrix, some images at a time."""
     metric = ClusteringScores(clusters, CLASSES)
     maps = assignment.view(len(labels), -1).split(IMAGES_AT_A_TIME)
     for ids, part in zip(maps, labels.split(IMAGES_AT_A_TIME), strict=True):
@@ -108,7 +109,7 @@ def score(assignment: Tensor, labels: Tensor, clusters: int) -> float:
 
 
 def run_ours(data: TokenSet, options: argparse.Namespace) -> tuple[dict[str, Any], Tensor, Tensor]:
-    """All seeds. Times and results, the reduced tokens, and the first seed's clusters."""
+    """Run all seeds; return times and results, the reduced tokens, and the first seed's clusters."""
     rows = data.tokens.flatten(0, 1)
     points, pca_s = timed(reduce, rows, options.dimensions)
     found, kmeans_s, mious, scoring_s = [], [], [], []
@@ -132,7 +133,7 @@ def run_ours(data: TokenSet, options: argparse.Namespace) -> tuple[dict[str, Any
 
 
 def cluster(points: Tensor, options: argparse.Namespace, seed: int, *, whole: bool) -> Any:
-    """The protocol's k-means: the whole, or the published way's share of restarts and iterations."""
+    """Run the protocol's k-means: in full, or with the published way's share of restarts and iterations."""
     config = KMeansConfig(
         iterations=options.iterations if whole else options.published_iterations,
         restarts=options.restarts if whole else options.published_restarts,
@@ -144,7 +145,7 @@ def cluster(points: Tensor, options: argparse.Namespace, seed: int, *, whole: bo
 def run_published(
     data: TokenSet, points: Tensor, assignment: Tensor, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """The published way's share: PCA of all rows, its own k-means of ours, and masks of some images."""
+    """Run the published way's share: PCA of all rows, its k-means of our points, masks of some images."""
     rows = data.tokens.flatten(0, 1).float().numpy()
     _, pca_s = timed(published.reduced_tokens, rows, points.shape[1])
     labels = data.labels[: options.published_images]
@@ -161,13 +162,13 @@ def run_published(
 
 
 def same_pixels(assignment: Tensor, labels: Tensor, options: argparse.Namespace) -> dict[str, Any]:
-    """Our scoring of what the masks were compared on."""
+    """Score, in our way, the pixels that the masks were compared on."""
     miou, seconds = timed(score, assignment, labels, options.clusters)
     return {"pixels": labels.numel(), "seconds": seconds, "miou": miou}
 
 
 def faiss_kmeans(points: Tensor, options: argparse.Namespace, rows_per_cluster: int | None) -> dict[str, Any]:
-    """faiss's k-means with the seeds, restarts and iterations that the published way is given."""
+    """Run faiss's k-means with the published way's share of seeds, restarts and iterations."""
     runs = [
         timed(
             published.token_clusters,
@@ -191,7 +192,7 @@ def faiss_kmeans(points: Tensor, options: argparse.Namespace, rows_per_cluster: 
 
 
 def same_kmeans(points: Tensor, options: argparse.Namespace) -> dict[str, Any]:
-    """Our k-means with the published way's share, and one run of it beside the machine's matrix rate.
+    """Run our k-means with the published way's share, and compare one run with the machine's matrix rate.
 
     A plain Lloyd step multiplies all rows with all centroids, 2 N K D operations; n updates need n + 1 steps.
     """
@@ -214,14 +215,14 @@ def same_kmeans(points: Tensor, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def matrix_rate(points: Tensor, clusters: int, calls: int = 9) -> float:
-    """Operations a second of the product of some rows with K centroids, the median of some calls."""
+    """Measure the operations per second of a product of rows with K centroids, the median of some calls."""
     rows, centroids = points[: 2**15], points[:clusters].T
     seconds = [timed(torch.mm, rows, centroids)[1] for _ in range(calls)]
     return 2 * rows.numel() * clusters / float(np.median(seconds))
 
 
 def extrapolated(ours: dict[str, Any], share: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """The whole protocol the published way: its share times how much more the whole is."""
+    """Extrapolate the whole protocol done the published way from its measured share."""
     kmeans_share = share["kmeans"]
     measured = options.published_seeds * kmeans_share["restarts"] * kmeans_share["iterations"]
     whole = options.seeds * options.restarts * options.iterations
@@ -239,24 +240,24 @@ def extrapolated(ours: dict[str, Any], share: dict[str, Any], options: argparse.
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = Parser(prog="python -m benchmarks.overclustering", description=__doc__)
-    parser.add_argument("--tokens", type=Path, help="a .safetensors file; else generated")
+    parser.add_argument("--tokens", type=Path, help="a .safetensors file (default: generated tokens)")
     add_integers(
         parser,
-        ("images", 445, "generated"),
+        ("images", 445, "generated images"),
         ("grid", 32, "rows of tokens in a generated image"),
-        ("channels", 768, "of a generated token"),
+        ("channels", 768, "channels of a generated token"),
         ("resolution", 100, "side of the generated labels"),
-        ("dimensions", 100, "after PCA"),
-        ("clusters", 500, "K"),
-        ("seeds", 5, "of the protocol"),
-        ("restarts", 5, "of k-means for each seed"),
-        ("iterations", 100, "of k-means, at most"),
-        ("published_seeds", 1, "of these, done the published way"),
-        ("published_restarts", 1, "of these, done the published way"),
-        ("published_iterations", 100, "of these, done the published way"),
-        ("published_images", 20, "scored the published way"),
+        ("dimensions", 100, "dimensions after PCA"),
+        ("clusters", 500, "number of clusters K"),
+        ("seeds", 5, "seeds of the protocol"),
+        ("restarts", 5, "runs of k-means for each seed"),
+        ("iterations", 100, "iterations of k-means, at most"),
+        ("published_seeds", 1, "seeds done the published way"),
+        ("published_restarts", 1, "runs done the published way"),
+        ("published_iterations", 100, "iterations done the published way"),
+        ("published_images", 20, "images scored the published way"),
     )
     return parser.parse_args(arguments)
 

@@ -1,13 +1,13 @@
-"""bf16 beside fp32 on the same batches: `python -m benchmarks.precision_curves` prints one JSON object.
+"""bf16 against fp32 on the same batches: `python -m benchmarks.precision_curves` prints one JSON object.
 
-All variants start from the same weights and see the same views, step by step; what is compared with fp32 is
-the curve of the loss, and overclustering with the head that came out:
+All variants start from the same weights and see the same views, step by step. Their loss curves, and
+overclustering with the trained heads, are compared with fp32:
 
-- plain: the published step in fp32, every operation written out, on the clusters of fp32;
+- plain: the published step in fp32, with every operation written out, on the clusters of fp32;
 - bf16: on the clusters of fp32, so that only the steps differ;
-- fp8, where a GPU has it: likewise;
-- bf16_throughout: on clusters of its own bank, as a run in bf16 has them;
-- fp32_other_start: fp32 on clusters that k-means finds from another start: how far chance alone goes.
+- fp8, if a GPU supports it: likewise;
+- bf16_throughout: on clusters of its own bank, as in a run in bf16;
+- fp32_other_start: fp32 on clusters from another start of k-means, which shows the effect of chance alone.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from pipelines.draws import ViewsConfig
 from pipelines.training_views import TrainingViews
 
 ALLOWED = 0.02
-"""How far a loss in bf16 may be from that in fp32, relatively."""
+"""Largest relative deviation allowed between a loss in bf16 and in fp32."""
 SEED, OTHER_SEED = 7, 8
 
 
@@ -57,7 +57,7 @@ class Data(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """A run: its number format and its curve (steps, 4), a column each part of `Losses`."""
+    """A run: its number format and its curve (steps, 4), with a column per part of `Losses`."""
 
     precision: Precision
     curve: Tensor
@@ -86,7 +86,7 @@ class Bench:
         return every[: self.options.steps]
 
     def config(self, precision: Precision) -> TrainConfig:
-        """The settings of a run."""
+        """Return the settings of a run."""
         options = self.options
         return TrainConfig(
             data=self.data.training,
@@ -103,7 +103,7 @@ class Bench:
         )
 
     def clustered(self, learner: Learner) -> Centroids:
-        """Clusters of the learner's own bank, made in its own number format."""
+        """Cluster the learner's own bank, made in its own number format."""
         bank_pass = BankPass(learner.config, learner, self.batches, self.views)
         levels = bank_pass.levels(0)
         learner.clustering.refresh(0, (bank_pass.sample(0, *image) for image in levels))
@@ -111,7 +111,7 @@ class Bench:
         return learner.clustering.centroids
 
     def clustered_otherwise(self, learner: Learner) -> Centroids:
-        """Clusters of the same bank, from another start of k-means."""
+        """Cluster the same bank from another start of k-means."""
         assert learner.clustering.banks is not None
         foreground, background = (
             BankRows(bank.rows, torch.zeros(bank.total, dtype=torch.int64, device=bank.rows.device))
@@ -160,7 +160,7 @@ class Bench:
         torch.save({**state, "config": {"head": asdict(model.momentum.config)}}, self.folder / f"{name}.pt")
 
     def scores(self, name: str, precision: Precision) -> dict[str, Any]:
-        """Overclustering with a variant's head in a number format: each seed's scores, mean and deviation."""
+        """Score overclustering with a variant's head in a number format: per seed, mean and deviation."""
         options = self.options
         settings = overclustering.OverclusteringConfig(
             data=self.data.scored,
@@ -181,7 +181,7 @@ class Bench:
 
 
 def run_all(bench: Bench) -> dict[str, Variant]:
-    """Every variant by name; fp32, which the others are compared with, is the first."""
+    """Run every variant; return them by name, with fp32, the reference, first."""
     fp32, bf16 = Learner(bench.config("fp32"), bench.world), Learner(bench.config("bf16"), bench.world)
     shared, own = bench.clustered(fp32), bench.clustered(bf16)
     other = bench.clustered_otherwise(fp32)
@@ -198,7 +198,7 @@ def run_all(bench: Bench) -> dict[str, Variant]:
 
 
 def deviations(curve: Tensor, reference: Tensor) -> dict[str, dict[str, float]]:
-    """Of each part of the loss: worst and mean relative deviation, and the step, from 1, of the worst."""
+    """Return each loss part's worst and mean relative deviation, and the step of the worst, from 1."""
     relative = ((curve - reference).abs() / reference.abs()).unbind(dim=1)
     return {
         name: {"worst": part.max().item(), "at_step": int(part.argmax()) + 1, "mean": part.mean().item()}
@@ -207,7 +207,7 @@ def deviations(curve: Tensor, reference: Tensor) -> dict[str, dict[str, float]]:
 
 
 def compare(bench: Bench) -> dict[str, Any]:
-    """Run and score every variant, and set it against fp32."""
+    """Run and score every variant, and compare it with fp32."""
     variants = run_all(bench)
     reference = variants["fp32"].curve
     apart = {name: deviations(variant.curve, reference) for name, variant in variants.items()}
@@ -229,7 +229,7 @@ def compare(bench: Bench) -> dict[str, Any]:
 
 @contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Data]:
-    """PASCAL VOC's folder, or generated scenes."""
+    """Open PASCAL VOC's folder, or generate scenes."""
     if options.root:
         yield Data(DataConfig("voc", options.root, "trainaug"), DataConfig("voc", options.root, "val"))
         return
@@ -240,31 +240,31 @@ def opened(options: argparse.Namespace) -> Iterator[Data]:
 
 
 def add_images_and_backbone(parser: argparse.ArgumentParser) -> None:
-    """Add the options of what `opened` opens, and of the backbone that looks at it."""
-    parser.add_argument("--root", help="PASCAL VOC's folder; else scenes are generated")
+    """Add the options of the images that `opened` opens, and of the backbone."""
+    parser.add_argument("--root", help="PASCAL VOC's folder (default: generated scenes)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--backbone", choices=sorted(BACKBONES), default="tiny")
-    parser.add_argument("--weights", help="of the backbone")
+    parser.add_argument("--weights", help="weights of the backbone")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = Parser(
         prog="python -m benchmarks.precision_curves",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_images_and_backbone(parser)
-    parser.add_argument("--momentum", type=float, default=0.99, help="of the momentum head (default 0.99)")
+    parser.add_argument("--momentum", type=float, default=0.99, help="momentum of the EMA (default 0.99)")
     add_integers(
         parser,
         ("steps", 50, "optimiser steps"),
-        ("images", 200, "generated scenes a split"),
+        ("images", 200, "generated scenes per split"),
         ("batch_size", 4, "images in a step"),
         ("size", 224, "pixels a side of a view, and of a scored image"),
-        ("clusters", 500, "of each bank"),
-        ("scored_clusters", 100, "of overclustering"),
-        ("threads", torch.get_num_threads(), "of torch and of DALI"),
+        ("clusters", 500, "clusters of each bank"),
+        ("scored_clusters", 100, "clusters of overclustering"),
+        ("threads", torch.get_num_threads(), "threads of torch and of DALI"),
     )
     return parser.parse_args(arguments)
 

@@ -1,10 +1,10 @@
 """The published algorithm, written plainly: the baseline of every measurement.
 
-One training step and one bank pass as the published program does them, on the weights of this project's
-modules: every level alone through the backbone, attention matrices in full, z concatenated, nearest centroids
-searched on the host, foreground components labelled image by image. And the steps of overclustering:
-standardisation in place, PCA and k-means by faiss, a pair of masks compared for every cluster and class.
-Nothing here is meant to be fast.
+The training step as in the published program, on the weights of this project's modules: the backbone runs on
+every level separately, attention matrices and z are formed in full, nearest centroids are searched on the
+host, and foreground components are labelled image by image. The steps of overclustering: all tokens are
+standardised at once, PCA and k-means are faiss's, and a pair of masks is compared for every cluster and
+class. Nothing here is meant to be fast.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 
 def plain(model: HCL) -> HCL:
-    """A copy of the model whose linear layers are torch's own, as the published program's are."""
+    """Copy the model with torch's own linear layers, as in the published program."""
     copy = deepcopy(model)
     for module in copy.modules():
         if isinstance(module, Linear):
@@ -38,15 +38,15 @@ def plain(model: HCL) -> HCL:
 
 
 class PlainLinear(nn.Linear):
-    """A linear layer of torch's own, with the face of this project's."""
+    """torch's own linear layer, with the interface of this project's."""
 
     def activated(self, input: Tensor) -> Tensor:
-        """Tokens (..., in_features) to tokens (..., out_features), with GELU."""
+        """Map tokens (..., in_features) to tokens (..., out_features), with GELU."""
         return F.gelu(self(input))
 
 
 def attend(block: Block, x: Tensor) -> tuple[Tensor, Tensor]:
-    """One transformer block with its attention matrix written out.
+    """Run one transformer block with its attention matrix written out.
 
     Returns:
         Tokens (B, N, D) and attention (B, heads, N, N).
@@ -60,7 +60,7 @@ def attend(block: Block, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def run_level(backbone: PMViT, images: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
-    """One level through the whole backbone: tokens after the final norm, and the last block's attention."""
+    """Run one level through the backbone; return tokens after the final norm and the last attention."""
     vit = backbone.vit
     grid = (images.shape[2] // patch_size, images.shape[3] // patch_size)
     patches = F.conv2d(images, backbone.kernel(patch_size), vit.patch_embed.proj.bias, stride=patch_size)
@@ -73,7 +73,7 @@ def run_level(backbone: PMViT, images: Tensor, patch_size: int) -> tuple[Tensor,
 
 @torch.no_grad()
 def concatenated_tokens(backbone: PMViT, images: Tensor) -> tuple[Tensor, Tensor]:
-    """z (B, N, (L + 1) D) and the CLS row of level 0's attention (B, heads, h, w)."""
+    """Return z (B, N, (L + 1) D) and the CLS row of level 0's attention (B, heads, h, w)."""
     first = 1 + backbone.vit.config.registers
     grids = [(images.shape[2] // size, images.shape[3] // size) for size in backbone.patch_sizes]
     levels = [run_level(backbone, images, size) for size in backbone.patch_sizes]
@@ -89,7 +89,7 @@ def concatenated_tokens(backbone: PMViT, images: Tensor) -> tuple[Tensor, Tensor
 
 
 def foreground_map(cls_attention: np.ndarray, keep_mass: float) -> np.ndarray:
-    """The foreground map (h, w) of one image from its attention (heads, h, w) (HCL, section 3)."""
+    """Compute the foreground map (h, w) of one image's attention (heads, h, w) (HCL, section 3)."""
     radius, sigma = 3, 0.6
     offsets = np.arange(-radius, radius + 1)
     window = np.exp(-(offsets**2) / (2 * sigma**2))
@@ -107,39 +107,39 @@ def foreground_map(cls_attention: np.ndarray, keep_mass: float) -> np.ndarray:
 
 
 def foreground_maps(cls_attention: Tensor, keep_mass: float) -> Tensor:
-    """Foreground flags (B, N), one image after the other on the host."""
+    """Compute foreground flags (B, N), one image after the other on the host."""
     maps = [foreground_map(image, keep_mass) for image in cls_attention.float().cpu().numpy()]
     return torch.from_numpy(np.stack(maps)).flatten(1).to(cls_attention.device)
 
 
 @torch.no_grad()
 def momentum_tokens(model: HCL, images: Tensor, keep_mass: float) -> tuple[Tensor, Tensor]:
-    """Momentum tokens (B, N, C) and foreground flags (B, N) of one view."""
+    """Compute momentum tokens (B, N, C) and foreground flags (B, N) of one view."""
     z, attention = concatenated_tokens(model.backbone, images)
     return project(model.momentum, z), foreground_maps(attention, keep_mass)
 
 
 def component_tokens(head: SegHead, z: Tensor) -> Tensor:
-    """Component tokens (B, N, E) of concatenated levels, the head's attention written out."""
+    """Compute component tokens (B, N, E) of concatenated levels, with the head's attention written out."""
     fused = head.norm(head.multi_scale_fuser(z))
     mixed = attend(head.seg_head, fused)[0] if isinstance(head.seg_head, Block) else head.seg_head(fused)
     return head.norm_2(mixed)
 
 
 def project(head: SegHead, z: Tensor) -> Tensor:
-    """Projected tokens (B, N, C) of concatenated levels."""
+    """Compute projected tokens (B, N, C) of concatenated levels."""
     return head.project(component_tokens(head, z))
 
 
 def nearest_on_host(tokens: Tensor, centroids: Tensor) -> Tensor:
-    """Index of each token's nearest centroid, searched with faiss on the host and sent back."""
+    """Find each token's nearest centroid with faiss on the host; return the indices on the tokens' device."""
     index = _faiss().IndexFlatL2(centroids.shape[1])
     index.add(centroids.cpu().numpy())
     return torch.from_numpy(index.search(tokens.cpu().numpy(), 1)[1][:, 0]).to(tokens.device)
 
 
 def contrast(q: Tensor, k: Tensor, centroids: Tensor, temperature: float) -> Tensor:
-    """Mean loss of the tokens of one bank."""
+    """Compute the mean loss of the tokens of one bank."""
     logits = q @ F.normalize(centroids, dim=1).T / temperature
     return F.cross_entropy(logits, nearest_on_host(k, centroids))
 
@@ -154,7 +154,7 @@ def training_step(
     momentum: float = 0.996,
     keep_mass: float = 0.7,
 ) -> Losses:
-    """One optimiser step on two views (B, 3, H, W); centroids raw, foreground then background."""
+    """Take one optimiser step on two views (B, 3, H, W); centroids raw, foreground then background."""
     model.update_momentum(momentum)
     z, _ = concatenated_tokens(model.backbone, views[0])
     q_BNC = project(model.online.seg_head, z)
@@ -173,7 +173,7 @@ def training_step(
 
 
 class ClusterScores(NamedTuple):
-    """Pixels that each class got right, took and lost, each (classes,); and the mean IoU over all classes."""
+    """True positives, false positives and false negatives, (classes,) each, and mean IoU of all classes."""
 
     tp: np.ndarray
     fp: np.ndarray
@@ -182,7 +182,7 @@ class ClusterScores(NamedTuple):
 
 
 def reduced_tokens(tokens: np.ndarray, dimensions: int) -> np.ndarray:
-    """Float32 rows (n, D) standardised as a whole and brought to (n, dimensions) by faiss's PCA."""
+    """Standardise float32 rows (n, D) as a whole and reduce them to (n, dimensions) by faiss's PCA."""
     deviation = tokens.std(axis=0)
     standardised = (tokens - tokens.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
     pca = _faiss().PCAMatrix(standardised.shape[1], dimensions)
@@ -199,15 +199,15 @@ def token_clusters(
     restarts: int = 5,
     rows_per_cluster: int | None = None,
 ) -> tuple[np.ndarray, float]:
-    """Clusters (n,) of float32 rows by faiss's k-means, and their inertia.
+    """Cluster float32 rows by faiss's k-means; return clusters (n,) and inertia.
 
     Args:
         points: (n, d).
         clusters: K.
-        seed: of faiss's draws.
-        iterations: faiss does all of them.
-        restarts: how often it begins anew; the best run counts.
-        rows_per_cluster: K times so many rows are drawn and clustered; None: all rows are.
+        seed: seed of faiss's draws.
+        iterations: number of iterations; faiss does all of them.
+        restarts: number of runs; the best run counts.
+        rows_per_cluster: at most K times this many rows are drawn and clustered; None: all rows.
     """
     found = _faiss().Kmeans(
         points.shape[1],
@@ -223,7 +223,7 @@ def token_clusters(
 
 
 def cluster_scores(predictions: np.ndarray, labels: np.ndarray, clusters: int, classes: int) -> ClusterScores:
-    """Give every cluster the class in which it is most precise, and score: masks for every pair of the two.
+    """Give every cluster its most precise class, and score; with masks for every cluster and class.
 
     Args:
         predictions: cluster ids, any shape.
@@ -247,5 +247,5 @@ def cluster_scores(predictions: np.ndarray, labels: np.ndarray, clusters: int, c
 
 
 def _faiss() -> Any:
-    """Imported when it is first needed: what this project does is measured without it, too."""
+    """Import faiss on first use: this project's own code can be measured without it."""
     return import_module("faiss")

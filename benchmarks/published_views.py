@@ -1,6 +1,7 @@
 """The training views as the published program makes them: PIL and numpy, image by image, view by view.
 
-They are made from the same draws as this project's, so that both do the same work. Nothing here is fast.
+They are made from the same draws as this project's, so that both do the same work. Nothing here is meant to
+be fast.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ from pipelines.normalise import MEAN, STD
 
 
 class PublishedViews(TorchDataset[tuple[Tensor, Tensor]]):
-    """Two views (3, size, size) of every image (HCL, section 6), for a DataLoader with a worker a core."""
+    """Two views (3, size, size) of every image (HCL, section 6), for a DataLoader with a worker per core."""
 
     def __init__(self, dataset: Dataset, config: ViewsConfig, *, seed: int) -> None:
         self.dataset, self.config, self.seed = dataset, config, seed
@@ -24,7 +25,7 @@ class PublishedViews(TorchDataset[tuple[Tensor, Tensor]]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """The views of one image, drawn for epoch 0."""
+        """Return the views of one image, drawn for epoch 0."""
         draws = draw_views(self.config, self.seed, 0, index)
         with Image.open(self.dataset.samples[index].image) as file:
             image = _crop(file.convert("RGB"), draws.crop, 2 * self.config.size)

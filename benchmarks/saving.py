@@ -1,8 +1,8 @@
-"""How long training waits to be saved: `python -m benchmarks.saving` prints one JSON object.
+"""How long training waits for its checkpoints: `python -m benchmarks.saving` prints one JSON object.
 
-A state of the size of a run's, the weights of the published head in both branches and AdamW's two averages,
-is saved as the newest and best checkpoint, with token banks of so many images. Beside it, everything in one
-file, as other programs save: training waits for the banks then.
+A state of the size of a run's (the weights of the published head in both branches, and AdamW's two averages)
+is saved as the newest and best checkpoint, with the token banks of a data set. For comparison, everything is
+saved in one file, as other programs do: then training also waits for the banks.
 """
 
 import argparse
@@ -27,17 +27,17 @@ from hcl.models.seg_head import SegHead, SegHeadConfig
 
 ALONE = World.alone(torch.device("cpu"))
 COPIES = 4
-"""Of the head's weights: both branches and AdamW's two averages."""
+"""Copies of the head's weights: both branches and AdamW's two averages."""
 
 
 def state_of(options: argparse.Namespace) -> dict[str, dict[str, Tensor]]:
-    """As many numbers as a run saves beside its banks, but for the predictor and its averages."""
+    """Make a state as large as a run's without banks, except for the predictor and its averages."""
     head = SegHead((options.levels + 1) * options.width, SegHeadConfig()).state_dict()
     return {f"copy_{copy}": {name: value.clone() for name, value in head.items()} for copy in range(COPIES)}
 
 
 def banks_of(options: argparse.Namespace) -> Banks:
-    """Random rows, 0.4 of them foreground."""
+    """Make banks of random rows, 0.4 of them foreground."""
     rows = int(options.images * options.cells * options.share)
     sizes = (int(0.4 * rows), rows - int(0.4 * rows))
     foreground, background = (Bank(torch.randn(size, SegHeadConfig().projection_dim), size) for size in sizes)
@@ -45,14 +45,14 @@ def banks_of(options: argparse.Namespace) -> Banks:
 
 
 def seconds(act: Callable[[], object]) -> float:
-    """Of one call."""
+    """Return the seconds of one call."""
     started = time.perf_counter()
     act()
     return time.perf_counter() - started
 
 
 def saved_apart(folder: Path, state: dict[str, Any], banks: Banks) -> dict[str, float]:
-    """The seconds of beginning with the banks, of writing them, and of the checkpoints after that."""
+    """Time starting to write the banks, finishing it, and the checkpoints after that."""
     run = SavedRun(folder, 3, ALONE)
     return {
         "begin_banks": seconds(lambda: run.bank_files.write(0, banks)),
@@ -62,13 +62,13 @@ def saved_apart(folder: Path, state: dict[str, Any], banks: Banks) -> dict[str, 
 
 
 def saved_whole(folder: Path, state: dict[str, Any], banks: Banks) -> dict[str, float]:
-    """The seconds of the checkpoints with the banks in them."""
+    """Time the checkpoints with the banks in them."""
     whole = state | {"banks": [bank.rows for bank in banks]}
     return {"everything_in_one_file": seconds(lambda: Checkpoints(folder, 3).save(whole, best=True))}
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, float]]:
-    """Both ways in turns, each in a new folder."""
+    """Measure both ways in turns, each in a new folder."""
     state, banks = state_of(options), banks_of(options)
     rounds = []
     for _ in range(options.rounds):
@@ -81,17 +81,17 @@ def measure(options: argparse.Namespace) -> list[dict[str, float]]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = Parser(prog="python -m benchmarks.saving", description=__doc__)
-    parser.add_argument("--folder", default=".", help="on the disk to be measured (default: this one)")
-    parser.add_argument("--share", type=float, default=0.3, help="of the tokens in the banks (default 0.3)")
+    parser.add_argument("--folder", default=".", help="a folder on the disk to measure (default .)")
+    parser.add_argument("--share", type=float, default=0.3, help="share of tokens in the banks (default 0.3)")
     add_integers(
         parser,
         ("images", 10582, "images that the banks are made from"),
         ("cells", 196, "tokens of an image"),
         ("width", 384, "channels of the backbone"),
         ("levels", 3, "patch sizes"),
-        ("rounds", 5, "times that either way is measured"),
+        ("rounds", 5, "times that each way is measured"),
     )
     return parser.parse_args(arguments)
 

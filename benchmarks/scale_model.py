@@ -1,6 +1,6 @@
-"""What a run needs, by arithmetic: memory of a rank, bytes that travel, and seconds of an epoch.
+"""Needs of a run, by arithmetic: memory per rank, bytes sent, and seconds per epoch.
 
-Everything follows from the settings and from unit costs that someone has measured; nothing is measured here.
+Everything follows from the settings and from measured unit costs; nothing is measured here.
 """
 
 from dataclasses import dataclass
@@ -11,30 +11,30 @@ MODES: tuple[Mode, ...] = ("kept", "recomputed", "online")
 FLOAT = 4
 # Weights, gradients and AdamW's two averages.
 TRAINED_COPIES = 4
-# While a bank is renewed: itself, the new rows, and one side's renewed bank; measured on one rank.
+# Peak while a bank is renewed: the bank, the new rows, and one side's renewed bank; measured on one rank.
 BANK_COPIES = 3.3
-# `clustering.bank_images` of the online mode, whose one bank need not look at more.
+# `clustering.bank_images` of the online mode, whose single bank does not need more images.
 ONLINE_BANK_IMAGES = 100_000
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What does not depend on the number of images or ranks.
+    """Sizes that do not depend on the number of images or ranks.
 
     Attributes:
-        tokens: of all levels of an image, [CLS] included.
+        tokens: tokens of all levels of an image, [CLS] included.
         cells: component tokens of an image.
         width: channels of a backbone token.
-        channels: of a projected token.
-        attention_heads: of the backbone.
-        level_bytes: of a number of a kept level.
-        backbone_parameters, head_parameters: of the backbone; of the online branch.
-        momentum_parameters: of the momentum head.
-        batch_size: of an optimiser step, over all ranks, where there are no more ranks than that.
-        clusters: of both banks together.
-        share: of an image's tokens that enters the bank.
+        channels: channels of a projected token.
+        attention_heads: attention heads of the backbone.
+        level_bytes: bytes per number of a kept level.
+        backbone_parameters, head_parameters: parameters of the backbone and of the online branch.
+        momentum_parameters: parameters of the momentum head.
+        batch_size: images of an optimiser step, over all ranks; with more ranks than that, one per rank.
+        clusters: clusters of both banks together.
+        share: share of an image's tokens that enters the bank.
         replaced: share of the bank that an epoch replaces.
-        iterations: of k-means.
+        iterations: iterations of k-means.
     """
 
     tokens: int
@@ -55,18 +55,18 @@ class Shape:
 
 @dataclass(frozen=True)
 class Costs:
-    """Measured on one device.
+    """Unit costs on one device, measured except for `link` and `memory`.
 
     Attributes:
-        step: seconds of a training step, an image.
-        head: of the momentum head on kept levels, an image.
-        view: of backbone and momentum head on one view, an image.
-        score: of k-means, a row and centroid of its own bank.
-        input: of making both views of an image.
-        input_overlaps: whether views are made while the device computes, as a GPU's can be.
-        activations: bytes that a step takes beyond weights, an image.
-        link: bytes a second between ranks; assumed, unlike the rest.
-        memory: bytes of the device.
+        step: seconds of a training step, per image.
+        head: seconds of the momentum head on kept levels, per image.
+        view: seconds of backbone and momentum head on one view, per image.
+        score: seconds of a k-means iteration, per row and centroid of its own bank.
+        input: seconds of making both views, per image.
+        input_overlaps: whether views are made while the device computes, as is possible for a GPU.
+        activations: bytes that a step takes beyond weights, per image.
+        link: bytes per second between ranks; assumed.
+        memory: bytes of the device; assumed.
     """
 
     step: float
@@ -81,7 +81,7 @@ class Costs:
 
 
 class Prediction(NamedTuple):
-    """Of one run: bytes a rank, bytes that a rank sends in an epoch, and seconds of an epoch."""
+    """Needs of one run: bytes per rank, bytes that a rank sends per epoch, and seconds per epoch."""
 
     weights: float
     activations: float
@@ -95,24 +95,24 @@ class Prediction(NamedTuple):
 
     @property
     def memory(self) -> float:
-        """Bytes a rank."""
+        """Bytes per rank."""
         return self.weights + self.activations + self.kept + self.bank
 
     @property
     def seconds(self) -> float:
-        """Of an epoch."""
+        """Seconds per epoch."""
         return self.training + self.bank_pass + self.kmeans + self.sending
 
 
 def bank_rows(shape: Shape, images: int) -> float:
-    """Rows of both banks; rounding down takes half a token from either side of an image."""
+    """Return the rows of both banks; rounding down costs each side of an image half a token on average."""
     return images * max(shape.share * shape.cells - 1, 0)
 
 
 def predict(shape: Shape, costs: Costs, images: int, ranks: int, mode: Mode) -> Prediction:
-    """What every rank needs for an epoch of ``images``; time and traffic of the first bank aside.
+    """Predict what every rank needs for an epoch of ``images``, without time and traffic of the first bank.
 
-    The online mode makes that bank alone, from `ONLINE_BANK_IMAGES` at most.
+    The online mode makes only that bank, from at most `ONLINE_BANK_IMAGES` images.
     """
     mine = images / ranks
     batch = max(shape.batch_size, ranks)
@@ -140,7 +140,7 @@ def predict(shape: Shape, costs: Costs, images: int, ranks: int, mode: Mode) -> 
 
 
 def first_stop(costs: Costs, prediction: Prediction) -> str:
-    """What stands in the way first, as more images or ranks come."""
+    """Name the first limit to more images or ranks: memory, or the slowest part."""
     if prediction.memory > costs.memory:
         largest = max(("bank", "kept", "activations", "weights"), key=lambda n: getattr(prediction, n))
         return f"memory: {largest} take {getattr(prediction, largest) / 2**30:,.0f} GiB a rank"

@@ -1,6 +1,6 @@
-"""The training steps that benchmarks time: the published one, and this project's with its parts.
+"""The training steps that benchmarks time: the published step, and this project's with its parts.
 
-The backbone has random weights and the views are noise: neither changes what a step costs.
+The backbone has random weights and the views are noise: neither affects the cost of a step.
 """
 
 import argparse
@@ -33,7 +33,7 @@ Run = Callable[[], object]
 
 
 class Bench(NamedTuple):
-    """What all variants start from."""
+    """The common start of all variants."""
 
     model: HCL
     views: Views
@@ -51,7 +51,7 @@ class Parts(NamedTuple):
 
 
 def build(options: argparse.Namespace) -> Bench:
-    """A model with random weights, two views of noise and random centroids."""
+    """Build a model with random weights, two views of noise and random centroids."""
     torch.manual_seed(0)
     device = torch.device(options.device)
     backbone = BACKBONES[options.backbone]
@@ -65,19 +65,19 @@ def build(options: argparse.Namespace) -> Bench:
 
 
 def adamw(model: HCL, **how: Any) -> torch.optim.Optimizer:
-    """The optimiser of the online branch, with the published settings."""
+    """Make the optimiser of the online branch, with the published settings."""
     return torch.optim.AdamW(model.online.parameters(), lr=1e-4, weight_decay=0.04, **how)
 
 
 def published_step(bench: Bench) -> Run:
-    """The published step on a model of its own."""
+    """Return the published step on a model of its own."""
     model = published.plain(bench.model)
     optimizer = adamw(model)
     return lambda: published.training_step(model, optimizer, bench.views, bench.centroids)
 
 
 def own_step(bench: Bench, precision: Precision, *, compiled: Compile) -> tuple[Run, Callable[[], Parts]]:
-    """This project's step on a model of its own, and what splits it into parts, which runs them once."""
+    """Return this project's step on a model of its own, and a function that splits it into parts."""
     model = deepcopy(bench.model)
     model.backbone = prepare(model.backbone, precision, bench.world.device)
     compile_model(model, compiled)
@@ -91,7 +91,7 @@ def own_step(bench: Bench, precision: Precision, *, compiled: Compile) -> tuple[
 
 
 def parts_of(bench: Bench, model: HCL, step: TrainingStep, precision: Precision) -> Parts:
-    """The parts of a step, each on what the one before it gives."""
+    """Return the parts of a step, each on the outputs of the one before."""
     device = bench.world.device
 
     @torch.no_grad()

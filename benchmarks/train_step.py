@@ -1,8 +1,8 @@
-"""One training step beside the published one: `python -m benchmarks.train_step` prints one JSON object.
+"""One training step against the published one: `python -m benchmarks.train_step` prints one JSON object.
 
 The variants take turns, step by step, so that a noisy machine is noisy for all of them, and medians are
-compared. On a GPU this project's step is replayed as a CUDA graph, as training does. Where faiss is not
-installed, which the published step searches with, that one is left out.
+compared. On a GPU this project's step is replayed as a CUDA graph, as in training. The published step
+searches with faiss and is left out if faiss is not installed.
 """
 
 import argparse
@@ -35,7 +35,7 @@ FORMATS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bf
 
 
 def seconds(run: Run, device: torch.device) -> float:
-    """How long one call takes, the device's work included."""
+    """Return the seconds of one call, the device's work included."""
     synchronise(device)
     start = time.perf_counter()
     run()
@@ -44,13 +44,13 @@ def seconds(run: Run, device: torch.device) -> float:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for a GPU; a CPU has done its work."""
+    """Wait for a GPU; a CPU needs no waiting."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def take_turns(runs: dict[str, Run], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of every call of every run; the first rounds, which compile and record, do not count."""
+    """Return the seconds of every call of every run, without the first rounds, which compile and record."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds + WARM_UP):
         for name, run in runs.items():
@@ -59,9 +59,10 @@ def take_turns(runs: dict[str, Run], rounds: int, device: torch.device) -> dict[
 
 
 def flops(run: Run) -> int:
-    """Floating-point operations of the matrix products, convolutions and attentions of a call.
+    """Count the floating-point operations of a call's matrix products, convolutions and attentions.
 
-    Attention is written out on a CPU, where torch does not count its own, with every logit computed once.
+    On a CPU, where torch does not count its own attention, attention is written out, with every logit
+    computed once.
     """
     own = {torch.ops.mkldnn._linear_pointwise: _product_flops} if onednn.AVAILABLE else {}
     written_out = nullcontext() if torch.cuda.is_available() else sdpa_kernel(SDPBackend.MATH)
@@ -72,12 +73,12 @@ def flops(run: Run) -> int:
 
 
 def _product_flops(x: torch.Size, weight: torch.Size, *others: object, **named: object) -> int:
-    """Of the frozen backbone's products on a CPU, which torch does not count, by the operands' shapes."""
+    """Count the frozen backbone's products on a CPU, which torch does not count, by the operands' shapes."""
     return 2 * x.numel() * weight[0]
 
 
 def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """Operations a second of a large product of torch's own, the median of some calls."""
+    """Measure the operations per second of a large product of torch, the median of some calls."""
     side = 8192 if device.type == "cuda" else 2048
     a, b = torch.randn(2, side, side, device=device).to(dtype)
     times = take_turns({"product": lambda: a @ b}, 7, device)["product"]
@@ -85,9 +86,9 @@ def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def peak_mib(options: argparse.Namespace, name: str) -> float | None:
-    """The most memory that a variant's first step holds beyond weights and views, in a process of its own.
+    """Return the peak MiB of a variant's first step beyond weights and views, in a separate process.
 
-    On a GPU what torch allocates, on Linux the growth of the resident set; None where neither can be told.
+    This is what torch allocates on a GPU, and the growth of the resident set on Linux; None elsewhere.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_peak_of_first_step, options, name).result()
@@ -109,12 +110,12 @@ def _peak_of_first_step(options: argparse.Namespace, name: str) -> float | None:
 
 
 def first_peak(run: Run, name: str, options: argparse.Namespace, device: torch.device) -> float | None:
-    """The memory that a variant's first step takes: on a GPU torch tells it of this process."""
+    """Return the peak MiB of a variant's first step; on a GPU torch reports it in this process."""
     return allocated_mib(run, device) if device.type == "cuda" else peak_mib(options, name)
 
 
 def allocated_mib(run: Run, device: torch.device) -> float:
-    """The most memory of a GPU that torch allocates in a call beyond what it held before."""
+    """Return the peak MiB of GPU memory that torch allocates in a call beyond what it held before."""
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     run()
@@ -122,7 +123,7 @@ def allocated_mib(run: Run, device: torch.device) -> float:
 
 
 def summary(times: list[float], images: int) -> dict[str, Any]:
-    """Images a second at the median, and quantiles of the milliseconds."""
+    """Return the images per second at the median, and quantiles of the milliseconds."""
     low, middle, high = np.quantile(times, (0.2, 0.5, 0.8)).tolist()
     return {
         "images_per_second": images / middle,
@@ -133,7 +134,7 @@ def summary(times: list[float], images: int) -> dict[str, Any]:
 
 
 def names(options: argparse.Namespace) -> list[str]:
-    """The variants that are asked for and can run; the published step needs faiss."""
+    """List the requested variants that can run; the published step needs faiss."""
     own = options.formats or [*FORMATS, *(["fp8"] if runs_fp8(torch.device(options.device)) else [])]
     theirs = ["published"] if find_spec("faiss") else []
     return [*theirs, *own, *(f"{name}_compiled" for name in own if options.compile)]
@@ -142,7 +143,7 @@ def names(options: argparse.Namespace) -> list[str]:
 def variants(
     bench: Bench, options: argparse.Namespace, wanted: Sequence[str]
 ) -> dict[str, tuple[Run, Callable[[], Parts] | None]]:
-    """The step of each variant and, of this project's, its parts."""
+    """Build the step of each variant and, for this project's, its parts."""
     built: dict[str, tuple[Run, Callable[[], Parts] | None]] = {}
     for name in wanted:
         if name == "published":
@@ -154,7 +155,7 @@ def variants(
 
 
 def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
-    """All variants in turns, then their parts, memory and shares."""
+    """Measure all variants in turns, then their parts, memory and shares."""
     device = bench.world.device
     built = variants(bench, options, names(options))
     peaks = {name: first_peak(run, name, options, device) for name, (run, _) in built.items()}
@@ -169,7 +170,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         device,
     )
     rates = {name: matrix_rate(dtype, device) for name, dtype in FORMATS.items()}
-    # In bf16, since in fp32 on a CPU the heads' products are operations that torch does not count, either.
+    # In bf16, since torch does not count the heads' products in fp32 on a CPU either.
     counted = {"own": flops(own_step(bench, "bf16", compiled=False)[0])}
     if "published" in built:
         counted["published"] = flops(built["published"][0])
@@ -193,7 +194,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def speedups(medians: dict[str, float]) -> dict[str, float]:
-    """How many times as fast as the published step each other one is, where that one was measured."""
+    """Return each variant's speed-up over the published step, if that was measured."""
     return {
         f"speedup_{name}": medians["published"] / median
         for name, median in medians.items()
@@ -202,7 +203,7 @@ def speedups(medians: dict[str, float]) -> dict[str, float]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = Parser(prog="python -m benchmarks.train_step", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--backbone", choices=sorted(BACKBONES), default="dino_vits16")
@@ -211,15 +212,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("batch_size", 16, "images in a step"),
         ("size", 224, "pixels a side of a view"),
         ("clusters", 500, "centroids of each bank"),
-        ("rounds", 5, "steps of each variant that count"),
+        ("rounds", 5, "timed steps of each variant"),
     )
     parser.add_argument(
         "--formats",
         nargs="+",
         choices=(*FORMATS, "fp8"),
-        help="number formats (default: what the device can)",
+        help="number formats (default: all that the device supports)",
     )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of a CPU")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--no_compile", dest="compile", action="store_false", help="eager variants only")
     return parser.parse_args(arguments)
 

@@ -1,13 +1,14 @@
-"""What settings may be: each check raises a ValueError that names the first setting that is otherwise.
+"""Range checks of settings: each raises a ValueError that names the first setting out of range.
 
-A setting that is None is not given, and passes. ``prefix`` is written before its name.
+Except in `require_above_zero`, a setting that is None counts as not given and passes. ``prefix`` is put
+before the setting's name in the message.
 """
 
 from typing import Any
 
 
 def require_at_least(least: int, settings: Any, *names: str, prefix: str = "") -> None:
-    """These settings are whole numbers of at least so much."""
+    """Require each named setting to be at least ``least``."""
     for name in names:
         value = getattr(settings, name)
         if value is not None and value < least:
@@ -16,14 +17,14 @@ def require_at_least(least: int, settings: Any, *names: str, prefix: str = "") -
 
 
 def require_above_zero(settings: Any, *names: str, prefix: str = "") -> None:
-    """These settings are greater than 0; NaN is not."""
+    """Require each named setting to be greater than 0, which NaN is not."""
     for name in names:
         if not getattr(settings, name) > 0:
             raise ValueError(f"{prefix}{name} is {getattr(settings, name)}; it must be above 0")
 
 
 def require_share(settings: Any, *names: str, prefix: str = "") -> None:
-    """These settings lie in (0, 1]."""
+    """Require each named setting to lie in (0, 1]."""
     for name in names:
         value = getattr(settings, name)
         if value is not None and not 0 < value <= 1:

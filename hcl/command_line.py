@@ -1,4 +1,4 @@
-"""What the project's commands share."""
+"""Code that the project's commands share."""
 
 import os
 import sys
@@ -13,28 +13,28 @@ from hcl.interrupts import INTERRUPTED, say_interrupted
 from hcl.presets import find_preset
 
 BAD_INPUT = (ValueError, OSError, FloatingPointError, DecodeError, ModuleNotFoundError)
-"""What a command reports in a sentence, with exit status 2: the user can do something about it."""
+"""Errors that a command reports in one sentence, with exit status 2: the user can do something about them."""
 TRACEBACK = "HCL_TRACEBACK"
-"""The variable that is 1 where a person wants to see more than the sentence."""
+"""Environment variable; set to 1, it has the traceback printed before the sentence."""
 
 
 def program_name(script: str, *, installed: str) -> str:
-    """What the running command is called: ``installed`` where it was started as a console command."""
+    """Return the running command's name: ``installed`` if it was started as a console command."""
     return installed if Path(sys.argv[0]).stem == installed else script
 
 
 def reported(
-    program: str, run: Callable[[], int], *, after_interrupt: str = "nothing is left half done"
+    program: str, run: Callable[[], int], *, after_interrupt: str = "no incomplete files are left"
 ) -> int:
-    """Run a command; what the user can do something about becomes one sentence on stderr.
+    """Run a command; report errors that the user can do something about as one sentence on stderr.
 
-    An error of ours may look the same: with `TRACEBACK` in the environment, where it arose stands before it.
-    A letter that the terminal does not know is written as its number, as Python does on stderr.
+    A bug in this program may look the same: with `TRACEBACK` set in the environment, the traceback is printed
+    first. Characters that the terminal cannot show are escaped on stdout as Python does on stderr.
 
     Args:
-        program: its name.
-        run: returns the exit status.
-        after_interrupt: what to know after Ctrl-C, said once by all ranks.
+        program: the command's name.
+        run: does the work and returns the exit status.
+        after_interrupt: what to tell the user after Ctrl-C; of several ranks, one prints it.
 
     Returns:
         The exit status: that of ``run``, 2 after `BAD_INPUT`, 130 after Ctrl-C.
@@ -54,9 +54,9 @@ def reported(
 
 
 def preset_first(arguments: Sequence[str]) -> list[str]:
-    """The arguments with every ``--config FILE`` before the other options, so that these override it.
+    """Move every ``--config FILE`` in front of the other options, so that those override it.
 
-    Leading subcommands stay in front, and the name of a preset becomes its file.
+    Leading subcommands stay in front, and the name of a preset is replaced by its file.
 
     Raises:
         FileNotFoundError: there is no such file or preset.

@@ -1,4 +1,4 @@
-"""What a parser has against a command line, in a sentence that says what to do."""
+"""A parser's error messages, reworded as sentences that say what to do."""
 
 import argparse
 import re
@@ -12,11 +12,11 @@ EXAMPLES = {int: (2, 5), float: (0.5, 0.7), bool: ("true", "false"), str: ("a", 
 
 
 def sentence(message: str, parser: argparse.ArgumentParser) -> str:
-    """The parser's message, as a person would put it; one that is not known stays as it is.
+    """Reword a parser's message in plain language; an unknown message keeps its wording.
 
     Args:
-        message: of jsonargparse or argparse.
-        parser: the command's, or the subcommand's whose argument is meant.
+        message: from jsonargparse or argparse.
+        parser: parser of the command, or of the subcommand whose argument is at fault.
     """
     for pattern, put in PATTERNS:
         if found := re.search(pattern, message, re.DOTALL):
@@ -25,7 +25,7 @@ def sentence(message: str, parser: argparse.ArgumentParser) -> str:
 
 
 def addressed(message: str, parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """The parser that a message is about: of missing settings jsonargparse tells the main one."""
+    """Return the parser that a message is about; jsonargparse reports missing settings to the main parser."""
     found = re.search(MISSING, message)
     for name in found[1].split(", ")[0].split(".") if found else ():
         parser = _parsers(parser).get(name, parser)
@@ -33,7 +33,7 @@ def addressed(message: str, parser: argparse.ArgumentParser) -> argparse.Argumen
 
 
 def without_union(message: str) -> str:
-    """What a class has against its values, where jsonargparse tells it of a setting that may be left out."""
+    """Return a settings class's own message, without what jsonargparse adds if the class is optional."""
     found = re.search(
         r"^Does not validate against any of the Union.*?\n  - (.*?)\n  - Expected", message, re.DOTALL
     )
@@ -53,11 +53,11 @@ def _wrong_in_group(parser: argparse.ArgumentParser, group: str, name: str, valu
 def _wrong_value(parser: argparse.ArgumentParser, key: str, value: str) -> str:
     action = next((action for action in parser._actions if action.dest == key), None)
     expected = describe(getattr(action, "_typehint", None))
-    return f"--{key} is {value.strip()}; it must be {expected or 'something else'}"
+    return f"--{key} is {value.strip()}; it must be {expected or 'another kind of value'}"
 
 
 def describe(kind: Any) -> str:
-    """A type in words; empty for one without."""
+    """Describe a type in words; empty if there are none for it."""
     if get_origin(kind) is Literal:
         return _either(map(str, get_args(kind)))
     if get_origin(kind) in (Union, UnionType):
@@ -77,7 +77,7 @@ def _missing(parser: argparse.ArgumentParser, names: str) -> str:
 
 
 def _as_in_usage(parser: argparse.ArgumentParser, name: str) -> str:
-    """A setting as its command's usage shows it: without the subcommands that jsonargparse puts before it."""
+    """Return a setting as its command's usage shows it, without the subcommands that jsonargparse adds."""
     command, _, rest = name.partition(".")
     if command in _parsers(parser):
         return _as_in_usage(_parsers(parser)[command], rest)
@@ -88,37 +88,37 @@ def _as_in_usage(parser: argparse.ArgumentParser, name: str) -> str:
 def _unknown(parser: argparse.ArgumentParser, given: str) -> str:
     name = given.split()[0].partition("=")[0]
     if not name.startswith("--"):
-        return f"{name!r} has no place here: settings are given as --NAME VALUE"
+        return f"unexpected argument {name!r}: give settings as --NAME VALUE"
     return f"there is no setting {name}{_near(name, _settings(parser))}"
 
 
 def _unknown_in_file(parser: argparse.ArgumentParser, name: str) -> str:
     near = _near(f"--{name}", _settings(parser)).replace("--", "")
-    return f"the configuration has {name}, which is no setting of this command{near}"
+    return f"the configuration sets {name}, which is not a setting of this command{near}"
 
 
 def _no_settings(parser: argparse.ArgumentParser, content: str) -> str:
-    return f"the configuration holds no settings by name, but {content.strip()[:40]!r}"
+    return f"the configuration must map settings to values, but it is {content.strip()[:40]!r}"
 
 
 def _unreadable(parser: argparse.ArgumentParser, reason: str) -> str:
-    return f"the configuration is no YAML: {' '.join(reason.split())}"
+    return f"the configuration is not valid YAML: {' '.join(reason.split())}"
 
 
 def _no_command(parser: argparse.ArgumentParser, path: str) -> str:
     for name in path.split(".")[:-1]:
         parser = _parsers(parser)[name]
-    return f"which protocol? Name one of {', '.join(_parsers(parser))}"
+    return f"no command is given; choose one of {', '.join(_parsers(parser))}"
 
 
 def _unknown_command(parser: argparse.ArgumentParser, given: str, known: str) -> str:
     names = re.findall(r"[\w-]+", known)
-    return f"there is no protocol {given!r}{_near(given, names) or '; there are ' + ', '.join(names)}"
+    return f"there is no command {given!r}{_near(given, names) or '; choose one of ' + ', '.join(names)}"
 
 
 MISSING = r"^the following arguments are required: (.+)"
 GROUP = r'Parser key "([^"]+)":\s+Does not validate against any of the Union.*?'
-"""A dataclass that may be left out, and of which something is given."""
+"""Matches errors about an optional dataclass of which at least one setting was given."""
 PATTERNS: list[tuple[str, Callable[..., str]]] = [
     (GROUP + r"following arguments are required: ([^\n]+)", _missing_in_group),
     (GROUP + r'Parser key "([^"]+)":[^\n]*\n\s+Expected [^\n]*Got value: ([^\n]*)', _wrong_in_group),
@@ -145,7 +145,7 @@ def _parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    """``; did you mean ...?`` where a known name is like it, or ends or begins as it does."""
+    """Return ``; did you mean ...?`` if a known name ends or begins with the given one, or resembles it."""
     bare = name.removeprefix("--").replace("-", "_")
     known = list(dict.fromkeys(known))
     ends = [other for other in known if other.endswith(f".{bare}")]

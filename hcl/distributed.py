@@ -1,4 +1,4 @@
-"""One process or many: the few collectives that HCL needs, the same call for both."""
+"""The few collectives that HCL needs; the same calls work for one process and for many."""
 
 import ctypes
 import os
@@ -18,21 +18,23 @@ from torch import Tensor
 DeviceName = Literal["auto", "cpu", "cuda"]
 T = TypeVar("T")
 
-# Of one rank waiting for another, which may wait for a lock, or for its share of a slow CRF. A rank that ends
-# need not be waited for that long: torchrun ends the others then. NCCL's own patience is ten minutes.
+# How long one rank waits for another, which may be waiting for a lock or computing its share of a slow CRF.
+# For a rank that has ended, the others do not wait that long: torchrun ends them. NCCL's default is ten
+# minutes.
 PATIENCE = timedelta(hours=2)
-# How Gloo's messages begin: with the line of its own source. They come of whatever waits for another
-# rank: a collective, a backward pass, a forward pass in which DistributedDataParallel agrees on its buckets.
+# Gloo's error messages begin with the source line that raised them. Everything that waits for another rank
+# can raise one: a collective, a backward pass, a forward pass in which DistributedDataParallel agrees on its
+# buckets.
 OF_GLOO = re.compile(r"\[(enforce fail at )?(\S*/)?gloo/\S+:\d+\]")
 
 
 class LostRankError(ConnectionError):
-    """Another rank is gone, so that this one cannot go on."""
+    """Another rank has ended, so this one cannot continue."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all that train together."""
+    """This process among all processes that train together."""
 
     rank: int
     size: int
@@ -40,7 +42,7 @@ class World:
 
     @classmethod
     def alone(cls, device: torch.device) -> Self:
-        """A process that trains by itself."""
+        """The world of a process that trains alone."""
         return cls(0, 1, device)
 
     @property
@@ -49,7 +51,7 @@ class World:
         return self.rank == 0
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The sum of ``tensor`` over all ranks, on every rank; the argument is left as it was."""
+        """Return the sum of ``tensor`` over all ranks, on every rank; the argument is not changed."""
         if self.size == 1:
             return tensor
         total = tensor.detach().clone()
@@ -57,7 +59,7 @@ class World:
         return total
 
     def broadcast(self, tensor: Tensor) -> Tensor:
-        """The main rank's tensor, on every rank; the argument is left as it was."""
+        """Return the main rank's tensor on every rank; the argument is not changed."""
         if self.size == 1:
             return tensor
         copy = tensor.detach().clone(memory_format=torch.contiguous_format)
@@ -65,7 +67,7 @@ class World:
         return copy
 
     def broadcast_object(self, value: T) -> T:
-        """The main rank's value, whatever it is, on every rank."""
+        """Return the main rank's value, any picklable object, on every rank."""
         if self.size == 1:
             return value
         told = [value]
@@ -73,7 +75,7 @@ class World:
         return told[0]
 
     def all_gather(self, rows: Tensor) -> Tensor:
-        """The rows (n, ...) of all ranks in rank order, n the same on each; nobody waits for the device."""
+        """Return all ranks' rows (n, ...) in rank order, n the same on each; the host does not wait."""
         if self.size == 1:
             return rows
         gathered = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(self.size)]
@@ -81,7 +83,7 @@ class World:
         return torch.cat(gathered)
 
     def all_gather_rows(self, rows: Tensor) -> Tensor:
-        """The rows (n, ...) of all ranks in rank order; n may differ from rank to rank, and be 0."""
+        """Return all ranks' rows (n, ...) in rank order; n may differ between ranks and may be 0."""
         if self.size == 1:
             return rows
         counts = self.all_gather(torch.tensor([len(rows)], device=rows.device)).tolist()
@@ -91,15 +93,15 @@ class World:
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def to_owners(self, rows: Tensor, places: Tensor, total: int) -> tuple[Tensor, Tensor]:
-        """Bring every row to the rank whose `slice` of ``total`` rows holds its place.
+        """Send every row to the rank whose `slice` of ``total`` rows contains its place.
 
         Args:
-            rows: (n, ...) of this rank, however many.
+            rows: (n, ...) of this rank; n may differ between ranks.
             places: (n,) int64, from 0 to ``total`` - 1.
-            total: rows that all slices together hold.
+            total: number of rows in all slices together.
 
         Returns:
-            The rows that this rank owns, in no certain order, and the place of each within its slice.
+            The rows that this rank owns, in no particular order, and the place of each within its slice.
         """
         if self.size == 1:
             return rows, places
@@ -123,7 +125,7 @@ class World:
         return bool(self.all_reduce(torch.tensor(int(flag), device=self.device)))
 
     def union(self, found: set[T]) -> set[T]:
-        """What any rank has found, whatever it is, on every rank."""
+        """Return the union of all ranks' sets, on every rank."""
         if self.size == 1:
             return found
         gathered: list[set[T]] = [set()] * self.size
@@ -131,7 +133,7 @@ class World:
         return set().union(*gathered)
 
     def of_machine(self, length: int) -> slice:
-        """This rank's `share` of ``length`` rows of which every machine has all."""
+        """This rank's `share` of ``length`` rows if every machine has to process all of them."""
         return slice(length) if self.size == 1 else share(length, local_rank(), local_ranks())
 
     def slice(self, length: int) -> slice:
@@ -139,13 +141,13 @@ class World:
         return share(length, self.rank, self.size)
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has reached this call."""
         if self.size > 1:
             dist.barrier()
 
 
 def share(length: int, rank: int, size: int) -> slice:
-    """One rank's contiguous share of ``length`` rows; the shares of all ranks in order are the whole."""
+    """One rank's contiguous share of ``length`` rows; all ranks' shares in rank order make up the whole."""
     return slice(length * rank // size, length * (rank + 1) // size)
 
 
@@ -153,7 +155,7 @@ def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
     """The device for ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        ValueError: ``cuda`` was asked for and there is none.
+        ValueError: ``cuda`` was asked for, but there is no CUDA GPU.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -163,20 +165,20 @@ def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
 
 
 def local_rank() -> int:
-    """Which of ``torchrun``'s ranks on this machine this process is, from 0."""
+    """This process's index among ``torchrun``'s ranks on this machine, from 0."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def local_ranks() -> int:
-    """How many ranks ``torchrun`` has on this machine, whose memory and processors they share."""
+    """Number of ``torchrun``'s ranks on this machine, which share its memory and processors."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @contextmanager
 def connect(device: DeviceName = "auto") -> Iterator[World]:
-    """Join the processes that ``torchrun`` started (NCCL on GPUs, Gloo on CPUs), or be alone without it.
+    """Join the processes that ``torchrun`` started (NCCL on GPUs, Gloo on CPUs), or run alone without it.
 
-    Where torchrun itself is killed, its processes get SIGTERM and end too (on Linux).
+    If torchrun itself is killed, its processes get SIGTERM and end too (on Linux).
 
     Raises:
         LostRankError: the block failed because another rank ended before it.
@@ -197,7 +199,8 @@ def connect(device: DeviceName = "auto") -> Iterator[World]:
     except RuntimeError as error:
         if _lost(error):
             raise LostRankError(
-                f"rank {world.rank} lost its connection to the other ranks; see what ended the first of them"
+                f"rank {world.rank} lost its connection to the other ranks; see the error of the rank that "
+                "ended first"
             ) from error
         raise
     # Not after an error: NCCL would wait for ranks that wait in a collective for this one.
@@ -205,14 +208,14 @@ def connect(device: DeviceName = "auto") -> Iterator[World]:
 
 
 def _lost(error: RuntimeError) -> bool:
-    """Whether a connection failed, which Gloo's RuntimeError says by its message alone."""
+    """Whether a connection failed; Gloo raises a RuntimeError that only its message tells from others."""
     return isinstance(error, dist.DistError) or bool(OF_GLOO.match(str(error)))
 
 
 def _join(device: torch.device) -> None:
-    """Make the process group, apart from those of earlier attempts.
+    """Create the process group, separate from those of earlier attempts.
 
-    Processes that torchrun restarts find their predecessors' store, and would take dead addresses from it.
+    Processes that torchrun restarts find their predecessors' store and would read dead addresses from it.
     """
     store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -224,7 +227,7 @@ def _join(device: torch.device) -> None:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel send SIGTERM when the parent dies, which would leave its processes to themselves."""
+    """Have the kernel send SIGTERM when the parent dies; otherwise this process would keep running."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writing files so that they exist complete or not at all."""
 
 import os
 import secrets
@@ -11,13 +11,13 @@ from typing import BinaryIO
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into under a temporary name, which takes the place of ``path`` once it is written.
+    """Open a temporary file for writing, which replaces ``path`` once it is complete.
 
     Raises:
-        OSError: it could not be written; what stood at ``path`` stands there still.
+        OSError: the file could not be written; what was at ``path`` before is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not the process's number, which others have in containers of their own.
+    # Not the process id: a process in another container may have the same one.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with written_aside(temporary) as file:
         yield file
@@ -27,10 +27,10 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into, on disk when the block ends and gone when it fails; then it may be renamed.
+    """Open a file that is to be renamed later: synced to disk when the block ends, deleted if it fails.
 
     Raises:
-        OSError: it could not be written; the error names it.
+        OSError: the file could not be written; the error names it.
     """
     try:
         with naming(path), path.open("wb") as file:
@@ -44,7 +44,7 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name ``path`` in an error of the block that names no file, as that of a full disk."""
+    """Add ``path`` to an OSError of the block that names no file, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -54,7 +54,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def probe(folder: Path) -> None:
-    """Write to a folder, and leave nothing there.
+    """Check that a folder can be written to; nothing is left there.
 
     Raises:
         OSError: it cannot be written to.
@@ -64,14 +64,14 @@ def probe(folder: Path) -> None:
 
 
 def unwritable(folder: Path, error: OSError) -> OSError:
-    """What to say of an output folder that cannot be written to."""
+    """Return the error for an output folder that cannot be written to."""
     return OSError(
         f"the output folder {folder} cannot be written to ({error.strerror}): choose another --output"
     )
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to disk, so that a rename outlives a power cut."""
+    """Sync a folder's entries to disk, so that a rename survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""How much memory there is yet."""
+"""How much memory is free."""
 
 import psutil
 import torch
@@ -10,7 +10,7 @@ GIB = 2**30
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process may still take: of its GPU, or its share of the machine or the container."""
+    """Bytes free to this process: on its GPU, or its share of the machine's or the container's memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     machine, container = psutil.virtual_memory().available, control_groups.free_memory()

@@ -1,10 +1,10 @@
-"""Settings as nested dicts: by dotted names, and how two of them differ."""
+"""Settings as nested dicts: flattening them to dotted names, and comparing two of them."""
 
 from typing import Any
 
 
 def changed_settings(saved: dict[str, Any], current: dict[str, Any], free: frozenset[str]) -> list[str]:
-    """The settings that differ, as ``name: saved -> current``; those named in ``free`` may."""
+    """List the settings that differ, as ``name: saved -> current``, except those named in ``free``."""
     before, now = flattened(saved), flattened(current)
     return [
         f"{name}: {before.get(name)!r} -> {now.get(name)!r}"
@@ -14,7 +14,7 @@ def changed_settings(saved: dict[str, Any], current: dict[str, Any], free: froze
 
 
 def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one dict with names such as ``backbone.name``."""
+    """Flatten nested settings to one dict with names such as ``backbone.name``."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Progress bars: one, whatever the number of ranks, and none in a pipe."""
+"""Progress bars: one for all ranks, and none if the output is not a terminal."""
 
 from collections.abc import Iterable
 
@@ -17,16 +17,16 @@ def progress(
     done: int = 0,
     within: bool = False,
 ) -> tqdm:
-    """A bar over ``steps``, or one of ``total`` that is moved by hand; only the main rank shows it.
+    """Return a bar over ``steps``, or over ``total`` units that the caller advances; the main rank shows it.
 
     Args:
         world: the ranks.
         title: what is being done.
-        unit: of what, in the singular.
-        steps: to iterate.
-        total: number of units, where it cannot be asked of ``steps``.
-        done: of these units, before the bar begins.
-        within: whether this is part of what another bar counts; then it goes when it is done.
+        unit: name of a unit, in the singular.
+        steps: what to iterate over.
+        total: number of units, if it cannot be taken from ``steps``.
+        done: units that are done before the bar begins.
+        within: whether the work is part of what another bar counts; the bar then disappears at its end.
     """
     silent = None if world.is_main else True
     return tqdm(steps, title, total, initial=done, unit=unit, leave=not within, disable=silent)

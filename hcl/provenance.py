@@ -1,4 +1,4 @@
-"""What computed some figures: enough to compute them again."""
+"""How results were computed: enough to compute them again."""
 
 import platform
 import shlex
@@ -16,7 +16,7 @@ LIBRARIES = (
     *("torchmetrics", "numpy", "scipy", "triton", "nvidia-dali-cuda120", "nvidia-dali-cuda130"),
     *("pydensecrf2", "infomap"),
 )
-"""Which decide numbers, where they are installed."""
+"""Libraries that affect the numbers, if they are installed."""
 
 
 def provenance(world: World) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def provenance(world: World) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    """torch tells of its build, too, which its package may not."""
+    """Versions by name; torch's own version string names its build too, which its package's may not."""
     own = {"python": platform.python_version(), "hcl": hcl.__version__, "torch": torch.__version__}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):

@@ -11,7 +11,7 @@ import numpy as np
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """A generator of its own for one purpose.
+    """Return a separate generator for one purpose.
 
     Args:
         seed: the run's seed, at least 0.

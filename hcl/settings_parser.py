@@ -1,4 +1,4 @@
-"""A parser of settings whose help and whose errors are short: a line of usage, and a sentence."""
+"""A parser of settings with short help and short errors: one line of usage, one sentence per error."""
 
 import argparse
 import re
@@ -13,7 +13,7 @@ set_parsing_settings(add_print_completion_argument=True)
 
 
 class SettingsHelp(DefaultHelpFormatter):
-    """Help without what its reader sees anyway: types that a default or a choice shows, empty defaults."""
+    """Help without redundant parts: types that a default or the choices show, and empty defaults."""
 
     def _get_type_str(self, action: argparse.Action) -> str | None:
         kind = getattr(action, "_typehint", None)
@@ -32,7 +32,7 @@ class SettingsParser(ArgumentParser):
     """A command line of settings from configuration dataclasses."""
 
     def __init__(self, *positional: Any, **named: Any) -> None:
-        # An abbreviation may mean something else once another setting begins alike.
+        # An abbreviation would change its meaning once another setting begins with the same letters.
         super().__init__(*positional, formatter_class=SettingsHelp, allow_abbrev=False, **named)
 
     def add_settings(
@@ -43,8 +43,8 @@ class SettingsParser(ArgumentParser):
     ) -> None:
         """Add the fields of a dataclass; for a switch, ``--name`` alone means ``--name true``.
 
-        One field, a string, may be positional, and one, a list of strings, may take several words: each by
-        its name and help.
+        One string field may be positional, and one field that is a list of strings may take several words;
+        each of the two is given as its name and help text.
         """
         if positional:
             self.add_argument(positional[0], type=str, help=positional[1])
@@ -55,22 +55,22 @@ class SettingsParser(ArgumentParser):
             if getattr(action, "_typehint", None) is bool:
                 action.nargs, action.const = "?", True
             if action.help and action.help.startswith("Path to a configuration file"):
-                action.help = argparse.SUPPRESS  # a file for one group of settings; --config has them all
+                action.help = argparse.SUPPRESS  # it reads one group of settings; --config reads all
             if "--print_config" in action.option_strings:
                 action.help = (
-                    "print the settings as a file for --config and exit (=skip_default: those changed)"
+                    "print the settings as a file for --config and exit (=skip_default: only changed ones)"
                 )
         preset = ["[--config PRESET]"] if "--config" in self._option_string_actions else []
         required = [_shown(action) for action in self._actions if action.required]
         self.usage = " ".join(["%(prog)s", *preset, *required]) + "\n           [--SETTING VALUE ...]"
 
     def add_command(self, commands: Any, name: str, parser: "SettingsParser", summary: str) -> None:
-        """Add a subcommand, known by the name that a person types."""
+        """Add a subcommand; its messages show the name that the user types."""
         commands.add_subcommand(name, parser, help=summary)
         parser.prog = f"{self.prog} {name}"
 
     def instantiate(self, *positional: Any, **named: Any) -> Any:
-        """The settings as dataclasses; ValueError says what one of these has against its values."""
+        """Return the settings as dataclasses; a ValueError says why one of these refused its values."""
         try:
             return super().instantiate(*positional, **named)
         except ValueError as error:
@@ -94,4 +94,4 @@ def _shown(action: argparse.Action) -> str:
 
 def _help_of(parser: argparse.ArgumentParser) -> str:
     python = "python " if parser.prog.split()[0].endswith(".py") else ""
-    return f"{python}{parser.prog} --help tells more"
+    return f"see {python}{parser.prog} --help"

@@ -1,4 +1,4 @@
-"""What a kernel module tells of itself, so that it can be compiled where there is no GPU."""
+"""Descriptions of kernels, from which they can be compiled without a GPU."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ Path = tuple[int, ...]
 HOPPER = ("sm_90",)
 NOT_HOPPER = ("sm_80", "sm_89", "sm_100", "gfx942")
 ROOMY = ("sm_90", "sm_100")
-"""Where a block may take 227 KiB of shared memory."""
+"""Targets where a block can use 227 KiB of shared memory."""
 NOT_ROOMY = ("sm_80", "sm_89", "gfx942")
 CRAMPED = ("sm_89",)
-"""Where it may take 99 KiB, as on sm_86 and sm_120."""
+"""Targets where a block can use 99 KiB, as also on sm_86 and sm_120."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class CompileCase:
         name: kernel, size and dtype, for the report.
         fn: the kernel.
         signature: every argument's type in Triton's notation ("*fp32", "i32", "constexpr"; "i32:16" where
-            sixteen divides the integer), and a tuple of such for a tuple.
+            sixteen divides the integer), and a tuple of these for a tuple.
         constexprs: the values of the constexpr arguments.
-        num_warps: warps a program.
+        num_warps: warps per program.
         num_stages: depth of the software pipeline.
-        targets: the architectures on which the launcher chooses it; all, where there are none.
+        targets: the architectures on which the launcher chooses it; empty: all.
     """
 
     name: str
@@ -43,14 +43,14 @@ class CompileCase:
 
     @property
     def types(self) -> dict[str, Any]:
-        """The signature without what is known of the values."""
+        """The signature without the hints about values (":16")."""
         return {
             name: _map(lambda kind: kind.partition(":")[0], kind) for name, kind in self.signature.items()
         }
 
     @property
     def attrs(self) -> dict[Path, list[tuple[str, int]]]:
-        """What the launcher tells the compiler of the arguments: pointers from torch are 16-byte aligned."""
+        """The launcher's hints to the compiler: pointers from torch are 16-byte aligned."""
         leaves = _leaves(tuple(self.signature.values()), ())
         aligned = [path for path, kind in leaves.items() if kind.startswith("*") or kind.endswith(":16")]
         return {path: [("tt.divisibility", 16)] for path in aligned}

@@ -1,7 +1,7 @@
-"""What Linux's control groups leave to this process: by them containers and clusters limit what runs in them.
+"""The processor time and memory that Linux's control groups, as used by containers, leave to this process.
 
 In version 2 all limits of a group are files in one folder; version 1 has a tree of folders for each
-controller. A group's limits hold for the groups within it, too. What cannot be read limits nothing.
+controller. A group's limits also hold for the groups within it. A limit that cannot be read is ignored.
 """
 
 import math
@@ -13,7 +13,7 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def processor_quota() -> int | None:
-    """How many processors' time this process may take, a part counted as a whole; None without a limit."""
+    """Return the number of processors that this process may use, rounded up; None without a limit."""
     shares = []
     for group in _groups("cpu"):
         quota, period = group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us"
@@ -24,7 +24,7 @@ def processor_quota() -> int | None:
 
 
 def free_memory() -> int | None:
-    """Bytes that this process may still take, idle pages of files among them; None without a limit."""
+    """Return the bytes that this process may still use, idle file pages included; None without a limit."""
     free = []
     for group in _groups("memory"):
         limit = _words(group / "memory.max") or _words(group / "memory.limit_in_bytes")
@@ -35,15 +35,15 @@ def free_memory() -> int | None:
 
 
 def _idle_pages(group: Path) -> int:
-    """Bytes of files that the kernel drops before it refuses memory to the group."""
+    """Return the bytes of cached files that the kernel drops before it denies memory to the group."""
     words = _words(group / "memory.stat")
     found = dict(zip(words[::2], words[1::2], strict=False))
-    # In version 1 the plain name leaves out the groups within.
+    # In version 1 the plain name excludes the groups within.
     return int(found.get("total_inactive_file", found.get("inactive_file", 0)))
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """The folders of this process's group and of those around it, as far as they can be seen from here."""
+    """Yield the folders of this process's group and of its parents, as far as they are visible."""
     for line in MEMBERSHIP.read_text().splitlines() if MEMBERSHIP.is_file() else ():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
@@ -54,7 +54,7 @@ def _groups(controller: str) -> Iterator[Path]:
 
 
 def _words(file: Path) -> list[str]:
-    """What a file says; nothing where it is not there or may not be read."""
+    """Return the words of a file; none if it is missing or unreadable."""
     try:
         return file.read_text().split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Which implementation of an operation runs: one rule for all of them."""
+"""Choice of the implementation of an operation: one rule for all operations."""
 
 import importlib.util
 import os
@@ -12,23 +12,24 @@ TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def choose(impl: str, tensor: Tensor, *others: Tensor, available: bool, elsewhere: str = "torch") -> str:
-    """Name the implementation that shall run on an operation's tensors.
+    """Name the implementation to run on an operation's tensors.
 
-    "auto" is Triton on CUDA tensors where the operation has such a form, and `elsewhere` otherwise. A named
+    "auto" is Triton on CUDA tensors if the operation has a Triton form, and `elsewhere` otherwise. A named
     implementation that cannot run is an error, never a silent fallback.
 
     Args:
-        impl: "auto", "torch", "triton" or the name that `elsewhere` has.
+        impl: "auto", "torch", "triton" or the value of `elsewhere`.
         tensor: the operation's first input; its device decides.
-        others: further inputs. A kernel would read the memory of another device as if it were its own.
+        others: further inputs, which must be on the same device: a kernel would read the memory of another
+            device as if it were its own.
         available: whether the operation has a Triton form.
-        elsewhere: what "auto" is where it is not Triton, if not torch.
+        elsewhere: the implementation that "auto" chooses when it does not choose Triton.
 
     Raises:
         ValueError: `impl` is none of these, "triton" cannot run on the tensor's device, or the tensors are
             on several.
-        NotImplementedError: "triton" was asked of an operation without such a form.
-        ModuleNotFoundError: "triton" was asked for and is not installed.
+        NotImplementedError: "triton" was requested, and the operation has no Triton form.
+        ModuleNotFoundError: "triton" was requested and is not installed.
     """
     names = tuple(dict.fromkeys((*IMPLEMENTATIONS, elsewhere)))
     if impl not in names:
@@ -43,7 +44,7 @@ def choose(impl: str, tensor: Tensor, *others: Tensor, available: bool, elsewher
 
 
 def exporting() -> bool:
-    """Whether a program is being exported, which runs where this project's operators are not known.
+    """Return whether a program is being exported, to run where this project's operators are unknown.
 
     torch's own is_exporting() is also true under torch.compile before torch 2.13.
     """

@@ -1,4 +1,4 @@
-"""In which precision sums and distances are computed."""
+"""The precision in which sums and distances are computed."""
 
 import torch
 from torch import Tensor

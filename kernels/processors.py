@@ -1,4 +1,4 @@
-"""How many processors there are for this process."""
+"""The number of processors available to this process."""
 
 import os
 
@@ -6,9 +6,9 @@ from kernels.control_groups import processor_quota
 
 
 def usable_processors() -> int:
-    """Count the processors that this process may run on; where the system does not tell, all there are.
+    """Count the processors that this process may run on; all, if the system does not say.
 
-    Where a container gives it the time of fewer, those count.
+    If a container's quota allows the time of fewer processors, their number is returned.
     """
     bound = hasattr(os, "sched_getaffinity")
     processors = len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What several kernels share: device functions, and torch's dtypes in Triton's words.
+"""Device functions that several kernels share, and Triton's names for torch's dtypes.
 
 In kernels: `i_` index, `o_` offsets, `m_` mask, `b_` block of values, `_ptr` pointer.
 """
@@ -14,27 +14,28 @@ from kernels.dispatch import TRITON_INTERPRETED
 TL_DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
 
-# float32 operands as three bfloat16 each, which is all of their 24 bits; what is left out of a product is
-# below 2^-24 of it. So an assignment is as right as by "ieee", at the rate of the matrix units of NVIDIA and
-# AMD alike ("tf32x3" keeps 22 bits and is NVIDIA's). The interpreter, always in float32, knows not this name.
+# "bf16x6" splits float32 operands into three bfloat16 each, which keep all of their 24 bits; terms that are
+# left out of a product are below 2^-24 of it. Assignments are therefore as accurate as with "ieee", at the
+# rate of the matrix units of both NVIDIA and AMD ("tf32x3" keeps 22 bits and is NVIDIA's). The interpreter,
+# always in float32, does not know this name.
 DOT_PRECISION = "ieee" if TRITON_INTERPRETED else "bf16x6"
 
 
 def is_hopper(tensor: torch.Tensor) -> bool:
-    """Whether a tensor lies on a GPU of compute capability 9, for which some kernels have other tiles."""
+    """Return whether a tensor is on a GPU of compute capability 9, where some kernels have other tiles."""
     return tensor.is_cuda and not torch.version.hip and _capability(tensor.device) == 9
 
 
 def is_cramped(tensor: torch.Tensor) -> bool:
-    """Whether a tensor lies on an NVIDIA GPU of which a block may take 99 KiB of shared memory, as on Ada."""
+    """Return whether a tensor is on an NVIDIA GPU with only 99 KiB of shared memory per block, as on Ada."""
     return tensor.is_cuda and not torch.version.hip and shared_memory(tensor.device) < 160 * 1024
 
 
 @cache
 def shared_memory(device: torch.device) -> int:
-    """Bytes of shared memory that a block may take on a GPU."""
+    """Return the bytes of shared memory that a block can use on a GPU."""
     properties = torch.cuda.get_device_properties(device)
-    # AMD's GPUs have one limit, and no property for another.
+    # AMD's GPUs have a single limit, without an opt-in property.
     return getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
 
 
@@ -45,10 +46,10 @@ def _capability(device: torch.device) -> int:
 
 @triton.jit
 def load_rows(ptr, o_rows, m_rows, start, WIDTH: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr):
-    """Load BLOCK columns from `start` on of rows WIDTH wide, 0 where there are none. (rows, BLOCK)."""
+    """Load BLOCK columns from `start` on, of rows of WIDTH columns; 0 out of bounds. (rows, BLOCK)."""
     o_columns = start + tl.arange(0, BLOCK)
     mask = m_rows[:, None]
-    # A mask over columns is left out where it would only forbid wide loads.
+    # No column mask where none is needed: it would prevent wide loads.
     if WIDTH % BLOCK != 0:
         mask = mask & (o_columns < WIDTH)[None, :]
     # 64 bits: rows x WIDTH may exceed 2^31.

@@ -1,1 +1,1 @@
-"""From files to batches of tensors, with DALI: two training views, and labelled images."""
+"""Read image files into batches of tensors with DALI: two training views, or labelled images."""

@@ -1,11 +1,11 @@
-"""DALI's names (``fn``, ``types``, ...), imported when first asked for: only what reads images needs it."""
+"""DALI's names (``fn``, ``types``, ...), imported on first use: only code that reads images needs DALI."""
 
 from importlib import import_module
 from typing import Any
 
 
 def require() -> Any:
-    """The package itself; ModuleNotFoundError with the way out where it is not installed."""
+    """Import DALI; if it is missing, the ModuleNotFoundError says how to install it."""
     try:
         return import_module("nvidia.dali")
     except ModuleNotFoundError as missing:

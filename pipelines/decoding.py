@@ -1,4 +1,4 @@
-"""Which files DALI decodes and which it does not: it has the last word on what can be used."""
+"""Settings of DALI's decoders, and the check of which files they can decode: only those are usable."""
 
 import os
 from collections import deque
@@ -14,14 +14,14 @@ from pipelines.files import device_id, path_bytes
 
 GPU_ERRORS = ("CUDA runtime API error", "CUDA driver API error", "CUDA allocation failed")
 UNOPENED = "File mapping failed"
-BATCH = 8  # images at a time: eight of the largest that `hcl.data.images` lets through take four gigabytes
+BATCH = 8  # images at a time: eight of the largest that `hcl.data.images` accepts take four gigabytes
 
 
 def decoder(device: torch.device) -> dict[str, Any]:
-    """How DALI's decoders are told to decode on a device: pixels as they are stored, the same on every kind.
+    """Return the arguments of DALI's decoders: pixels as they are stored, the same on every kind of device.
 
-    Without "fancy upsampling" a GPU repeats the colours of JPEGs that have fewer of them than pixels, where a
-    CPU, like PIL, interpolates.
+    Without "fancy upsampling" a GPU repeats the colour samples of JPEGs with subsampled chroma, where a CPU,
+    like PIL, interpolates them.
     """
     return {
         "device": "cpu" if device.type == "cpu" else "mixed",
@@ -33,16 +33,16 @@ def decoder(device: torch.device) -> dict[str, Any]:
 def undecodable(
     paths: Iterable[Path], device: torch.device | str = "cpu", *, threads: int = 2
 ) -> frozenset[Path]:
-    """Those of the image files that DALI cannot decode on a device; all of them are read whole.
+    """Return the image files that DALI cannot decode on a device; every file is decoded in full.
 
     Args:
-        paths: of files that could be opened just now.
+        paths: image files, all of which could be opened shortly before.
         device: where to decode.
-        threads: of the pipeline.
+        threads: CPU threads of the pipeline.
 
     Raises:
-        RuntimeError: the GPU is at fault.
-        OSError: a file cannot be opened any more, for one because too many are.
+        RuntimeError: the GPU failed, not the decoding of an image.
+        OSError: a file can no longer be opened, for instance because too many files are open.
     """
     unique = list(dict.fromkeys(paths))
     waiting = deque(_groups(unique, BATCH))
@@ -59,8 +59,8 @@ def undecodable(
             if of_the_gpu(error):
                 raise
             if UNOPENED in str(error):
-                raise OSError(f"DALI says of files that could be opened: {error}") from error
-            pipeline = None  # after an error it gives nothing more
+                raise OSError(f"DALI cannot open files that could be opened before: {error}") from error
+            pipeline = None  # after an error it returns nothing more
             if len(group) == 1:
                 found.add(group[0])
                 bar.update()
@@ -71,12 +71,12 @@ def undecodable(
 
 
 def of_the_gpu(error: RuntimeError) -> bool:
-    """Whether an error of DALI is a GPU's, not an image's: with its memory full no image can be decoded."""
+    """Return whether a DALI error, such as a lack of GPU memory, comes from the GPU, not from an image."""
     return any(sign in str(error) for sign in GPU_ERRORS)
 
 
 def quiet() -> bool | None:
-    """One of several ranks shows a bar, and none (None) where stderr is no terminal."""
+    """Value of tqdm's `disable`: only rank 0 shows a bar, and only on a terminal (None)."""
     return None if os.environ.get("RANK", "0") == "0" else True
 
 

@@ -1,8 +1,8 @@
-"""What is random about a view, drawn apart from the pixels.
+"""The random parameters of a view, drawn independently of its pixels.
 
-Every draw is a pure function of (seed, epoch, index): a Philox generator whose key is the seed and whose
-counter is the epoch and the index. A view therefore depends neither on the rank nor on the batch it is in,
-nor on what was drawn before, and an epoch's draws can be had again for the bank pass (HCL, section 6).
+Every draw is a pure function of (seed, epoch, index): it comes from a Philox generator whose key is the seed
+and the purpose of the draw, and whose counter is the epoch and the index. A view therefore does not depend on
+its rank, its batch or earlier draws, and the bank pass can repeat an epoch's draws (HCL, section 6).
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-VIEWS, PROBE = range(2)  # generators of different purposes never meet
+VIEWS, PROBE = range(2)  # purposes, each with random numbers of its own
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,16 @@ class ViewsConfig:
     """The two training views of HCL, section 6.
 
     Args:
-        size: pixels a side of a view. The crop is first brought to twice this size and jittered there.
+        size: side of a view in pixels. The crop is first resized to twice this size and jittered there.
         crop_scale: range of the crop's side, as a share of the image's shorter side.
-        brightness: a factor is drawn from 1 ± this.
-        contrast: likewise.
-        saturation: likewise.
-        hue: a turn is drawn from ± this, as a share of the colour circle.
-        color_probability: how often each of those four is applied.
+        brightness: the brightness factor is drawn from 1 ± this.
+        contrast: the contrast factor is drawn from 1 ± this.
+        saturation: the saturation factor is drawn from 1 ± this.
+        hue: the rotation of the hue is drawn from ± this, as a share of the colour circle.
+        color_probability: probability with which each of these four changes is applied.
         blur_sigma: range of the Gaussian blur's standard deviation, in pixels of the doubled size.
-        blur_probability: how often it is applied.
-        grayscale_probability: how often a view loses its colours (never, in the published system).
+        blur_probability: probability of the blur.
+        grayscale_probability: probability that a view is made grey (0 in the published system).
     """
 
     size: int = 224
@@ -51,7 +51,7 @@ class ViewsConfig:
         if self.blur_probability > 0 and 3 * self.blur_sigma[1] > 2 * self.size - 2:
             raise ValueError(
                 f"blur_sigma reaches {self.blur_sigma[1]}, too wide for views of {self.size} pixels: "
-                f"at most {(2 * self.size - 2) / 3:.1f}"
+                f"choose at most {(2 * self.size - 2) / 3:.1f}"
             )
         if not 0 <= self.hue <= 0.5:
             raise ValueError(f"hue must lie in [0, 0.5], got {self.hue}")
@@ -63,8 +63,8 @@ class ViewDraws(NamedTuple):
     """One image's draws, float32.
 
     crop (3,): side as a share of the shorter side; top and left as shares of the room that the crop leaves.
-    photometric (2, 6), one row a view: brightness, contrast and saturation factors, hue in degrees, blur
-    sigma in pixels, 1 for grayscale. What is not applied has its identity: factor 1, else 0.
+    photometric (2, 6), one row per view: brightness, contrast and saturation factors, hue in degrees, blur
+    sigma in pixels, 1 for grayscale. A change that is not applied has its identity value: factor 1, else 0.
     """
 
     crop: np.ndarray
@@ -76,10 +76,10 @@ class ProbeConfig:
     """The linear classifier's training views (HCL, section 7).
 
     Args:
-        scale: range of the zoom.
+        scale: range of the zoom factor.
         rotation: the angle is drawn from ± this, in degrees.
-        blur_probability: how often the image is blurred, by 5x5 pixels.
-        flip_probability: how often image and label are mirrored left to right.
+        blur_probability: probability that the image is blurred, with a window of 5x5 pixels.
+        flip_probability: probability that image and label are mirrored left to right.
     """
 
     scale: tuple[float, float] = (0.75, 1.25)
@@ -94,7 +94,7 @@ class ProbeConfig:
 
 
 class ProbeDraws(NamedTuple):
-    """One image's draws: zoom, angle in degrees, crop's place as shares of its room, mirrored, blurred."""
+    """One image's draws: zoom, angle in degrees, crop position as shares of its room, mirrored, blurred."""
 
     scale: float
     angle: float
@@ -105,7 +105,7 @@ class ProbeDraws(NamedTuple):
 
 
 def draw_views(config: ViewsConfig, seed: int, epoch: int, index: int) -> ViewDraws:
-    """The draws of image `index` in `epoch`: crop, and photometric changes of both views."""
+    """Return the draws of image `index` in `epoch`: its crop, and both views' photometric changes."""
     uniform = _generator(VIEWS, seed, epoch, index).random
     crop = uniform(3)
     low, high = config.crop_scale
@@ -117,7 +117,7 @@ def draw_views(config: ViewsConfig, seed: int, epoch: int, index: int) -> ViewDr
 
 
 def draw_probe(config: ProbeConfig, seed: int, epoch: int, index: int) -> ProbeDraws:
-    """The draws of image `index` in `epoch` for the linear classifier's training."""
+    """Return the draws of image `index` in `epoch` for the linear classifier's training."""
     scale, angle, top, left, flip, blur = _generator(PROBE, seed, epoch, index).random(6)
     low, high = config.scale
     return ProbeDraws(
@@ -142,7 +142,7 @@ def _generator(purpose: int, seed: int, epoch: int, index: int) -> np.random.Gen
 
 
 def _photometric_ranges(config: ViewsConfig) -> np.ndarray:
-    """(4, 6): probability, low, high and identity of the columns of `ViewDraws.photometric`."""
+    """Probability, low, high and identity of each column of `ViewDraws.photometric`. (4, 6)."""
     columns = [
         *(
             (config.color_probability, 1 - v, 1 + v, 1)

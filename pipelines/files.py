@@ -1,4 +1,4 @@
-"""What DALI is told of files and devices."""
+"""Paths and device numbers in the form that DALI takes."""
 
 import os
 
@@ -7,12 +7,12 @@ import torch
 
 
 def path_bytes(path: str | os.PathLike[str]) -> np.ndarray:
-    """A path the way `fn.io.file.read` takes it: the file system's bytes, as (n,) uint8."""
+    """Encode a path for `fn.io.file.read`: the file system's bytes, (n,) uint8."""
     return np.frombuffer(os.fsencode(path), np.uint8)
 
 
 def device_id(device: torch.device) -> int | None:
-    """The number of a CUDA device; None for the CPU."""
+    """Return the number of a CUDA device; None for the CPU."""
     if device.type == "cpu":
         return None
     return torch.cuda.current_device() if device.index is None else device.index

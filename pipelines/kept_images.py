@@ -1,8 +1,8 @@
-"""Images of a data set that were decoded once and stay in a device's memory.
+"""Images of a data set, decoded once and kept in a device's memory.
 
-DALI's own cache of decoded images (`cache_size`) is of no use here: it knows an image by the name that one of
-DALI's file readers gives to it, and it passes over whatever is decoded in part. Here the files are named by a
-schedule, which DALI reads as images without a name, and a training view decodes only what it crops.
+DALI's own cache of decoded images (`cache_size`) cannot be used here: it identifies an image by the name that
+one of DALI's file readers gives it, and it skips images that are decoded only in part. Here a schedule names
+the files, so that DALI sees images without a name, and a training view decodes only its crop.
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ from pipelines.decoding import BATCH, decoder, quiet
 from pipelines.files import path_bytes
 from pipelines.schedule import PATH, Columns, ScheduledPipeline
 
-_LOOKED_AT = 256  # images whose sizes stand for all
+_LOOKED_AT = 256  # images whose sizes are sampled
 
 
 class KeptImages:
     """Decoded images by their index; the first call decodes the whole data set.
 
     Args:
-        dataset: whose images are kept.
-        device: where; on a CUDA device they are decoded there.
-        threads: CPU threads of decoding.
+        dataset: the data set whose images are kept.
+        device: where they are kept; on a CUDA device they are also decoded there.
+        threads: CPU threads for decoding.
     """
 
     def __init__(self, dataset: Dataset, *, device: torch.device, threads: int) -> None:
@@ -36,10 +36,10 @@ class KeptImages:
         self._images: list[torch.Tensor] = []
 
     def __call__(self, indices: np.ndarray) -> Sequence[Any]:
-        """The images (H, W, 3) uint8 of some samples, as DALI takes them: numpy's on a CPU, else torch's.
+        """Return the images (H, W, 3) uint8 of some samples: numpy arrays on a CPU, else torch tensors.
 
         Raises:
-            DecodeError: an image cannot be decoded; it is named.
+            DecodeError: an image cannot be decoded; the error names it.
         """
         if not self._images:
             self._images = self._decoded()
@@ -60,7 +60,7 @@ class KeptImages:
             graph, [PATH], dataset, device=self._device, threads=self._threads, ragged=True
         )
         images: list[torch.Tensor] = []
-        with tqdm(desc="keep images", total=len(every), unit="image", leave=False, disable=quiet()) as bar:
+        with tqdm(desc="decode images", total=len(every), unit="image", leave=False, disable=quiet()) as bar:
             for _, (batch,) in pipeline.run(batches, load):
                 images += batch
                 bar.update(len(batch))
@@ -70,7 +70,7 @@ class KeptImages:
 
 
 def decoded_bytes(dataset: Dataset) -> int:
-    """What the decoded images of a data set take, estimated from the sizes of some hundred of them.
+    """Estimate the bytes that a data set's decoded images take, from the sizes of up to 256 of them.
 
     Raises:
         BadImageError: an image cannot be opened.

@@ -1,7 +1,8 @@
 """Images with their masks: for evaluation, and augmented for the linear classifier (HCL, section 7).
 
-Image and mask go through the same geometry, the image bilinearly (antialiased when it shrinks), the mask by
-nearest neighbour. Masks are read by PIL, because DALI would turn palette indices into colours.
+Image and mask go through the same geometric transforms, the image with bilinear interpolation (antialiased
+when it shrinks), the mask with nearest neighbour. PIL reads the masks, because DALI would turn palette
+indices into colours.
 """
 
 from collections import deque
@@ -40,21 +41,22 @@ class LabelledBatch(NamedTuple):
 
 
 class EvaluationImages:
-    """Every chosen image once, in order; may be iterated again and again.
+    """Batches of every chosen image, once and in order; can be iterated several times.
 
     Args:
-        dataset: with masks, or without (then `labels` is None).
-        size: pixels a side.
-        mode: "resize" stretches to size x size (PVOC); "shorter-crop" brings the shorter side to `size` and
-            takes the centre (COCO-Stuff).
-        batch_size: images a batch; the last may be smaller.
-        device: where the batches lie; on a CUDA device images are decoded there.
-        threads: CPU threads of the pipeline, and as many that read masks.
-        indices: of the samples to show, in this order; by default all of them in theirs.
+        dataset: data set with or without masks (without: `labels` is None).
+        size: side of the images in pixels.
+        mode: "resize" stretches to size x size (PVOC); "shorter-crop" resizes the shorter side to `size` and
+            crops the centre (COCO-Stuff).
+        batch_size: images per batch; the last batch may be smaller.
+        device: device of the batches; on a CUDA device images are also decoded there.
+        threads: CPU threads of the pipeline; the same number of further threads reads masks.
+        indices: the samples to load, in this order; by default all, in the order of the data set.
 
     Raises:
-        ValueError: when iterated, a mask does not fit its image or holds no class (`read_label`).
-        DecodeError: when iterated, an image cannot be decoded; it is named.
+        ValueError: during iteration, a mask is missing or unreadable, does not fit its image or holds a value
+            that is no class (`read_label`).
+        DecodeError: during iteration, an image cannot be decoded; the error names it.
     """
 
     def __init__(
@@ -100,17 +102,18 @@ class EvaluationImages:
 class ProbeViews:
     """The linear classifier's training images, zoomed, rotated, mirrored, cropped, blurred (HCL, section 7).
 
-    The augmentation starts from what `EvaluationImages` gives, and is one affine map: what it uncovers is the
-    mean colour and label 255. Like `TrainingViews`, a view is a function of (seed, epoch, index) alone.
+    The augmentation starts from the images of `EvaluationImages`. Its geometry is one affine map; places
+    outside the image get the mean colour and label 255. As in `TrainingViews`, a view is a function of
+    (seed, epoch, index) alone.
 
     Args:
-        dataset: with masks.
-        config: the ranges that are drawn from.
+        dataset: data set with masks.
+        config: ranges of the random draws.
         size: as in `EvaluationImages`.
-        mode: as there.
-        seed: of all draws, at least 0.
-        device: as there.
-        threads: as there.
+        mode: as in `EvaluationImages`.
+        seed: seed of all draws, at least 0.
+        device: as in `EvaluationImages`.
+        threads: as in `EvaluationImages`.
     """
 
     def __init__(
@@ -131,10 +134,10 @@ class ProbeViews:
         )
 
     def batches(self, epoch_draw: int, batches: Sequence[np.ndarray]) -> Iterator[LabelledBatch]:
-        """The augmented images and masks of every batch of sample indices, in order.
+        """Yield the augmented images and masks of every batch of sample indices, in order.
 
         Raises:
-            ValueError, DecodeError: as `EvaluationImages`, and where a batch is empty.
+            ValueError, DecodeError: as in `EvaluationImages`, and if a batch is empty.
         """
         with _LabelReader(self.dataset, batches, self._threads) as labels:
 
@@ -148,7 +151,7 @@ class ProbeViews:
                 yield LabelledBatch(images, masks, indices)
 
     def _graph(self, path: Any, mask: Any, matrix: Any, blurred: Any) -> tuple[Any, ...]:
-        # Normalised first, so that filling with the mean colour is filling with 0.
+        # Normalised first, so that the fill value 0 is the mean colour.
         image = normalise(self._square.image(path), layout="HWC")
         image = _blur(dali.fn.warp_affine(image, matrix=matrix, fill_value=0.0), blurred)
         label = dali.fn.warp_affine(
@@ -161,11 +164,11 @@ class ProbeViews:
 
 
 def source_of_target(draw: ProbeDraws, size: int) -> np.ndarray:
-    """(2, 3) float32: the place in a square of `size` pixels that each place of its augmented view shows.
+    """Return the affine map (2, 3) float32 from positions in the augmented view to the source square.
 
-    Zoom; rotation about the centre; mirroring; then a crop of `size` at a drawn place, of a picture that is
-    first padded evenly where the zoom has made it smaller. Places are (x, y, 1), from the corner of the first
-    pixel.
+    The source is zoomed, rotated about its centre, mirrored, and cropped to `size` at a drawn position; if
+    the zoom has made it smaller than `size`, it is padded evenly first. Positions are (x, y, 1), from the
+    corner of the first pixel.
     """
     extent = draw.scale * size
     room = extent - size
@@ -181,7 +184,7 @@ def source_of_target(draw: ProbeDraws, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Square:
-    """Decoding, and bringing images and masks to one size."""
+    """Decodes images, and brings images and masks to one size."""
 
     size: int
     mode: Mode
@@ -194,12 +197,12 @@ class _Square:
             raise ValueError(f"mode must be 'resize' or 'shorter-crop', got {self.mode!r}")
 
     def image(self, path: Any) -> Any:
-        """(size, size, 3) float32 in [0, 255] of the file at `path`."""
+        """Decode and resize the file at `path`. (size, size, 3) float32 in [0, 255]."""
         image = dali.fn.decoders.image(dali.fn.io.file.read(path), **decoder(self.device))
         return self._fit(image, interp_type=dali.types.INTERP_LINEAR, dtype=dali.types.FLOAT)
 
     def label(self, mask: Any) -> Any:
-        """(size, size, 1) uint8 of a mask (H, W, 1)."""
+        """Resize a mask (H, W, 1). (size, size, 1) uint8."""
         mask = mask if self.device.type == "cpu" else mask.gpu()
         return self._fit(mask, interp_type=dali.types.INTERP_NN)
 
@@ -212,7 +215,7 @@ class _Square:
 
 
 class _LabelReader:
-    """Reads the masks of a schedule of batches in threads, those of the next batch ahead of time."""
+    """Reads the masks of a schedule of batches in threads, one batch ahead."""
 
     def __init__(self, dataset: Dataset, batches: Sequence[np.ndarray], threads: int) -> None:
         self._dataset = dataset
@@ -228,7 +231,7 @@ class _LabelReader:
         self._pool.shutdown(cancel_futures=True)
 
     def read(self) -> Columns:
-        """One column, the masks (H, W, 1) of the next batch; no column for a data set without masks."""
+        """Return one column, the masks (H, W, 1) of the next batch; none for a data set without masks."""
         self._start_next()
         return ([mask.result() for mask in self._reading.popleft()],) if self._reading else ()
 

@@ -14,13 +14,13 @@ PIXEL_STD = (255 * STD[0], 255 * STD[1], 255 * STD[2])
 
 
 def normalise(image: Any, layout: str = "CHW") -> Any:
-    """DALI node of (H, W, 3) in [0, 255] → float32 in `layout`, 0 where the colour is ImageNet's mean."""
+    """Normalise a DALI node (H, W, 3) in [0, 255] to float32 in `layout`; ImageNet's mean becomes 0."""
     return dali.fn.crop_mirror_normalize(
         image, mean=list(PIXEL_MEAN), std=list(PIXEL_STD), dtype=dali.types.FLOAT, output_layout=layout
     )
 
 
 def colours(images: Tensor) -> Tensor:
-    """The pictures (B, 3, H, W) uint8 RGB that normalised images (B, 3, H, W) were made from."""
+    """Turn normalised images (B, 3, H, W) back into RGB images (B, 3, H, W) uint8."""
     mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (MEAN, STD))
     return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)

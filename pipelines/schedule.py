@@ -1,4 +1,4 @@
-"""A DALI pipeline that is built once and run through one schedule of batches after another."""
+"""A DALI pipeline that is built once and run on one schedule of batches after another."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -23,7 +23,7 @@ Outputs = tuple[Any, ...]
 
 
 class Column(NamedTuple):
-    """One input of a pipeline: what `load` returns for a batch, an array a sample."""
+    """One input of a pipeline, for which `load` returns one array per sample of a batch."""
 
     dtype: Literal["UINT8", "FLOAT"]
     ndim: int
@@ -37,16 +37,16 @@ class ScheduledPipeline:
     """Runs a graph of DALI operators over batches of a data set's images, prefetching two batches ahead.
 
     Args:
-        graph: takes one DALI node a column and returns the tuple of outputs, each a tensor a batch.
-        columns: what the graph is fed with; the first is the path of the image (`path_bytes`), unless there
-            are pictures.
-        dataset: names the files in errors.
-        device: where the outputs lie; on a CUDA device images are decoded there.
+        graph: takes one DALI node per column and returns a tuple of outputs, each one tensor per batch.
+        columns: the inputs of the graph; the first is the path of the image (`path_bytes`), unless `pictures`
+            is given.
+        dataset: data set whose files are named in errors.
+        device: device of the outputs; on a CUDA device images are also decoded there.
         threads: CPU threads of the pipeline.
-        pictures: gives the decoded images (H, W, 3) uint8 of a batch on the device, which are the graph's
-            first node then, before the columns. They are copied on a stream of its own, so on a GPU they must
-            be complete when they are given, and stay as they are.
-        ragged: whether an output is a list of tensors, one a sample, which may differ in shape.
+        pictures: returns the decoded images (H, W, 3) uint8 of a batch on the device; they become the graph's
+            first node, before the columns. On a GPU they are copied on a separate stream, so that they must
+            be complete when they are returned and must not change afterwards.
+        ragged: whether an output is a list of tensors, one per sample, which may differ in shape.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class ScheduledPipeline:
         self._resting: _Built | None = None
 
     def run(self, batches: Sequence[np.ndarray], load: Load) -> Iterator[tuple[np.ndarray, Outputs]]:
-        """(indices, outputs) of every batch of sample indices, in order; batches may differ in size.
+        """Yield (indices, outputs) for every batch of sample indices, in order; batches may differ in size.
 
-        `load` gives a batch's columns; what it raises reaches the caller, as do a GPU's errors. An image that
-        cannot be decoded is a DecodeError that names it. Whatever ends a run early, an error or a caller who
-        stops asking, costs the next run a new build.
+        `load` returns a batch's columns; its exceptions and errors of the GPU reach the caller. An image that
+        cannot be decoded raises a DecodeError that names it. If a run ends early, by an error or because the
+        caller stops iterating, the next run has to build the pipeline again.
         """
         if any(len(indices) == 0 for indices in batches):
             raise ValueError("a batch needs at least one image")
@@ -87,7 +87,7 @@ class ScheduledPipeline:
         self._resting = built
 
     def _take(self, largest: int) -> "_Built":
-        """The pipeline at rest, or a new one; it is put back only after a complete run."""
+        """Take the idle pipeline, or build a new one; it is put back only after a complete run."""
         built, self._resting = self._resting, None
         return built if built is not None and largest <= built.largest else self._build(largest)
 
@@ -129,7 +129,7 @@ class ScheduledPipeline:
             dali.fn.external_source(
                 source=source,
                 device="gpu" if on_gpu else "cpu",
-                # On torch's current stream the copy would wait for all the training that is queued there.
+                # On torch's current stream the copy would wait for all training work queued there.
                 cuda_stream=torch.cuda.Stream(self._device) if on_gpu else None,
                 batch=True,
                 batch_info=True,
@@ -143,7 +143,7 @@ class ScheduledPipeline:
         try:
             outputs = pipeline.run()
         except RuntimeError as error:
-            # DALI's own is of this very class; those of torch, and of the pictures, are of classes below it.
+            # DALI raises RuntimeError itself; torch and `pictures` raise subclasses of it.
             if type(error) is not RuntimeError or of_the_gpu(error):
                 raise
             raise DecodeError(self._blame(indices, str(error))) from error
@@ -155,7 +155,7 @@ class ScheduledPipeline:
         return _to_torch(batch.as_tensor(), self._device)
 
     def _blame(self, indices: np.ndarray, said: str) -> str:
-        """The images at fault, by name; where none is found, all of a batch, and what DALI said."""
+        """Name the images at fault; if none is found, the whole batch, with DALI's message."""
         samples = dict.fromkeys(self._dataset.samples[index] for index in indices)
         bad = undecodable((s.image for s in samples if not image_problem(s.image)), self._device)
         reasons = {s: "cannot be decoded" if s.image in bad else image_problem(s.image) for s in samples}
@@ -164,11 +164,11 @@ class ScheduledPipeline:
             return "\n".join(["DALI could not process these images:", *guilty])
         batch = [f"{shown(s.image)} ({s.origin})" for s in samples]
         own = said.rpartition("encountered:")[2].strip()
-        return "\n".join(["DALI could not process one of these images:", *batch, f"It says: {own}"])
+        return "\n".join(["DALI could not process one of these images:", *batch, f"DALI reports: {own}"])
 
 
 class _Feed:
-    """What a pipeline asks for its next batch; given another schedule before every run."""
+    """The source that a pipeline calls for its next batch; its schedule is set before every run."""
 
     batches: Sequence[np.ndarray]
     load: Load
@@ -177,7 +177,7 @@ class _Feed:
         return self.load(self.indices(info))
 
     def indices(self, info: Any) -> np.ndarray:
-        """The sample indices of a batch; StopIteration after the last."""
+        """Return the sample indices of a batch; raise StopIteration after the last."""
         if info.iteration >= len(self.batches):
             raise StopIteration
         return self.batches[info.iteration]
@@ -190,7 +190,7 @@ class _Built(NamedTuple):
 
 
 def _to_torch(tensor: Any, device: torch.device) -> torch.Tensor:
-    """A copy, because DALI writes the next batch into the same memory."""
+    """Copy a DALI tensor, because DALI writes the next batch into the same memory."""
     dtype = {dali.types.FLOAT: torch.float32, dali.types.UINT8: torch.uint8}[tensor.dtype]
     from nvidia.dali.plugin.pytorch import feed_ndarray
 

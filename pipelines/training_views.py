@@ -1,13 +1,13 @@
-"""The two views of a training image (HCL, section 6), made from draws that are made elsewhere.
+"""The two views of a training image (HCL, section 6), made from the draws of `pipelines.draws`.
 
-DALI decodes, crops and resizes. On a CPU its operators also make the views, each in a pass over the image; on
-a GPU one operation of this project's does (`kernels.views`), which computes the same, rounded to float16.
+DALI decodes, crops and resizes. On a CPU its operators also make the views, with one pass over the image for
+each step; on a GPU one operation of this project (`kernels.views`) computes the same, rounded to float16.
 
-Brightness and contrast (about the image's mean grey) are the formulas of torchvision's ColorJitter, and every
-step is clamped to a pixel's range; values stay fractional between steps. Where DALI differs: hue turns the
-colours in YIQ, not in HSV, and saturation scales them there, with coefficients of three digits (at saturation
-0 a channel is off by up to 0.3 % of its range). What is not applied has factor 1 or hue 0 and changes nothing
-beyond rounding (1e-7 of the range); blur that is not applied is left out of the graph's path.
+Brightness and contrast (about the image's mean grey) are the formulas of torchvision's ColorJitter. Every
+step is clamped to a pixel's range; values stay fractional between steps. DALI differs in two points: hue
+rotates the colours in YIQ, not in HSV, and saturation scales them in YIQ too, with coefficients of three
+digits (at saturation 0 a channel is off by up to 0.3 % of its range). A change that is not applied has factor
+1 or hue 0 and alters nothing beyond rounding (1e-7 of the range); a blur that is not applied is skipped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ from pipelines.schedule import PATH, Column, Columns, ScheduledPipeline
 
 
 class ViewBatch(NamedTuple):
-    """Sample indices (B,), and per view asked for (B, 3, size, size) float32, ImageNet-normalised."""
+    """Sample indices (B,), and for each requested view (B, 3, size, size) float32, ImageNet-normalised."""
 
     indices: np.ndarray
     views: tuple[torch.Tensor, ...]
@@ -39,16 +39,16 @@ class TrainingViews:
     """Views of a data set's images. A view is a function of (seed, epoch, index, view) alone.
 
     Batch composition, order and the number of threads change no bit of it (on one kind of device). EXIF
-    orientation is not applied: pixels come as they are stored, as their label masks do.
+    orientation is not applied: pixels stay as they are stored, like those of the label masks.
 
     Args:
-        dataset: whose images are viewed; labels are never read.
-        config: the ranges that are drawn from.
-        seed: of all draws, at least 0.
-        device: "cpu", or a CUDA device, which then decodes and computes.
+        dataset: data set of the images; its labels are never read.
+        config: ranges of the random draws.
+        seed: seed of all draws, at least 0.
+        device: "cpu", or a CUDA device, which then decodes and computes the views.
         threads: CPU threads.
-        keep_images: whether every image is decoded once, at the first batch, and stays in the device's
-            memory; otherwise a view decodes what it crops. On a CPU both give the same bits.
+        keep_images: whether to decode every image once, at the first batch, and keep it in the device's
+            memory; otherwise only the crop is decoded, each time anew. On a CPU both give the same bits.
     """
 
     def __init__(
@@ -70,19 +70,19 @@ class TrainingViews:
     def batches(
         self, epoch_draw: int, batches: Sequence[np.ndarray], views: tuple[int, ...] = (1, 2)
     ) -> Iterator[ViewBatch]:
-        """The views of every batch of sample indices, in order; batches may differ in size.
+        """Iterate over the views of every batch of sample indices, in order; batches may differ in size.
 
         Args:
-            epoch_draw: which draws: the same number gives the same views again.
-            batches: (n,) indices each.
-            views: which of 1 and 2.
+            epoch_draw: epoch number of the draws; the same number gives the same views again.
+            batches: arrays (n,) of sample indices.
+            views: which of the views 1 and 2 to make.
 
         Raises:
-            ValueError: another view is asked for, or a batch is empty.
-            DecodeError: a file cannot be decoded; it is named.
+            ValueError: no view or one other than 1 and 2 is requested, or a batch is empty.
+            DecodeError: a file cannot be decoded; the error names it.
         """
         if not views or not set(views) <= {1, 2}:
-            raise ValueError(f"views are 1 and 2, got {views}")
+            raise ValueError(f"views must be 1 or 2, got {views}")
         rows = [view - 1 for view in views]
 
         def load(indices: np.ndarray) -> Columns:
@@ -94,14 +94,14 @@ class TrainingViews:
         return (ViewBatch(indices, self._finished(outputs)) for indices, outputs in run)
 
     def _finished(self, outputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """The views: what the pipeline gives, or on a GPU what follows from its doubled crops and draws."""
+        """Return the views: the pipeline's outputs, or on a GPU made from its doubled crops and draws."""
         if self._device.type == "cpu":
             return outputs
         doubled, *jitters = outputs
         return photometric_views(doubled, torch.stack(jitters), PIXEL_MEAN, PIXEL_STD).unbind()
 
     def _paths(self, indices: np.ndarray) -> Columns:
-        """One column, the paths of images that are not kept."""
+        """Return one column, the paths of the images; none if images are kept."""
         if self._kept is not None:
             return ()
         return ([path_bytes(self.dataset.samples[index].image) for index in indices],)
@@ -134,7 +134,7 @@ class TrainingViews:
 
 
 def _to_gpu(draws: Any) -> Any:
-    """Draws as an output of a pipeline beside images on a GPU."""
+    """Copy draws to the GPU, where the pipeline's images are."""
     return draws.gpu()
 
 
@@ -152,7 +152,7 @@ def _crop(image: Any, crop: Any) -> Any:
 
 
 def _square(shape: Any, crop: Any) -> tuple[Any, Any]:
-    """Place and sides of the drawn square: round(share of the shorter side), place uniform over pixels."""
+    """Anchor and sides of the drawn square: round(share of the shorter side), placed uniformly."""
     extent = dali.fn.cast(shape[:2], dtype=dali.types.FLOAT)
     shorter = dali.fn.reductions.min(extent)
     side = dali.math.max(dali.math.floor(shorter * crop[0] + 0.5), 1.0)
@@ -173,7 +173,7 @@ def _color_jitter(image: Any, jitter: Any) -> Any:
 
 def _mean_grey(image: Any) -> Any:
     channels = dali.fn.reductions.mean(image, axes=[0, 1])
-    # An operator's arguments lie on the CPU even where its images do not.
+    # Arguments of DALI's operators must be on the CPU, even if the images are not.
     return dali.fn.reductions.sum(
         channels * dali.types.Constant(list(GREY), dtype=dali.types.FLOAT, device=image.device)
     ).cpu()

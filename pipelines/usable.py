@@ -1,4 +1,4 @@
-"""The samples of a data set that can be used, and what becomes of the others."""
+"""The usable samples of a data set, and errors or warnings about the others."""
 
 import logging
 from dataclasses import replace
@@ -12,17 +12,17 @@ log = logging.getLogger(__name__)
 
 
 def usable(dataset: Dataset, on_error: OnError, labels: bool = False, ranks: Ranks = ALONE) -> Dataset:
-    """The data set without the samples that cannot be used.
+    """Return the data set without the samples that cannot be used.
 
-    With "raise" there must be none: `check_images` looks at every file's ends. With "skip" every image is
-    decoded and with `labels` every mask is read (a few milliseconds each), so that nothing is left to fail
-    later; the samples at fault are left out, a warning says how many and which (the first ten), and
-    `Dataset.skipped` of the result names them all. What is left out depends on the files alone. The ranks of
-    a machine share the files out, and what one finds holds for all.
+    With "raise" a faulty sample is an error: `check_images` looks at the head and tail of every file. With
+    "skip" every image is decoded and with `labels` every mask is read (a few milliseconds each), so that
+    nothing can fail later. Faulty samples are left out; a warning gives their number and names the first ten,
+    and `Dataset.skipped` of the result names them all. Which samples are left out depends on the files alone.
+    The ranks of a machine divide the files among themselves and share their findings.
 
     Raises:
         FileNotFoundError: as `check_images`.
-        ValueError: likewise, or no sample is left.
+        ValueError: as `check_images`, or no sample is left.
     """
     if on_error == "raise":
         check_images(dataset, labels, ranks)

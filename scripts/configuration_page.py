@@ -16,19 +16,19 @@ from hcl.export.config import ExportConfig
 INTRODUCTION = """\
 # Configuration
 
-Every setting of `train.py`, `evaluate.py` and `hcl-export`, made from the program's configuration
-classes while this page is built. A setting is given on the command line (`--clustering.k auto`) or, but for
-`hcl-export`, in a YAML file (`--config FILE`, of which `configs/` holds examples); where both speak, the
-command line counts. `--print_config` prints all of them, and what a run was told is in its checkpoint and in
-`metrics.json`. Lists are written `'[5, 20]'`; `null` is no value; for a switch the name alone means `true`. A
-setting without a default must be given; one in capitals is given by its place alone. Besides its settings,
-`train.py` takes `--resume`, which continues the run in `--output`. "HCL, section 4" is section 4 of
-[the method](method.md).
+All settings of `train.py`, `evaluate.py` and `hcl-export`; this page is generated from the program's
+configuration classes. Give a setting on the command line (`--clustering.k auto`) or, except for `hcl-export`,
+in a YAML file (`--config FILE`; `configs/` holds examples); the command line takes precedence.
+`--print_config` prints all settings, and those of a run are recorded in its checkpoint and in `metrics.json`.
+Lists are written `'[5, 20]'`; `null` means no value; the name of a switch alone means `true`. A setting
+without a default is required; one in capitals is a positional argument, given without a name. In addition to
+its settings, `train.py` takes `--resume`, which continues the run in `--output`. "HCL, section 4" is section
+4 of [the method](method.md).
 """
 
 
 def configuration_page() -> str:
-    """The page, in Markdown."""
+    """Return the page in Markdown."""
     page = _Page()
     page.add("train.py", TrainConfig)
     page.add("evaluate.py, all protocols", ProtocolConfig)
@@ -42,7 +42,7 @@ def configuration_page() -> str:
 
 
 def own_settings(protocol: Protocol) -> list[Field]:
-    """The fields that a protocol has beside the common ones, or with another default."""
+    """Return the fields that a protocol adds to the common ones or gives another default."""
     common = {field.name: default_of(field) for field in fields(ProtocolConfig)}
     return [
         field
@@ -52,7 +52,7 @@ def own_settings(protocol: Protocol) -> list[Field]:
 
 
 class _Page:
-    """Sections with a table each. Settings of settings are shown once, and linked wherever they recur."""
+    """Sections with a table each. Nested settings are shown once and linked from all other places."""
 
     def __init__(self) -> None:
         self.parts = [INTRODUCTION]
@@ -89,9 +89,9 @@ class _Page:
 
 
 def table(config_class: type, chosen: list[Field], links: dict[str, str], written: dict[str, str]) -> str:
-    """A row for every field: name, type, default, meaning; a link for one that is a dataclass itself.
+    """Format a row for every field: name, type, default, meaning; a field that is a dataclass is a link.
 
-    A field is written as the option of its name, but for those that are written otherwise.
+    A field is shown as the option of its name, unless `written` holds another form for it.
     """
     hints, meanings = get_type_hints(config_class), meanings_of(config_class)
     rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
@@ -108,12 +108,12 @@ def table(config_class: type, chosen: list[Field], links: dict[str, str], writte
 
 
 def settings_in(hint: Any) -> type | None:
-    """The dataclass that a type is, or may be."""
+    """Return the dataclass that a type is or may be, if any."""
     return next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
 
 
 def meanings_of(config_class: type) -> dict[str, str]:
-    """What the docstrings of a class and its bases say of each field; the class itself has the last word."""
+    """Collect each field's description from the docstrings of a class and its bases; the class wins."""
     found: dict[str, str] = {}
     for base in reversed(config_class.__mro__):
         for entry in parse(inspect.getdoc(base) or "").params if is_dataclass(base) else ():
@@ -122,12 +122,12 @@ def meanings_of(config_class: type) -> dict[str, str]:
 
 
 def default_of(field: Field) -> Any:
-    """The default value of a field, `MISSING` where there is none."""
+    """Return the default value of a field, `MISSING` if there is none."""
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def type_name(hint: Any) -> str:
-    """A type as a user writes its values."""
+    """Describe a type by the values that a user writes."""
     origin = get_origin(hint)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in get_args(hint))
@@ -139,7 +139,7 @@ def type_name(hint: Any) -> str:
 
 
 def shown(default: Any) -> str:
-    """A default as it is written in a YAML file; nothing for a setting that must be given."""
+    """Format a default as in a YAML file; empty for a required setting."""
     if default is MISSING:
         return ""
     if default is None or isinstance(default, bool):

@@ -33,11 +33,11 @@ TOKENS = {
 BACKBONES = {"random backbone": "tiny_random", "pretrained backbone": "tiny"}
 PICTURES, SIDE = 6, 224
 COMPONENTS = 12
-"""To which the clusters of both banks are merged for the picture."""
+"""Number of components to which the clusters of both banks are merged for the picture."""
 
 
 def main() -> int:
-    """Run the demonstration; the exit status is that of the first command that fails."""
+    """Run the demonstration; exit with the status of the first command that fails."""
     argparse.ArgumentParser(description=__doc__, epilog="It takes no arguments.").parse_args()
     run(train.main, [preset("quickstart"), f"--output={RUN}", "--resume"])
     overclustering = {
@@ -56,18 +56,18 @@ def main() -> int:
 
 
 def preset(name: str) -> str:
-    """The option that takes a preset of the project."""
+    """Return the option that selects a preset of the project."""
     return f"--config={ROOT / 'configs' / name}.yaml"
 
 
 def run(command: Callable[[list[str]], int], arguments: list[str]) -> None:
-    """Run a command on the scenes; where it fails, the program ends with its status."""
+    """Run a command on the scenes; if it fails, exit with its status."""
     if status := command([*arguments, f"--data.root={SCENES}"]):
         raise SystemExit(status)
 
 
 def score(protocol: str, name: str, settings: list[str]) -> dict[str, Any]:
-    """The first entry of a protocol's results, which stay in the run's folder."""
+    """Run a protocol and return the first entry of its results, which are kept in the run's folder."""
     folder = RUN / protocol / name.replace(" ", "-").replace("'", "")
     run(evaluate.main, [protocol, *settings, f"--output={folder}", "--overwrite"])
     result: dict[str, Any] = json.loads((folder / "metrics.json").read_text())["results"][0]
@@ -101,12 +101,14 @@ def print_summary(overclustering: dict[str, dict[str, Any]], foreground: dict[st
     for name, result in foreground.items():
         maps.add_row(name, f"{100 * result['mean']['jaccard']:.1f}")
     console.print(maps)
-    console.print(f"± is the deviation over {len(first['seeds'])} seeds of k-means")
-    console.print(f"pictures: {RUN / 'overview.png'} and {RUN / 'losses.png'}; all of it as a page: {REPORT}")
+    console.print(f"± is the standard deviation over {len(first['seeds'])} seeds of k-means")
+    console.print(
+        f"pictures: {RUN / 'overview.png'} and {RUN / 'losses.png'}; everything on one page: {REPORT}"
+    )
 
 
 def spread(result: dict[str, Any], key: str) -> str:
-    """Mean and deviation of a score over the seeds, in per cent."""
+    """Format mean and deviation of a score over the seeds, in per cent."""
     return f"{100 * result['mean'][key]:.1f} ± {100 * result['std'][key]:.1f}"
 
 

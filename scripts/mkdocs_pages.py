@@ -1,4 +1,4 @@
-"""Pages of the site that are made from the program and not written: home, configuration, API reference."""
+"""Generated pages of the site: home, configuration, API reference."""
 
 import pkgutil
 import sys
@@ -9,12 +9,12 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("kernels", "hcl", "pipelines")
-"""Those that the API reference describes: a page each, and one for every package directly in `hcl`."""
+"""Packages in the API reference: a page each, and one for every package directly in `hcl`."""
 PROJECT_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Complete the navigation: pages that nobody has given a place, the project's own, the API reference."""
+    """Complete the navigation with unlisted pages, the project's own pages and the API reference."""
     listed = str(config.nav)
     written = sorted(
         path.relative_to(config.docs_dir).as_posix() for path in Path(config.docs_dir).rglob("*.md")
@@ -27,8 +27,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages, as MkDocs asks its hooks to."""
-    sys.path.insert(0, str(ROOT))  # MkDocs is started by its own script, which does not look here
+    """Add the generated pages (a hook of MkDocs)."""
+    sys.path.insert(0, str(ROOT))  # MkDocs is started by its own script, and the root is not on its path
     from scripts.configuration_page import configuration_page
 
     pages = {"index.md": as_in_docs("README.md"), "configuration.md": configuration_page()}
@@ -40,12 +40,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def as_in_docs(name: str) -> str:
-    """A page of the project's root, its links as they are from within docs/."""
+    """Read a page of the project's root, with its links as seen from within docs/."""
     return (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
 
 
 def api_pages() -> dict[str, str]:
-    """For every package its page: what its modules say of themselves, by mkdocstrings."""
+    """Return a page for every package: the docstrings of its modules, for mkdocstrings."""
     pages = {}
     for package in (*PACKAGES, *(f"hcl.{name}" for name in subpackages("hcl"))):
         blocks = [f"::: {module}" for module in modules(package)]
@@ -54,12 +54,12 @@ def api_pages() -> dict[str, str]:
 
 
 def subpackages(package: str) -> list[str]:
-    """Names of the packages directly in a package."""
+    """List the names of the packages directly in a package."""
     return [module.name for module in pkgutil.iter_modules([str(ROOT / package)]) if module.ispkg]
 
 
 def modules(package: str) -> list[str]:
-    """The package and its public modules; those of `hcl`'s packages are on pages of their own."""
+    """List the modules of a package's page; the packages in `hcl` have pages of their own."""
     if package == "kernels":
         return [f"kernels.{name}" for name in subpackages("kernels")]
     folder = ROOT / package.replace(".", "/")

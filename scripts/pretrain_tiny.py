@@ -13,7 +13,7 @@ import torch
 from jsonargparse import ArgumentParser
 from safetensors.torch import save
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # where `scripts` lies, whatever the folder this is run in
+sys.path.insert(0, str(Path(__file__).parents[1]))  # so that `scripts` is found from any folder
 
 from hcl.files import written_whole
 from hcl.models.vit import VisionTransformer
@@ -21,14 +21,14 @@ from scripts.tiny.pretraining import PretrainConfig, pretrain
 
 
 def save_weights(vit: VisionTransformer, path: Path, facts: dict[str, Any]) -> None:
-    """Write the backbone in half precision, with facts about its making as the file's metadata."""
+    """Write the backbone in half precision, with facts about the pretraining as the file's metadata."""
     halves = {name: tensor.half().contiguous() for name, tensor in vit.state_dict().items()}
     with written_whole(path) as file:
         file.write(save(halves, metadata={name: str(fact) for name, fact in facts.items()}))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Pretrain as the arguments say and write the file."""
+    """Pretrain with the given arguments and write the file."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = ArgumentParser(
         allow_abbrev=False, description="Pretrain the tiny backbone on generated scenes, without labels."

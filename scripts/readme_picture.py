@@ -1,4 +1,4 @@
-"""Draw the README's picture: generated scenes, and under each the object components that a head sees."""
+"""Draw the README's picture: generated scenes, with a head's object components below each."""
 
 import argparse
 import sys
@@ -22,12 +22,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="scripts/readme_picture.py", description=__doc__
     )
-    parser.add_argument("--checkpoint", default="runs/demo/checkpoint.pt", help="of a head trained on scenes")
-    parser.add_argument("--weights", help="of the backbone, where they are not as the checkpoint says")
+    parser.add_argument(
+        "--checkpoint", default="runs/demo/checkpoint.pt", help="checkpoint of a head trained on scenes"
+    )
+    parser.add_argument("--weights", help="weights of the backbone, if not those that the checkpoint names")
     parser.add_argument("--scenes", default="data/scenes", help="root of the generated scenes")
     parser.add_argument("--images", type=int, default=5, help="how many scenes")
-    parser.add_argument("--clusters", type=int, default=16, help="colours to which the clusters are merged")
-    parser.add_argument("--output", default="docs/images/components.png", help="the picture")
+    parser.add_argument("--clusters", type=int, default=16, help="components to merge the clusters to")
+    parser.add_argument("--output", default="docs/images/components.png", help="the picture to write")
     options = parser.parse_args(arguments)
     segmenter = Segmenter.open(options.checkpoint, weights=options.weights, size=SIDE, device="cpu")
     labels = clusters(segmenter, options.clusters)

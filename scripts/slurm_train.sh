@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train on several nodes:  sbatch scripts/slurm_train.sh --config voc_vits16 --data.root /data/VOC2012
-# The arguments are those of train.py; --output must lie where every node sees it. Shortly before the time is up,
-# and where the job is preempted, the run saves, the job goes back into the queue, and then the run goes on.
+# The arguments are those of train.py; --output must be on storage that all nodes share. Shortly before the time
+# limit, and when the job is preempted, the run saves a checkpoint and the job is requeued; then the run resumes.
 #SBATCH --job-name=hcl
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -16,7 +16,7 @@ set -uo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}" || exit 2
 
 head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-# Jobs that share a node need ports of their own.
+# Jobs on the same node need different ports.
 port=$((20000 + SLURM_JOB_ID % 10000))
 
 torchrun=(

@@ -24,20 +24,23 @@ def complaint(command, arguments, capsys) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--data.kind and --data.root are missing (python train.py --help"),
+        ([], "--data.kind and --data.root are missing (see python train.py --help"),
         (["--data.kind", "voc"], "train.py: --data.root is missing ("),
         ([*DATA, "--epohcs", "3"], "there is no setting --epohcs; did you mean --epochs?"),
         ([*DATA, "--batch-size=3"], "there is no setting --batch-size; did you mean --batch_size?"),
         ([*DATA, "--lr", "0.1"], "there is no setting --lr; did you mean --optimiser.lr?"),
         ([*DATA, "--ep", "3"], "there is no setting --ep; did you mean --epochs?"),
         ([*DATA, "--xyzzy", "0.1"], "there is no setting --xyzzy ("),
-        ([*DATA, "resume"], "'resume' has no place here: settings are given as --NAME VALUE"),
+        ([*DATA, "resume"], "unexpected argument 'resume': give settings as --NAME VALUE"),
         ([*DATA, "--epochs", "three"], "--epochs is three; it must be a whole number"),
         ([*DATA, "--optimiser.lr", "high"], "--optimiser.lr is high; it must be a number"),
         ([*DATA, "--device", "gpu"], "--device is gpu; it must be auto, cpu or cuda"),
         ([*DATA, "--compile", "maybe"], "--compile is maybe; it must be true or false or max-autotune"),
         ([*DATA, "--optimiser.milestones", "3,5"], "it must be a list in brackets, such as [2,5]"),
-        ([*DATA, "--config", "voc"], "there is no configuration voc: give a YAML file, or a preset's name"),
+        (
+            [*DATA, "--config", "voc"],
+            "there is no configuration voc: give a YAML file, or one of the presets ",
+        ),
     ],
 )
 def test_training_says_what_to_do(arguments, message, capsys):
@@ -47,12 +50,12 @@ def test_training_says_what_to_do(arguments, message, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("epochs: 3\n  bad: [", "the configuration is no YAML: "),
+        ("epochs: 3\n  bad: [", "the configuration is not valid YAML: "),
         (
             "epohcs: 3\n",
-            "has epohcs, which is no setting of this command; did you mean epochs?",
+            "sets epohcs, which is not a setting of this command; did you mean epochs?",
         ),
-        ("hello", "the configuration holds no settings by name, but 'hello'"),
+        ("hello", "the configuration must map settings to values, but it is 'hello'"),
     ],
 )
 def test_a_configuration_that_is_none_is_told(content, message, capsys, tmp_path):
@@ -63,21 +66,24 @@ def test_a_configuration_that_is_none_is_told(content, message, capsys, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "which protocol? Name one of linear-probe, linear, overcluster, "),
-        (["baseline"], "which protocol? Name one of linear-probe, overcluster, "),
-        (["overclustr", *DATA], "there is no protocol 'overclustr'; did you mean overcluster?"),
+        ([], "no command is given; choose one of linear-probe, linear, overcluster, "),
+        (["baseline"], "no command is given; choose one of linear-probe, overcluster, "),
+        (["overclustr", *DATA], "there is no command 'overclustr'; did you mean overcluster?"),
         (
             ["baseline", "foreground"],
-            "there is no protocol 'foreground'; there are linear-probe, ",
+            "there is no command 'foreground'; choose one of linear-probe, ",
         ),
         (["overcluster"], "--data.kind and --data.root are missing"),
         (["baseline", "cluster"], "--data.kind and --data.root are missing"),
         (
             ["cluster", "--data.kind", "voc"],
-            "evaluate.py cluster: --data.root is missing (python ",
+            "evaluate.py cluster: --data.root is missing (see python ",
         ),
-        (["segment"], "evaluate.py segment: PHOTOGRAPHS and --checkpoint are missing (python evaluate.py s"),
-        (["report"], "evaluate.py report: RUN is missing (python evaluate.py report --help tells more)"),
+        (
+            ["segment"],
+            "evaluate.py segment: PHOTOGRAPHS and --checkpoint are missing (see python evaluate.py s",
+        ),
+        (["report"], "evaluate.py report: RUN is missing (see python evaluate.py report --help)"),
         (["components", "--checkpoint", "c.pt", "--data.root", "d"], "evaluate.py: --data.kind is missing ("),
         (["report", "run", "--data.root", "d"], "--data.kind is missing ("),
         (["report", "run", "--data.kind", "voc"], "--data.root is missing ("),
@@ -87,7 +93,7 @@ def test_a_configuration_that_is_none_is_told(content, message, capsys, tmp_path
         ),
         (
             ["report", "run", "--data.kind", "voc", "--data.root", "d"],
-            "evaluate.py: a data set of kind 'voc' needs a split (--data.split), as train",
+            "evaluate.py: a data set of kind 'voc' needs a split: give one, such as --data.split train",
         ),
         (["linear", *DATA], "--classifier is missing"),
         (

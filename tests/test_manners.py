@@ -61,7 +61,7 @@ def test_a_pipe_gets_lines_alone(tiny_settings, scoring, capsys):
     assert train.main(arguments(tiny_settings | {"epochs": 1})) == 0
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "12 images, 3 steps an epoch" in printed.err
+    assert "12 images, 3 steps per epoch" in printed.err
     assert "\r" not in printed.err
     assert evaluate.main(scoring) == 0
     printed = capsys.readouterr()

@@ -1,1 +1,1 @@
-"""MoGoClustering: what the loss contrasts tokens against."""
+"""MoGoClustering: the clusters that the loss contrasts tokens against."""

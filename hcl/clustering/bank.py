@@ -1,7 +1,7 @@
-"""One token bank: a sample of the whole data set's tokens of one side, its rows shared out over the ranks.
+"""One token bank: a sample of the whole data set's foreground or background tokens, divided among the ranks.
 
-Rows are numbered in the order of their images, whoever computed them, and every rank holds a contiguous
-share; so a bank is the same rows whatever the number of ranks, and none holds it whole.
+Rows are numbered in the order of their images, whichever rank computed them, and every rank holds a
+contiguous share. So a bank has the same rows for any number of ranks, and none of several holds all of it.
 """
 
 from typing import NamedTuple, Self
@@ -15,7 +15,7 @@ from hcl.distributed import World
 
 
 class PlacedRows(NamedTuple):
-    """Rows (n, C) that this rank computed, their places (n,) among all, and how many all ranks have."""
+    """Rows (n, C) that this rank computed, their places (n,) among all rows, and the number of all rows."""
 
     rows: Tensor
     places: Tensor
@@ -23,26 +23,26 @@ class PlacedRows(NamedTuple):
 
 
 class Bank(NamedTuple):
-    """This rank's share (n, C) of a bank, float32, and how many rows all ranks have."""
+    """This rank's share (n, C) of a bank, float32, and the number of rows of all ranks."""
 
     rows: Tensor
     total: int
 
     @classmethod
     def of(cls, new: PlacedRows, world: World) -> Self:
-        """A bank of nothing but new rows."""
+        """Build a bank of new rows only."""
         received, places = world.to_owners(new.rows, new.places, new.total)
         rows = torch.empty_like(received)
         rows[places] = received
         return cls(rows, new.total)
 
     def renewed(self, new: PlacedRows, share: float, rng: np.random.Generator, world: World) -> Self:
-        """The bank with floor(share * min(len)) of its rows replaced by the new rows of the same places.
+        """Return the bank with floor(share * min(len)) of its rows replaced by new rows at the same places.
 
         Args:
-            new: rows of another pass, as many or not.
-            share: of the shorter one's rows to replace; 1 gives a bank of ``new``.
-            rng: draws which, the same on every rank.
+            new: rows of another pass; there may be more or fewer than in the bank.
+            share: share of the rows to replace, counted in the shorter of the two; 1 gives a bank of ``new``.
+            rng: draws the rows to replace; the same on every rank.
             world: the ranks that share the bank.
         """
         if share == 1:
@@ -58,7 +58,7 @@ class Bank(NamedTuple):
         return self._replace(rows=rows)
 
     def at(self, places: Tensor, world: World) -> Tensor:
-        """The rows (k, C) at places (k,), on every rank."""
+        """Return the rows (k, C) at places (k,), on every rank."""
         share = world.slice(self.total)
         mine = (places >= share.start) & (places < share.stop)
         found = self.rows.new_zeros(len(places), self.rows.shape[1])
@@ -70,8 +70,8 @@ def place(parts: list[BankRows], world: World) -> PlacedRows:
     """Number the rows of all ranks by their images' order, and by their own order within an image.
 
     Args:
-        parts: this rank's, the images in any order; all rows of an image are on one rank. The list is
-            emptied, so that rows need not lie in memory twice.
+        parts: this rank's rows, with images in any order; all rows of an image are on one rank. The list is
+            emptied, so that the rows are not in memory twice.
         world: the ranks that take part.
     """
     rows = torch.cat([part.tokens for part in parts])
@@ -88,5 +88,5 @@ def place(parts: list[BankRows], world: World) -> PlacedRows:
 
 
 def _before(counts: Tensor) -> Tensor:
-    """How many come before each group of a given size."""
+    """Number of rows before each group, given the groups' sizes."""
     return counts.cumsum(dim=0) - counts

@@ -26,18 +26,18 @@ class ClusteringConfig:
     Args:
         mode: "epoch" renews the bank and clusters it before each epoch (as published); "online" clusters
             once, then moves the centroids with every batch (HCL, section 11).
-        k: "fixed" takes the two numbers of clusters as they are; "auto" takes no more than a bank has tokens.
-        foreground_clusters: K of the foreground bank.
-        background_clusters: K of the background bank.
-        bank_images: the most images that a bank is made from, spread evenly over the training set; None: all
-            of them. For sets whose bank does not fit into the memory of all ranks together.
+        k: "fixed" uses the two numbers of clusters as given; "auto" never more than a bank has tokens.
+        foreground_clusters: number of clusters K of the foreground bank.
+        background_clusters: number of clusters K of the background bank.
+        bank_images: make a bank from at most this many images, spread evenly over the training set; None:
+            from all of them. For data sets whose bank does not fit into the memory of all ranks together.
         sample_share: share of each image's foreground and background tokens that enters the bank, in (0, 1].
         replace_share: share of the bank replaced before each epoch after the first, in (0, 1].
         iterations: Lloyd iterations of k-means.
-        reuse: whether a bank takes the backbone's tokens of the epoch before from memory; "auto": where
-            they fit into half of what is free; "never" runs the backbone again.
-        keep_mass: share of the CLS attention that is kept as foreground, in (0, 1).
-        centroid_momentum: of the online mode.
+        reuse: whether a bank is made from the backbone's tokens of the previous epoch, kept in memory; "auto"
+            keeps them if they fit into half of the free memory, "never" runs the backbone again.
+        keep_mass: share of the CLS attention that is kept as foreground, in (0, 1].
+        centroid_momentum: momentum of the centroids in the online mode, in [0, 1].
         reseed_after: steps without a token after which the online mode re-seeds a cluster.
     """
 
@@ -59,7 +59,8 @@ class ClusteringConfig:
         require_at_least(1, self, *counts, prefix="clustering.")
         if self.bank_images is not None and self.reuse == "always":
             raise ValueError(
-                "clustering.bank_images looks at some images anew, so that clustering.reuse cannot be always"
+                "clustering.reuse cannot be always with clustering.bank_images, whose images are always "
+                "passed through the backbone again: choose auto or never"
             )
         require_share(self, "sample_share", "replace_share", "keep_mass", prefix="clustering.")
         if not 0 <= self.centroid_momentum <= 1:
@@ -76,11 +77,12 @@ class Centroids(NamedTuple):
 
 
 class MoGoClustering:
-    """The two banks, their centroids, and how they move on from epoch to epoch and step to step.
+    """The two banks and their centroids, and their updates from epoch to epoch and from step to step.
 
     Attributes:
-        banks: this rank's shares of foreground and background rows; None before the first pass.
-        centroids: of the last clustering; None before it.
+        banks: this rank's shares of foreground and background rows; None before the first pass, and in the
+            online mode after it as well.
+        centroids: centroids of the last clustering, which the online mode moves on; None before it.
     """
 
     def __init__(self, config: ClusteringConfig, *, seed: int, world: World) -> None:
@@ -101,7 +103,7 @@ class MoGoClustering:
         samples: Iterable[tuple[BankRows, BankRows]],
         after_step: Callable[[], object] = lambda: None,
     ) -> dict[str, float]:
-        """Take in a bank pass and cluster the banks anew.
+        """Update the banks from a bank pass and cluster them again.
 
         Args:
             epoch: the epoch that the clusters are for.
@@ -112,7 +114,7 @@ class MoGoClustering:
             Figures for the log: rows, clusters and k-means inertia per row of each bank.
 
         Raises:
-            ValueError: a bank has fewer rows than clusters, or with ``k`` "auto" none.
+            ValueError: a bank has fewer rows than clusters or, with ``k`` "auto", no rows.
             FloatingPointError: a bank holds rows that are not finite.
         """
         foreground, background = (list(parts) for parts in zip(*samples, strict=True))
@@ -134,7 +136,7 @@ class MoGoClustering:
         return figures
 
     def _take_in(self, epoch: int, foreground: list[BankRows], background: list[BankRows]) -> None:
-        """Fill or renew the banks; of the old banks and the new rows nothing is kept, for they are large."""
+        """Fill or renew the banks; the old banks and the new rows are released, because they are large."""
         before: list[Bank | None] = list(self.banks or (None, None))
         self.banks = None
         renewed_fg = self._renewed(before.pop(0), foreground, SIDES[0], epoch)
@@ -159,13 +161,13 @@ class MoGoClustering:
         if not 1 <= clusters <= bank.total:
             raise ValueError(
                 f"the {side} bank has {bank.total} tokens for {wanted} clusters: lower "
-                f"--clustering.{side}_clusters or take --clustering.k auto, raise --clustering.sample_share, "
+                f"--clustering.{side}_clusters or use --clustering.k auto, raise --clustering.sample_share, "
                 "or train on more images"
             )
         rng = generator(self.seed, f"k-means {side}", epoch)
         first = torch.from_numpy(rng.choice(bank.total, size=clusters, replace=False))
 
-        def reduce(totals: Tensor) -> Tensor:  # which is called once before the first step, and once a step
+        def reduce(totals: Tensor) -> Tensor:  # called once before the first step, then once per step
             after_step()
             return self.world.all_reduce(totals)
 
@@ -175,17 +177,17 @@ class MoGoClustering:
         except NotFiniteError as error:
             raise FloatingPointError(
                 f"{error.rows} of the {bank.total} {side} tokens before epoch {epoch + 1} are not finite: "
-                "try --precision fp32, and look at the images and backbone weights"
+                "try --precision fp32, and check the images and the backbone weights"
             ) from error
 
     def follow(self, tokens: Tensor, foreground: Tensor, assignment: Tensor, *, hold: Tensor) -> None:
-        """Move the centroids towards a batch's momentum tokens; only the online mode does (HCL, section 11).
+        """Move the centroids towards a batch's momentum tokens, in the online mode only (HCL, section 11).
 
         Args:
             tokens: (M, C) momentum tokens of this rank.
             foreground: (M,) bool.
             assignment: (M,) index of each token's centroid in its own bank.
-            hold: 0-d bool; where true, nothing moves.
+            hold: 0-d bool; if true, nothing moves.
         """
         if self.config.mode != "online":
             return
@@ -217,11 +219,11 @@ class MoGoClustering:
         self._idle = (foreground_i, background_i)
 
     def state_dict(self) -> dict[str, Tensor | None]:
-        """What a later process needs beside the banks: ``centroids_`` and ``idle_`` of each side."""
+        """Return what a later process needs besides the banks: ``centroids_`` and ``idle_`` of each side."""
         return _by_side("centroids", self.centroids) | _by_side("idle", self._idle)
 
     def load_state_dict(self, state: dict[str, Any], banks: Banks | None, device: torch.device) -> None:
-        """Take over what `state_dict` gave, onto ``device``, and the banks, which are there already."""
+        """Restore a state from `state_dict` on ``device``, and the banks, which are there already."""
 
         def pair(name: str) -> tuple[Tensor, Tensor] | None:
             foreground, background = (state[f"{name}_{side}"] for side in SIDES)

@@ -17,7 +17,7 @@ class Targets(NamedTuple):
 
 
 class BankRows(NamedTuple):
-    """Sampled tokens (n, C) float32, and the data-set index (n,) int64 of the image that each is of."""
+    """Sampled tokens (n, C) float32, and the data-set index (n,) int64 of each token's image."""
 
     tokens: Tensor
     images: Tensor
@@ -26,14 +26,14 @@ class BankRows(NamedTuple):
 def sample_tokens(
     targets: Targets, indices: np.ndarray, share: float, *, seed: int, draw: int
 ) -> tuple[BankRows, BankRows]:
-    """Draw floor(share * n) tokens without replacement from each image's foreground, likewise background.
+    """Draw floor(share * n) tokens without replacement from each image's foreground, and from its background.
 
     Args:
-        targets: of B images.
+        targets: targets of B images.
         indices: (B,) data-set indices of the images, which key the draw.
-        share: of the tokens to keep, in [0, 1].
-        seed: of the run.
-        draw: which bank pass this is.
+        share: share of the tokens to keep, in [0, 1].
+        seed: the run's seed.
+        draw: number of the bank pass.
 
     Returns:
         Foreground rows and background rows, each in image and token order.

@@ -1,4 +1,4 @@
-"""Score tokens on labelled images, or show what they are: a subcommand for each way."""
+"""Score tokens on labelled images, or show them: one subcommand for each way of doing so."""
 
 import sys
 import time
@@ -24,9 +24,9 @@ USAGE = "%(prog)s COMMAND [--config PRESET] [--SETTING VALUE ...]"
 
 @dataclass(frozen=True)
 class Subcommand:
-    """What a word on the command line stands for.
+    """What a subcommand's name on the command line stands for.
 
-    Its module is imported once it is the one that is meant: all of them together take seconds.
+    Its module is imported only if the subcommand is chosen, because importing all of them takes seconds.
 
     Attributes:
         module: holds the settings, and the function ``run(config, world)``.
@@ -45,12 +45,12 @@ class Subcommand:
 
     @property
     def run(self) -> Callable[[Any, World], Any]:
-        """What it does."""
+        """The function that runs the subcommand."""
         return import_module(self.module).run
 
 
 class Protocol(Subcommand):
-    """A subcommand that scores; what it runs gives the results."""
+    """A subcommand that scores; its function returns the results."""
 
 
 PROTOCOLS = {
@@ -67,87 +67,88 @@ PROTOCOLS = {
     "overcluster": Protocol(
         "hcl.evaluation.overclustering",
         "OverclusteringConfig",
-        "k-means of all tokens, each cluster standing for one class",
+        "cluster all tokens with k-means and assign each cluster to a class",
     ),
     "cluster": Protocol(
         "hcl.evaluation.overclustering",
         "ClassClusteringConfig",
-        "k-means with as many clusters as classes, matched one to one",
+        "cluster with one k-means cluster per class, matched one to one",
     ),
     "fully-unsupervised": Protocol(
         "hcl.evaluation.fully_unsupervised",
         "FullyUnsupervisedConfig",
-        "find the foreground's clusters and join them to communities",
+        "cluster the foreground and group its clusters into communities",
     ),
     "foreground": Protocol(
         "hcl.evaluation.foreground",
         "ForegroundConfig",
-        "score the foreground map of the backbone's attention",
+        "score the foreground map derived from the backbone's attention",
     ),
     "retrieval": Protocol(
         "hcl.evaluation.retrieval",
         "RetrievalConfig",
-        "label tokens by their nearest neighbours among labelled ones",
+        "label tokens by their nearest labelled neighbours",
     ),
 }
 WITHOUT_BASELINE = frozenset({"linear", "foreground"})
-"""A given classifier fits one kind of tokens, and the foreground map is the same for all."""
+"""Protocols without a baseline: a given classifier fits only one kind of tokens, and the foreground map is
+the same for all of them."""
 EVALUATIONS = "runs/evaluation"
-"""Where each protocol has its output by default, in a folder of its name."""
+"""Default folder of the protocols' outputs; each has a folder of its name in it."""
 
 
 @dataclass(frozen=True)
 class Command(Subcommand):
     """A subcommand that shows something and scores nothing.
 
-    A positional setting, and one that takes several words, have a name and a help. `kept` is what to know
-    after Ctrl-C.
+    `positional` is the name and help text of a positional setting, `words` those of a setting that takes
+    several words. `kept` is what to tell the user after Ctrl-C.
     """
 
     positional: tuple[str, str] | None = None
     words: tuple[str, str] | None = None
-    kept: str = "nothing is left half done"
+    kept: str = "no incomplete files are left"
 
 
 COMMANDS = {
     "segment": Command(
         "hcl.inference.segment",
         "SegmentConfig",
-        "segment your own photographs: label maps and overlays",
-        positional=("photographs", "an image file, or a folder whose images are taken, below it too"),
-        kept="pictures made so far are kept, and --resume makes the others",
+        "segment your own photographs into label maps and overlays",
+        positional=("photographs", "an image file, or a folder of images, including its sub-folders"),
+        kept="pictures made so far are kept; --resume makes the rest",
     ),
     "components": Command(
         "hcl.inference.components",
         "ComponentsConfig",
-        "draw object components: a token, and the like tokens of other images",
+        "draw object components: tokens, with similar tokens in other images",
     ),
     "report": Command(
         "hcl.run_report.report",
         "ReportConfig",
-        "show a run, its scores and what it sees as one page of HTML",
+        "write one HTML page with a run's losses, scores and pictures",
         positional=("run", "folder of a training run; every metrics.json in it is shown"),
-        words=("evaluations", "more metrics.json, or folders that hold some"),
+        words=("evaluations", "more metrics.json files, or folders that contain some"),
     ),
     "explore": Command(
         "hcl.explore.command",
         "ExploreConfig",
-        "click a part of a photograph and see where else it is, on a page of this computer",
+        "serve a local web page: click a part of a photograph, see where else it occurs",
     ),
 }
 
 
 def build_parser(arguments: Sequence[str] | None = None) -> SettingsParser:
-    """The command line: one subcommand a protocol or command, with the fields of its configuration.
+    """Build the command line: one subcommand per protocol or command, with the fields of its configuration.
 
     Args:
-        arguments: what will be parsed. Subcommands that it does not begin with are then without settings.
+        arguments: what will be parsed. Subcommands that it does not begin with then get no settings.
     """
     parser = SettingsParser(
         prog=PROGRAM,
         usage=USAGE,
         version=__version__,
-        description="Score tokens on labelled images, and show what they are.",
+        description="Score tokens on labelled images, or visualise them.",
     )
     commands = parser.add_subcommands(dest="command")
     for name, command in (PROTOCOLS | COMMANDS).items():
@@ -156,9 +157,11 @@ def build_parser(arguments: Sequence[str] | None = None) -> SettingsParser:
     before = SettingsParser(
         usage=USAGE,
         description="Run a protocol on the backbone's own tokens, on PM-ViT's concatenated levels, on an "
-        "untrained head and, with --checkpoint, on that head; writes OUTPUT/metrics.json.",
+        "untrained head and, with --checkpoint, on that head. Writes OUTPUT/metrics.json.",
     )
-    parser.add_command(commands, "baseline", before, "a protocol, on what the head starts from too")
+    parser.add_command(
+        commands, "baseline", before, "run a protocol on a head and on what the head starts from"
+    )
     choices = before.add_subcommands(dest="command")
     for name, protocol in PROTOCOLS.items():
         if name not in WITHOUT_BASELINE:
@@ -176,7 +179,7 @@ def _asked_for(arguments: Sequence[str] | None, *names: str) -> bool:
 
 def _settings_of(command: Protocol | Command, folder: str) -> SettingsParser:
     summary = command.summary
-    written = "; writes OUTPUT/metrics.json" if isinstance(command, Protocol) else ""
+    written = ". Writes OUTPUT/metrics.json" if isinstance(command, Protocol) else ""
     parser = SettingsParser(description=f"{summary[0].upper()}{summary[1:]}{written}.")
     parser.add_argument("--config", action="config", help="name of a preset, or a YAML file")
     if isinstance(command, Command):
@@ -196,7 +199,7 @@ class Task(NamedTuple):
 
 
 def parse(arguments: list[str]) -> Task:
-    """The protocol or command, and the settings, of a command line.
+    """Parse a command line into a protocol or command and its settings.
 
     Raises:
         ValueError: a setting is out of range.
@@ -230,7 +233,7 @@ def score(task: Task, world: World) -> None:
     results = task.run(task.config, world)
     metrics = complete(results, task.name, task.config, world, time.perf_counter() - started)
     if world.is_main:
-        try:  # neither a full disk nor a closed pipe may cost the numbers
+        try:  # a full disk or a closed pipe must not lose the numbers
             path = write_metrics(metrics, Path(task.config.output))
         finally:
             print_report(metrics)
@@ -238,7 +241,7 @@ def score(task: Task, world: World) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what the arguments say; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Run what the arguments say; return the exit status: 0 done, 2 bad input, 130 interrupted."""
 
     arguments = sys.argv[1:] if arguments is None else arguments
 
@@ -253,7 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
     command = COMMANDS.get(arguments[0]) if arguments else None
-    kept = command.kept if command else "tokens computed so far are kept, unless --keep_tokens false"
+    kept = command.kept if command else "tokens computed so far are kept, unless --keep_tokens is false"
     return reported(PROGRAM, run, after_interrupt=kept)
 
 

@@ -1,4 +1,4 @@
-"""Train HCL, as the command line says."""
+"""Train HCL from the command line."""
 
 import sys
 from contextlib import nullcontext
@@ -17,14 +17,12 @@ PROGRAM = program_name("train.py", installed="hcl-train")
 
 
 def build_parser() -> SettingsParser:
-    """The command line: the fields of `TrainConfig`, a preset to start from, and ``--resume``."""
+    """Build the command line: the fields of `TrainConfig`, a preset to start from, and ``--resume``."""
     parser = SettingsParser(
         prog=PROGRAM, version=__version__, description="Train HCL on images, without labels."
     )
     parser.add_argument("--config", action="config", help="name of a preset, or a YAML file")
-    parser.add_argument(
-        "--resume", action="store_true", help="continue the run in --output where there is one"
-    )
+    parser.add_argument("--resume", action="store_true", help="continue the run in --output, if there is one")
     parser.add_settings(TrainConfig)
     return parser
 
@@ -32,7 +30,8 @@ def build_parser() -> SettingsParser:
 def main(arguments: list[str] | None = None) -> int:
     """Train as the arguments say.
 
-    Returns the exit status: 0 done, 2 bad input, 130 interrupted at once, 143 stopped by a signal and saved.
+    Returns the exit status: 0 done, 2 bad input, 130 interrupted at once, 143 stopped by a signal, with a
+    checkpoint saved if training had begun.
     """
 
     def run() -> int:
@@ -47,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train(config: TrainConfig, *, resume: bool) -> bool:
-    """Train on all ranks; False where a signal ended it early, with a checkpoint saved."""
+    """Train on all ranks; return False if a signal ended training early."""
     with (
         reproducible(config.deterministic),
         connect(config.device) as world,

@@ -1,4 +1,4 @@
-"""Is every image there and whole? Asked first, so that no run dies of one bad file hours later."""
+"""Check that every image exists and is complete, so that no run fails on one bad file hours later."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeVar
 from hcl.data.images import BadImageError, file_problem, opened, shown
 from hcl.data.samples import Dataset, Sample, read_label
 
-TAIL = 256  # bytes at the end of a file among which a whole image has its end marker
+TAIL = 256  # bytes at the end of a file in which a complete image has its end marker
 END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 SHOWN = 10
 
@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 
 class Ranks(Protocol):
-    """Those who look at the files together, as `hcl.distributed.World` does; every machine at all of them."""
+    """Ranks that check files together, such as `hcl.distributed.World`; every machine checks all files."""
 
     def of_machine(self, length: int) -> slice:
-        """This rank's share of what its machine looks at."""
+        """This rank's share of what its machine checks."""
 
     def union(self, found: set[T]) -> set[T]:
-        """What any rank has found, on every rank."""
+        """The union of what the ranks have found, on every rank."""
 
 
 class _Alone:
@@ -41,15 +41,15 @@ ALONE: Ranks = _Alone()
 
 
 def check_images(dataset: Dataset, labels: bool = False, ranks: Ranks = ALONE) -> None:
-    """Look at the head and tail of every image, and with `labels` of every mask; decode only where in doubt.
+    """Check the head and tail of every image, and with `labels` of every mask; decode only in case of doubt.
 
-    It takes tenths of a millisecond a file. An error names the files at fault (the first ten and how many
-    there are) with the lines of the split; it is the same on all ranks.
+    It takes tenths of a millisecond per file. An error names the files at fault (the first ten, and the
+    number of the others) with the lines of the split; it is the same on all ranks.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: there is no sample at all, an image is listed twice, or a file is empty, cut short or no
-            image.
+        ValueError: there is no sample at all, an image is listed twice, or a file is empty, cut short or not
+            an image.
     """
     if not len(dataset):
         raise ValueError(f"the data set {dataset.name} is empty")
@@ -59,7 +59,7 @@ def check_images(dataset: Dataset, labels: bool = False, ranks: Ranks = ALONE) -
 
 
 def faulty_samples(dataset: Dataset, labels: bool = False, ranks: Ranks = ALONE) -> dict[int, str]:
-    """What is wrong with which sample: as `check_images`, and with `labels` its mask is read as well.
+    """What is wrong with each faulty sample, by index: as `check_images`; with `labels`, masks are read too.
 
     An image that is listed twice is at fault the second time.
     """
@@ -83,18 +83,18 @@ def image_problem(path: Path) -> str | None:
 
 
 def repetitions(dataset: Dataset) -> dict[int, str]:
-    """The samples whose image a sample before them has too."""
+    """The samples whose image an earlier sample has too, by index, each with a message."""
     first: dict[Path, Sample] = {}
     again = {}
     for index, sample in enumerate(dataset.samples):
         before = first.setdefault(sample.image, sample)
         if before is not sample:
-            again[index] = f"{_named(sample)} is there twice, first as {shown(before.origin)}"
+            again[index] = f"{_named(sample)} is listed twice, first in {shown(before.origin)}"
     return again
 
 
 def listed(problems: list[str]) -> str:
-    """The first ten, one a line, and how many more there are."""
+    """The first ten problems, one per line, and how many more there are."""
     more = f"\n... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
     return "\n".join(problems[:SHOWN]) + more
 

@@ -37,10 +37,10 @@ Group = Literal["all", "things", "stuff"]
 
 
 def open_coco(root: Path, split: str, group: Group = "all") -> Dataset:
-    """The images of one of the three lists, or with `train2017` or `val2017` every image of that folder.
+    """Open the images of one of the three lists or, with `train2017` or `val2017`, all images of that folder.
 
     Args:
-        root: of the data set.
+        root: the data set's folder.
         split: the list or the folder.
         group: keeps the 27 coarse classes, or only the 12 of things or the 15 of stuff (counted from 0), and
             ignores the rest; the things are the objects.
@@ -74,7 +74,7 @@ def class_names_of(group: Group) -> tuple[str, ...]:
 
 
 def label_map_of(group: Group) -> np.ndarray:
-    """(256,) uint8: class of every value of a mask: 255 where ignored, itself where it is no fine id."""
+    """(256,) uint8: the class of every mask value: 255 if ignored, the value itself if it is no fine id."""
     coarse = np.array(FINE_TO_COARSE)
     table = np.arange(256)
     first, last = {"all": (0, 27), "things": (0, THINGS), "stuff": (THINGS, 27)}[group]

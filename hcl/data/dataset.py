@@ -1,4 +1,4 @@
-"""Opening a data set from its configuration, of whatever kind it is."""
+"""Opening a data set of any kind from its configuration."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,16 +24,16 @@ class DataConfig:
             `root` when nothing is there).
         root: the data set's folder.
         split: name of the split: `trainaug`, `val`, ... for voc; `train`, `val` for scenes; a list's name,
-            `train2017` or `val2017` for coco. A folder of images has none; with masks, a sub-folder that both
-            have.
+            `train2017` or `val2017` for coco. A folder of images has none; with masks, it may be a sub-folder
+            that images and masks both have.
         classes: for coco, whether all 27 classes count, or only things, or only stuff.
         on_error: what to do about files that cannot be used: "raise" stops before anything runs and names
-            them, "skip" decodes every file first, leaves those out and tells how many and which.
-        limit: a quick look at so many images of each split that is opened, spread evenly over its list, for
-            lists are often sorted; scores say of how many. By default all.
-        masks: for folder, where its masks are: for `a/b.jpg` below root, `a/b.png` below this folder.
-        mask_classes: and how many classes they tell apart: ids count from 0, the background, and 255 is where
-            a pixel does not count.
+            them; "skip" decodes every file first, leaves out the bad ones and reports how many and which.
+        limit: for a quick look, use only this many images of each split that is opened, spread evenly over
+            its list, because lists are often sorted; scores state the number. By default all.
+        masks: for folder, the folder of its masks: for `a/b.jpg` below root, `a/b.png` below this folder.
+        mask_classes: number of classes in these masks: ids count from 0, the background, and 255 marks pixels
+            that do not count.
     """
 
     kind: Literal["voc", "coco", "folder", "scenes"]
@@ -50,10 +50,12 @@ class DataConfig:
         self._check_masks()
         if self.kind == "folder" and self.split and not self.labelled:
             raise ValueError(
-                f"a folder of images has no split, got split={self.split!r}: point root at a sub-folder"
+                f"a folder of images has no split, got split={self.split!r}: give a sub-folder as --data.root"
             )
         if self.kind != "folder" and not self.split:
-            raise ValueError(f"a data set of kind {self.kind!r} needs a split (--data.split), as train")
+            raise ValueError(
+                f"a data set of kind {self.kind!r} needs a split: give one, such as --data.split train"
+            )
         if self.kind != "coco" and self.classes != "all":
             raise ValueError(f"classes={self.classes!r} is for kind 'coco' only, got kind {self.kind!r}")
 
@@ -62,13 +64,13 @@ class DataConfig:
             raise ValueError(f"masks={self.masks!r} is for kind 'folder' only, got kind {self.kind!r}")
         if (self.masks is None) != (self.mask_classes is None):
             raise ValueError(
-                f"masks and mask_classes go together, got masks={self.masks!r} and "
+                f"masks and mask_classes must be given together, got masks={self.masks!r} and "
                 f"mask_classes={self.mask_classes}"
             )
         if self.mask_classes is not None and not 2 <= self.mask_classes <= IGNORE:
             raise ValueError(
-                f"data.mask_classes is {self.mask_classes}; it must lie between 2 and {IGNORE}, and masks "
-                f"hold the ids below it, or {IGNORE} where a pixel does not count"
+                f"data.mask_classes is {self.mask_classes}; it must lie between 2 and {IGNORE}: masks hold "
+                f"class ids below it, or {IGNORE} where a pixel does not count"
             )
 
     @property
@@ -78,9 +80,9 @@ class DataConfig:
 
 
 def open_dataset(config: DataConfig) -> Dataset:
-    """The data set of a configuration; no image is opened (see `hcl.data.checks`).
+    """Open the data set of a configuration, but none of its images (see `hcl.data.checks`).
 
-    Where a limit leaves out images, the name of the data set says so.
+    If a limit leaves out images, the name of the data set says so.
 
     Raises:
         FileNotFoundError: root, folder or split is missing; the splits that exist are named.
@@ -101,7 +103,9 @@ def _open_whole(config: DataConfig) -> Dataset:
                 write_scenes(root)
         return open_voc(root, config.split, "scenes", SCENE_CLASSES)
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}: say by --data.root where the {config.kind} data set is")
+        raise FileNotFoundError(
+            f"there is no folder {root}: give the folder of the {config.kind} data set as --data.root"
+        )
     if config.kind == "voc":
         return open_voc(root, config.split)
     if config.kind == "coco":

@@ -13,37 +13,41 @@ SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", 
 
 
 def open_folder(root: Path) -> Dataset:
-    """Every image below `root`, in the order of their relative paths; hidden files and folders are left out.
+    """Open all images below `root`, sorted by relative path; hidden files and folders are left out.
 
-    Links to files are followed, links to folders are not (they may lead round in circles).
+    Links to files are followed, links to folders are not (they may form loops).
 
     Raises:
         FileNotFoundError: the folder is not there, or holds no image.
         OSError: a folder cannot be listed.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}")
+        raise FileNotFoundError(f"there is no folder {root}")
     names = sorted(path.relative_to(root).as_posix() for path in _images_below(root))
     if not names:
-        raise FileNotFoundError(f"no image below {root} (looked for {', '.join(sorted(SUFFIXES))})")
+        raise FileNotFoundError(
+            f"there is no image in {root} or its sub-folders (looked for {', '.join(sorted(SUFFIXES))})"
+        )
     return Dataset(f"folder-{root.name}", [Sample(root / name, None, name) for name in names])
 
 
 def open_labelled_folder(root: Path, masks: Path, classes: int) -> Dataset:
-    """The images of `open_folder`, each with the mask of its name: `root/a/b.jpg` with `masks/a/b.png`.
+    """Open the images of `open_folder`, each with the mask of its name: `root/a/b.jpg`, `masks/a/b.png`.
 
-    Masks hold the ids 0 to `classes` - 1, and 255 where a pixel does not count. Every class but the first,
-    background, is an object.
+    Masks hold the ids 0 to `classes` - 1, and 255 where a pixel does not count. Every class except the first,
+    the background, is an object.
 
     Raises:
-        FileNotFoundError, OSError: as `open_folder`, and where there is no folder of masks.
+        FileNotFoundError, OSError: as `open_folder`, or there is no folder of masks.
         ValueError: the masks lie below `root`, or two images would share one.
     """
     images = open_folder(root)
     if not masks.is_dir():
-        raise FileNotFoundError(f"no folder {masks}: say by --data.masks where the masks are")
+        raise FileNotFoundError(f"there is no folder {masks}: give the folder of the masks as --data.masks")
     if masks.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"the masks in {masks} would be taken for images of {root}: put them beside it")
+        raise ValueError(
+            f"the folder of masks {masks} lies in {root}, whose images would include the masks: move it"
+        )
     samples = [
         replace(sample, label=masks / Path(sample.origin).with_suffix(".png")) for sample in images.samples
     ]
@@ -58,14 +62,14 @@ def _refuse_shared_masks(samples: list[Sample]) -> None:
     for sample in samples:
         if (other := first.setdefault(sample.label, sample)) is not sample:
             raise ValueError(
-                f"{other.origin} and {sample.origin} would both have the mask {sample.label}: rename one"
+                f"{other.origin} and {sample.origin} would share the mask {sample.label}: rename one of them"
             )
 
 
 def _label_map(classes: int) -> np.ndarray:
-    """(256,) uint8: ids as they are; all that stand for nothing become one that is no class.
+    """(256,) uint8: keeps class ids and maps all values that are none to `classes`, which is no class either.
 
-    So kept labels, which are named by the map too, are not taken for those of another number of classes.
+    Cached labels are keyed by this table too, so they are not reused for another number of classes.
     """
     table = np.minimum(np.arange(256), classes).astype(np.uint8)
     table[IGNORE] = IGNORE

@@ -1,4 +1,4 @@
-"""Opening image files that nobody has looked at: every fault is an error that names the file."""
+"""Opening image files that nobody has checked: every fault becomes an error that says what is wrong."""
 
 import errno
 import stat
@@ -11,7 +11,7 @@ from typing import BinaryIO
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; Pillow refuses more as a decompression bomb
-MAX_RATIO = 200  # longer to shorter side: resizing a strip by its shorter side takes memory without end
+MAX_RATIO = 200  # longer to shorter side: resizing a thin strip by its shorter side takes unlimited memory
 
 _JPEG = frozenset(("L", "RGB", "CMYK", "CMYK;I"))
 STORED: Mapping[str, frozenset[str]] = MappingProxyType(
@@ -30,7 +30,7 @@ STORED: Mapping[str, frozenset[str]] = MappingProxyType(
         "TIFF": frozenset(("L", "P", "RGB", "RGBA", "CMYK")),
     }
 )
-"""Formats and, in Pillow's words, how their pixels may be stored: what DALI decodes to the same colours."""
+"""Formats and, in Pillow's terms, those ways to store pixels that DALI decodes to the same colours."""
 
 _FORMATS = tuple(name for name in STORED if name != "MPO")  # which Pillow opens as JPEG
 _ODD_CODECS = ("ppm", "ppm_plain", "bmp_rle")
@@ -54,34 +54,34 @@ class DecodeError(RuntimeError):
 
 
 def shown(path: object) -> str:
-    """A path for a message: on one line, and printable whatever its bytes."""
+    """Format a path for a message: on one line, and printable whatever its bytes."""
     text = str(path)
     return text if text.isprintable() else ascii(text)
 
 
 def file_problem(path: Path) -> str | None:
-    """Why a path is no regular file, or None. Nothing is opened: opening a pipe would wait for its writer.
+    """Why a path is not a regular file, or None. Nothing is opened: opening a pipe would wait for its writer.
 
     Raises:
-        OSError: the machine is at fault, for one by too many open files.
+        OSError: the machine is at fault, for example with too many open files.
     """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return "is a link to nothing" if path.is_symlink() else "does not exist"
-    except (OSError, ValueError) as error:  # a loop of links, a name too long, a folder that is closed to us
+        return "is a broken link" if path.is_symlink() else "does not exist"
+    except (OSError, ValueError) as error:  # a loop of links, too long a name, a folder without permission
         _raise_what_is_of_the_machine(error)
-        return f"cannot be reached ({getattr(error, 'strerror', None) or error})"
-    return None if stat.S_ISREG(mode) else f"is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}"
+        return f"cannot be accessed ({getattr(error, 'strerror', None) or error})"
+    return None if stat.S_ISREG(mode) else f"is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}"
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
-    """An image whose header was read and found to be one that can be used.
+    """Open an image after checking from its header that it can be used.
 
     Raises:
-        BadImageError: whatever is wrong, also with what the body reads of the image.
-        OSError: the machine is at fault; another time the same file may be read.
+        BadImageError: the image cannot be used; also for errors while the block reads it.
+        OSError: the machine is at fault; the same file may be readable another time.
     """
     if problem := file_problem(path):
         raise BadImageError(problem)
@@ -96,7 +96,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
 
 @contextmanager
 def opened_stream(file: BinaryIO) -> Iterator[ImageFile.ImageFile]:
-    """As `opened`, from a file that is open already, such as one in memory."""
+    """Do as `opened` for a file that is already open, such as one in memory."""
     try:
         with Image.open(file, formats=_FORMATS) as image:
             if problem := _header_problem(image):
@@ -105,14 +105,14 @@ def opened_stream(file: BinaryIO) -> Iterator[ImageFile.ImageFile]:
     except BadImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise BadImageError(f"claims more than {MAX_PIXELS} pixels") from error
-    except Exception as error:  # Pillow's parsers raise all kinds at bytes they did not expect
+        raise BadImageError(f"claims to have more than {MAX_PIXELS} pixels") from error
+    except Exception as error:  # Pillow's parsers raise all kinds of errors at unexpected bytes
         _raise_what_is_of_the_machine(error)
         raise BadImageError("is empty (0 bytes)" if not file.seek(0, 2) else _reason(error)) from error
 
 
 def stored_as(image: ImageFile.ImageFile) -> str:
-    """How an image's pixels are stored, in Pillow's words ("L;4" is grey of 4 bits), before it is loaded."""
+    """How an image's pixels are stored, in Pillow's terms ("L;4" is 4-bit grey); call it before loading."""
     if not image.tile:
         return image.mode
     codec, _, _, arguments = image.tile[0]
@@ -124,13 +124,13 @@ def _header_problem(image: ImageFile.ImageFile) -> str | None:
     width, height = image.size
     stored = stored_as(image)
     if stored not in STORED[image.format or ""]:
-        return f"is a {image.format} stored as {stored}, which is not read: convert it to 8-bit RGB"
+        return f"is a {image.format} stored as {stored}, which is not supported: convert it to 8-bit RGB"
     if image.format == "TIFF" and image.getexif().get(_ORIENTATION, 1) != 1:
-        return "is a TIFF that is to be turned when shown, which is not done here: store it upright"
+        return "is a TIFF with an orientation tag, which is not supported: save it upright"
     if width * height > MAX_PIXELS:
         return f"has {width}x{height} pixels, more than {MAX_PIXELS}"
     if max(width, height) > MAX_RATIO * min(width, height):
-        return f"has {width}x{height} pixels: one side is more than {MAX_RATIO} times the other"
+        return f"has {width}x{height} pixels: one side is more than {MAX_RATIO} times as long as the other"
     return None
 
 
@@ -141,5 +141,5 @@ def _raise_what_is_of_the_machine(error: Exception) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"is no whole image (cut short, or none of {', '.join(_FORMATS)})"
-    return f"is no whole image ({error or type(error).__name__})"
+        return f"is not a complete image (truncated, or in none of the formats {', '.join(_FORMATS)})"
+    return f"is not a complete image ({error or type(error).__name__})"

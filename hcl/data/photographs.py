@@ -8,15 +8,16 @@ from PIL import Image, ImageOps
 from hcl.data.images import BadImageError, opened, shown
 
 Photograph = str | Path | Image.Image | np.ndarray
-"""An image file, an image of Pillow, or an array (H, W, 3) uint8, red first."""
+"""An image file, a Pillow image, or an RGB array (H, W, 3) uint8."""
 
 
 def upright(photograph: Photograph) -> Image.Image:
-    """The photograph in RGB, turned as its EXIF orientation says; opacity is left out.
+    """Return the photograph in RGB, turned as its EXIF orientation says, without transparency.
 
     Raises:
-        FileNotFoundError: there is no such file; it is named.
-        ValueError: the file cannot be used (named, with the reason), or the array is no (H, W, 3) uint8.
+        FileNotFoundError: there is no such file; the message names it.
+        ValueError: the file cannot be used (the message names it and the reason), or the array is not
+            (H, W, 3) uint8.
     """
     if isinstance(photograph, (str, Path)):
         return _read(Path(photograph))
@@ -24,9 +25,11 @@ def upright(photograph: Photograph) -> Image.Image:
         return _in_colours(photograph)
     if not isinstance(photograph, np.ndarray) or photograph.ndim != 3 or photograph.shape[2] != 3:
         found = getattr(photograph, "shape", type(photograph).__name__)
-        raise ValueError(f"a photograph is a path, an image of Pillow, or an array (H, W, 3), got {found}")
+        raise ValueError(f"a photograph must be a path, a Pillow image or an array (H, W, 3), got {found}")
     if photograph.dtype != np.uint8 or not photograph.size:
-        raise ValueError(f"an array of colours must be uint8, got {photograph.dtype} {photograph.shape}")
+        raise ValueError(
+            f"an array of colours must be uint8 and not empty, got {photograph.dtype} {photograph.shape}"
+        )
     return Image.fromarray(photograph)
 
 
@@ -41,6 +44,6 @@ def _read(path: Path) -> Image.Image:
 
 def _in_colours(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # which Pillow would clip at 255
+    if image.mode.startswith("I;16"):  # Pillow would clip these at 255
         return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
     return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""What a data set is made of, and how one label mask is read."""
+"""Data sets and their samples, and reading a label mask."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from hcl.data.images import BadImageError, opened, shown, stored_as
 
 IGNORE = 255
-_INDICES = frozenset(("L", "P", "P;1", "P;2", "P;4"))  # PNGs whose values Pillow gives as they are stored
+_INDICES = frozenset(("L", "P", "P;1", "P;2", "P;4"))  # PNGs whose values Pillow returns as they are stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class Sample:
 class Dataset:
     """Samples in the order of their split.
 
-    `label_map` translates the 256 values a mask can hold into class ids, or into `ignore_index`; a value that
-    stands for nothing is left at or above `len(class_names)`, so that reading it is an error. None: masks
-    hold class ids. `object_classes` are the classes that are objects, what a foreground map should find; none
-    where the data set has none or does not say. `skipped` tells of every sample that was left out as unusable
-    what is wrong with it.
+    `label_map` translates the 256 values that a mask can hold into class ids or `ignore_index`; a value
+    without a meaning is mapped to at least `len(class_names)`, so that reading it is an error. Without a
+    `label_map`, masks hold class ids. `object_classes` are the classes that are objects, which a foreground
+    map should find; empty if the data set has none or does not say. `skipped` says what is wrong with each
+    sample that was left out as unusable.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the names and the order of the images, wherever the data set lies."""
+        """SHA-256 of the names and the order of the images, wherever the data set is stored."""
         lines = (f"{sample.image.name}\0{sample.origin}\n" for sample in self.samples)
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
@@ -56,22 +56,22 @@ class Dataset:
         return all(sample.label is not None for sample in self.samples)
 
     def spread_out(self, most: int) -> "Dataset":
-        """At most so many of the samples, in their order and evenly over all of them."""
+        """Return at most `most` samples, in their order and spread evenly over all of them."""
         return replace(self, samples=[self.samples[index] for index in spread_out(len(self), most)])
 
 
 def spread_out(images: int, most: int) -> np.ndarray:
-    """At most so many numbers of images, ascending and evenly over all of them."""
+    """Return at most `most` image indices, ascending and spread evenly over all images."""
     return np.linspace(0, images - 1, min(most, images)).round().astype(int)
 
 
 def read_label(sample: Sample, dataset: Dataset) -> np.ndarray:
-    """The class ids of one image's mask, (H, W) uint8, at the image's size; `ignore_index` where unlabelled.
+    """Read an image's mask: class ids (H, W) uint8 at the image's size, `ignore_index` where unlabelled.
 
     Raises:
         ValueError: the sample has no mask, or the mask cannot be read, is not a PNG of 8-bit grey values or
             of palette indices (another format may have changed them), holds a value that is no class, or
-            differs from its image in size; the files are named.
+            differs from its image in size; the message names the files.
     """
     if sample.label is None:
         raise ValueError(
@@ -92,10 +92,10 @@ def _mask_values(sample: Sample) -> np.ndarray:
         with opened(sample.label) as mask:
             if mask.format != "PNG" or stored_as(mask) not in _INDICES:
                 raise BadImageError(
-                    f"is a {mask.format} stored as {stored_as(mask)}: a mask holds class ids, as a PNG of "
-                    "8-bit grey values or with a palette"
+                    f"is a {mask.format} stored as {stored_as(mask)}: a mask must be a PNG that holds "
+                    "class ids as 8-bit grey values or palette indices"
                 )
-            mask.verify()  # every checksum: Pillow overlooks those of the pixels when it decodes
+            mask.verify()  # all checksums: Pillow ignores those of the pixels when it decodes
         with opened(sample.label) as mask:
             return np.array(mask)
     except BadImageError as error:
@@ -121,6 +121,6 @@ def _check_values(sample: Sample, values: np.ndarray, classes: np.ndarray, datas
     if np.any((occurring >= known) & (occurring != dataset.ignore_index)):
         wrong = np.unique(values[(classes >= known) & (classes != dataset.ignore_index)])
         raise ValueError(
-            f"{shown(sample.label)} holds the values {wrong.tolist()}, which are none of the {known} classes "
-            f"({shown(sample.origin)})"
+            f"{shown(sample.label)} holds the values {wrong.tolist()}, which are not ids of the {known} "
+            f"classes ({shown(sample.origin)})"
         )

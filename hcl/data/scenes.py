@@ -1,9 +1,9 @@
-"""Generated, labelled scenes in VOC layout: objects made of parts, before textured backgrounds.
+"""Generated, labelled scenes in VOC layout: objects made of parts, in front of textured backgrounds.
 
-For trying the project where no data set is at hand. Every object class is a list of parts (a car has windows,
-a body and wheels), and every part has a look: a colour that varies from scene to scene, and a texture. As in
-photographs, colour does not tell what a thing is: few colours serve many looks, of objects and backgrounds,
-and every scene is in a light of its own.
+They serve to try the project without a data set. Every object class is a list of parts (a car has windows, a
+body and wheels), and every part has a look: a colour that varies from scene to scene, and a texture. As in
+photographs, colour does not identify an object: a few colours are shared by many looks, of objects and
+backgrounds, and every scene has its own lighting.
 """
 
 import os
@@ -44,7 +44,7 @@ COLORS = {
     "grey": (130, 135, 145),
     "black": (55, 50, 60),
 }
-SPREAD = 30  # of a colour from scene to scene, each way
+SPREAD = 30  # how far a colour varies from scene to scene, up or down
 LOOKS = {
     "sky": Look("blue", "clouds", 25),
     "grass": Look("green", "streaks", 35),
@@ -108,7 +108,7 @@ CLASS_NAMES = ("background", *OBJECTS)
 
 
 def write_scenes(root: Path | str, train: int = 192, val: int = 64, size: int = 224, seed: int = 7) -> None:
-    """Write `train` and `val` scenes of `size`² pixels to `root`, which appears whole or not at all.
+    """Write `train` and `val` scenes of `size`² pixels to `root`, which appears complete or not at all.
 
     The same arguments give the same files. Several processes may call this at once: the first to finish wins.
 
@@ -119,10 +119,10 @@ def write_scenes(root: Path | str, train: int = 192, val: int = 64, size: int = 
     root = Path(root)
     if min(train, val) < 1 or size < 32:
         raise ValueError(
-            f"need at least 1 scene a split and 32 pixels, got train={train}, val={val}, size={size}"
+            f"need at least 1 scene per split and 32 pixels a side, got train={train}, val={val}, size={size}"
         )
     if root.exists():
-        raise FileExistsError(f"{root} exists already; delete it to have its scenes written anew")
+        raise FileExistsError(f"{root} already exists; delete it to write its scenes again")
     root.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
@@ -135,7 +135,7 @@ def write_scenes(root: Path | str, train: int = 192, val: int = 64, size: int = 
 
 
 def draw_scene(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One scene: image (size, size, 3) uint8, and class ids (size, size) uint8."""
+    """Draw one scene: image (size, size, 3) uint8, and class ids (size, size) uint8."""
     canvas = Image.new("L", (size, size), 0)
     parts = ImageDraw.Draw(canvas)
     objects = rng.choice(list(OBJECTS), size=rng.integers(1, 3), replace=False)
@@ -161,7 +161,7 @@ def _draw_part(
 
 
 def _paint(ids: np.ndarray, looks: list[str], rng: np.random.Generator) -> np.ndarray:
-    """Pixels (size, size, 3) of the parts: every look's colour in this scene, its texture, and the light."""
+    """Paint the parts, (size, size, 3): every look's colour in this scene, its texture, then the light."""
     size = len(ids)
     names = sorted(set(looks))
     number = np.array([names.index(name) for name in looks])[ids]
@@ -178,7 +178,7 @@ def _paint(ids: np.ndarray, looks: list[str], rng: np.random.Generator) -> np.nd
 
 
 def _lit(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pixels (size, size, 3) in a light of some tint and strength, stronger towards one side; uint8."""
+    """Light pixels (size, size, 3) with a drawn tint and strength, stronger towards one side; uint8."""
     size = len(pixels)
     tint = rng.uniform(-0.2, 0.2, size=3)
     down, right = rng.uniform(-0.3, 0.3, size=2)

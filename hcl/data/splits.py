@@ -1,4 +1,4 @@
-"""Split files: which images belong together, one a line."""
+"""Split files: lists of images that belong together, one per line."""
 
 import codecs
 import os
@@ -9,34 +9,36 @@ from hcl.data.images import shown
 
 
 def read_split(
-    folder: Path, names: Sequence[str], *, elsewhere: str = "no split is there"
+    folder: Path, names: Sequence[str], *, elsewhere: str = "the folder has no splits"
 ) -> list[tuple[list[str], str]]:
-    """The lines of the first of the named lists that exists, each as (its fields, "name.txt:line number").
+    """Read the first of the named lists that exists; each line gives (its fields, "name.txt:line number").
 
-    Fields are divided by white space; a byte order mark, Windows' line ends and blank lines are no part of
-    them, and bytes that are not UTF-8 are those of the file's name.
+    Fields are separated by white space. A byte order mark, Windows line ends and blank lines are dropped, and
+    bytes that are not UTF-8 are kept as bytes of a file name.
 
     Args:
-        folder: of the lists.
-        names: of the same split, without their ending.
-        elsewhere: what to say where there is no list at all.
+        folder: folder of the lists.
+        names: names of one split, without the file extension.
+        elsewhere: what to say if there is no list at all.
 
     Raises:
-        FileNotFoundError: none exists; the lists that do are named.
-        ValueError: the list has no line, or is no text.
+        FileNotFoundError: none of the lists exists; the message names the lists that do.
+        ValueError: the list has no lines, or is not text.
     """
     name = next((name for name in names if (folder / f"{name}.txt").is_file()), None)
     if name is None:
         there = sorted(path.stem for path in folder.glob("*.txt")) if folder.is_dir() else []
         raise FileNotFoundError(
-            f"no split {folder / names[0]}.txt; "
-            + (f"splits there: {', '.join(there)}" if there else elsewhere)
+            f"there is no split {folder / names[0]}.txt; "
+            + (f"the folder has the splits {', '.join(there)}" if there else elsewhere)
         )
     path = folder / f"{name}.txt"
     content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     if b"\0" in content:
-        raise ValueError(f"{shown(path)} is no list: it holds zero bytes (is it UTF-16? save it as UTF-8)")
-    # As bytes, so that a name is what the file system has, and only ASCII white space divides.
+        raise ValueError(
+            f"{shown(path)} is not a text file: it contains zero bytes (if it is UTF-16, save it as UTF-8)"
+        )
+    # Split as bytes, so that names match those in the file system and only ASCII white space separates them.
     lines = [
         ([os.fsdecode(field) for field in line.split()], f"{name}.txt:{number}")
         for number, line in enumerate(content.splitlines(), 1)
@@ -48,11 +50,11 @@ def read_split(
 
 
 def inside(root: Path, relative: str, origin: str) -> Path:
-    """`root / relative`; a path that leaves the root (by `..`) is refused with a ValueError naming the line.
+    """Return `root / relative`; a path that leaves the root (by `..`) is a ValueError that names the line.
 
     A leading slash means the root of the data set, as it does in the lists that circulate.
     """
     path = os.path.normpath(relative.lstrip("/"))
     if path.split(os.sep)[0] == os.pardir:
-        raise ValueError(f"{origin}: {relative!r} leaves the data set's folder {root}")
+        raise ValueError(f"{origin}: {relative!r} is outside of the data set's folder {root}")
     return root / path

@@ -1,4 +1,4 @@
-"""The textures of generated scenes, whose periods are of some pixels whatever the scene's size."""
+"""The textures of generated scenes; their periods are a few pixels, whatever the scene's size."""
 
 from functools import lru_cache
 

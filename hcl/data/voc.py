@@ -32,20 +32,20 @@ AUGMENTED = ("trainaug", "train_aug")
 def open_voc(
     root: Path, split: str, name: str = "voc", class_names: tuple[str, ...] = CLASS_NAMES
 ) -> Dataset:
-    """The images of `ImageSets/Segmentation/{split}.txt`: a line is an id, or an image path and a mask path.
+    """Open the images of `ImageSets/Segmentation/{split}.txt`: lines are ids, or image paths and mask paths.
 
-    `trainaug` and `train_aug` are two names of one split. Every class but the first, background, is an
+    `trainaug` and `train_aug` are two names of one split. Every class except the first, the background, is an
     object.
 
     Raises:
         FileNotFoundError: as `read_split`.
-        ValueError: likewise, or a line is in neither form or has a path outside the root.
+        ValueError: as `read_split`; or a line has neither form, or a path outside the root.
     """
     split = split.removesuffix(".txt")
     names = (split, *(other for other in AUGMENTED if split in AUGMENTED and other != split))
     wrong_root = (
-        f"the root must be the folder that holds ImageSets and JPEGImages, and {root} holds no list in "
-        "ImageSets/Segmentation; a folder of photographs is of --data.kind folder"
+        f"{root} has no lists in ImageSets/Segmentation: give the folder that contains ImageSets and "
+        "JPEGImages as --data.root, or use --data.kind folder for a folder of photographs"
     )
     lines = read_split(root / "ImageSets" / "Segmentation", names, elsewhere=wrong_root)
     masks = "SegmentationClassAug" if split in AUGMENTED else "SegmentationClass"
@@ -66,7 +66,10 @@ def _sample(root: Path, fields: list[str], masks: str, origin: str) -> Sample:
 
 
 def palette() -> list[int]:
-    """The colours of VOC's masks, 256 x (red, green, blue): an id's bits, dealt in turn from the highest."""
+    """The colours of VOC's masks, 256 x (red, green, blue).
+
+    An id's bits, from the lowest on, go to the channels in turn and fill each from its highest bit down.
+    """
     ids = np.arange(256)[:, None]
     bits = [(ids >> (3 * digit + np.arange(3)) & 1) << (7 - digit) for digit in range(3)]
     return np.sum(bits, axis=0).ravel().tolist()

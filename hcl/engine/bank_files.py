@@ -1,7 +1,7 @@
-"""The token banks of a run, in files beside its checkpoints: nearly all that a run needs to go on.
+"""The token banks of a run, in files beside its checkpoints: most of the data that a run needs to resume.
 
-Banks change once an epoch at most, so that they are written once, in the background, while the epoch trains.
-Every rank writes its own share, and any number of ranks reads them; checkpoints say which files are theirs.
+Banks change at most once per epoch, so each is written once, in the background, while the epoch trains. Every
+rank writes its own share, and any number of ranks can read them; a checkpoint records which files it needs.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -20,17 +20,17 @@ from hcl.files import sync_folder, written_aside
 from hcl.models.weights import CheckpointError
 
 BankRecord = dict[str, Any]
-"""Which banks a checkpoint needs: ``epoch`` that they were made for, ``ranks`` that wrote them, and the whole
-shape (n, C) of each side's."""
+"""Which banks a checkpoint needs: the ``epoch`` that they were made for, the number of ``ranks`` that wrote
+them, and for each side the shape (n, C) of the whole bank."""
 
 
 class BankFiles:
-    """Writes and reads the banks of the run in one folder, which all ranks must see.
+    """Writes and reads the banks of one run, in a folder that all ranks must see.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         kept: how many checkpoints are kept; each may need banks of its own.
-        world: the ranks that the banks are shared out over.
+        world: the ranks among which the banks are divided.
     """
 
     def __init__(self, folder: Path, kept: int, world: World) -> None:
@@ -41,7 +41,7 @@ class BankFiles:
         self._writing: Future[None] | None = None
 
     def write(self, epoch: int, banks: Banks) -> None:
-        """Begin to write the banks made before ``epoch``; they may not change until `finish` has returned."""
+        """Start writing the banks made before ``epoch``; they must not change until `finish` has returned."""
         shapes = {side: [bank.total, bank.rows.shape[1]] for side, bank in zip(SIDES, banks, strict=True)}
         self._record = {"epoch": epoch, "ranks": self.world.size, **shapes}
         path, stream = self._path(self._record, self.world.rank), _side_stream(self.world.device)
@@ -53,17 +53,17 @@ class BankFiles:
         with torch.cuda.stream(stream):
             rows = {side: bank.rows.cpu() for side, bank in zip(SIDES, banks, strict=True)}
         self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = self.folder / f".{self.world.rank}.fresh"  # one name, so that killed writes do not pile up
+        fresh = self.folder / f".{self.world.rank}.fresh"  # a fixed name: killed writes do not pile up
         with written_aside(fresh) as file:
             write_state(rows, file)
         fresh.replace(path)
         sync_folder(self.folder)
 
     def finish(self) -> BankRecord | None:
-        """Wait until every rank's share is on disk; what a checkpoint says of them, None without banks.
+        """Wait until every rank's share is on disk; return the checkpoint's record, None without banks.
 
         Raises:
-            OSError: this rank's could not be written.
+            OSError: this rank's share could not be written.
         """
         if self._writing:
             self._writing.result()
@@ -72,12 +72,12 @@ class BankFiles:
         return self._record
 
     def close(self) -> None:
-        """Wait for a write that no checkpoint has waited for, so that no later run in the folder meets it."""
+        """Wait for a write that is still in progress, so that it cannot disturb a later run in the folder."""
         if self._writing:
             wait([self._writing])
 
     def read(self, record: BankRecord | None) -> Banks | None:
-        """This rank's share of the banks that a checkpoint needs, on its device.
+        """Read this rank's share of the banks that a checkpoint needs, onto its device.
 
         Raises:
             CheckpointError: a file is missing or damaged, or holds something else.
@@ -98,7 +98,7 @@ class BankFiles:
         return foreground, background
 
     def _overlap(self, record: BankRecord, side: str, writer: int) -> slice:
-        """Those of the rows that another rank wrote which are this rank's now."""
+        """The slice of a writer's rows that belongs to this rank now."""
         total = record[side][0]
         theirs, mine = share(total, writer, record["ranks"]), self.world.slice(total)
         start = min(max(mine.start, theirs.start), theirs.stop) - theirs.start
@@ -110,14 +110,14 @@ class BankFiles:
             content = load_checkpoint(path)
         except FileNotFoundError as error:
             raise CheckpointError(
-                f"{path} is missing; a run goes on from its checkpoint and the folder {self.folder} together"
+                f"{path} is missing: to resume, a run needs its checkpoint and the folder {self.folder}"
             ) from error
         for side in SIDES:
             total, channels = record[side]
             held = share(total, writer, record["ranks"])
             expected = (held.stop - held.start, channels)
             if not isinstance(rows := content.get(side), Tensor) or tuple(rows.shape) != expected:
-                raise CheckpointError(f"{path} holds other token banks than its checkpoint needs")
+                raise CheckpointError(f"{path} does not hold the token banks that its checkpoint needs")
         return content
 
     def _joined(self, parts: list[Tensor], shape: list[int]) -> Tensor:
@@ -127,9 +127,9 @@ class BankFiles:
         return self.folder / f"{record['epoch']}.{writer}of{record['ranks']}.pt"
 
     def remove_unneeded(self) -> None:
-        """Delete what no kept checkpoint needs; for one rank to call while none writes.
+        """Delete files that no kept checkpoint needs; one rank calls this while no rank writes.
 
-        An epoch ends with a checkpoint, so that the ones that are kept need banks of as many epochs at most.
+        Every epoch ends with a checkpoint, so the kept checkpoints need the banks of at most as many epochs.
         """
         if self._record is None:
             return
@@ -143,7 +143,7 @@ class BankFiles:
 
 
 def _side_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """A stream that comes after what a GPU was asked for so far, and waits for nothing that comes later."""
+    """A GPU stream that runs after all work queued so far and does not wait for work queued later."""
     if device.type != "cuda":
         return None
     stream = torch.cuda.Stream(device)

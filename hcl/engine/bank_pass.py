@@ -1,10 +1,10 @@
-"""The tokens that enter the bank before an epoch, without computing twice what training has computed.
+"""The tokens that enter the bank before an epoch, without computing again what training has computed.
 
 The bank before epoch e + 1 samples the momentum head's tokens of the second views that epoch e trained on.
-The backbone is frozen, so what it gave for them in training is kept and only the head runs again (its block
-attends over all tokens of an image, so all of them are kept). Images that were in no batch of the epoch, and
-those of steps before a resumed run began, go through the backbone again: the latter with both views, as they
-did in training, because a batch of another size may round otherwise.
+The backbone is frozen, so its outputs for these views are kept from training, and only the head runs again
+(its block attends over all tokens of an image, so all of them are kept). Images that were in no batch of the
+epoch go through the backbone again, and so do those of steps before a resumed run began: the latter with both
+views, as in training, because a batch of another size may round differently.
 """
 
 from collections.abc import Iterator
@@ -28,19 +28,19 @@ SHARE_OF_FREE_MEMORY = 0.5
 
 
 class BankPass:
-    """Gives what every bank is sampled from: kept levels, or the images once more.
+    """Provides the levels that every bank is sampled from: kept ones, or computed from the images again.
 
     Args:
-        config: of the run; ``clustering.reuse`` says whether levels are kept.
-        learner: whose momentum head makes the tokens.
-        batches: of the run.
-        views: of the training images.
+        config: the run's configuration; ``clustering.reuse`` says whether levels are kept.
+        learner: its momentum head makes the tokens.
+        batches: the run's batches.
+        views: views of the training images.
         reserved: bytes of the free memory that something else will take.
 
     Attributes:
-        images: how many a bank is made from.
+        images: number of images that a bank is made from.
         reuses: whether levels are kept.
-        reason: why, in words.
+        reason: why they are kept or not, in words.
 
     Raises:
         ValueError: ``clustering.bank_images`` leaves a rank without an image.
@@ -61,7 +61,8 @@ class BankPass:
         self.images = min(config.clustering.bank_images or batches.images, batches.images)
         if self.images < self.world.size:
             raise ValueError(
-                f"clustering.bank_images is {self.images}: {self.world.size} ranks need at least one each"
+                f"clustering.bank_images is {self.images}, but {self.world.size} ranks need "
+                "at least one image each"
             )
         self._may_fit = True
         self.reuses, self.reason = self._decide(reserved)
@@ -69,7 +70,7 @@ class BankPass:
     def _decide(self, reserved: int) -> tuple[bool, str]:
         wanted = self.config.clustering.reuse
         if self.config.clustering.mode == "online":
-            return False, "the online mode needs one bank only"
+            return False, "the online mode needs only one bank"
         if self.images < self.batches.images:
             return False, f"they are made from {self.images} of the {self.batches.images} images"
         if wanted != "auto":
@@ -89,28 +90,28 @@ class BankPass:
 
     @property
     def _dtype(self) -> torch.dtype:
-        """What levels are kept in: what the head's first layer rounds them to."""
+        """The dtype of kept levels: the one that the head's first layer rounds them to."""
         return torch.float32 if self.config.precision == "fp32" else torch.bfloat16
 
     def resume(self, reused: bool) -> None:
-        """Go on as the interrupted run did, for the same bits, unless a setting or the memory forbids."""
+        """Follow the interrupted run's choice, for the same bits, unless a setting or memory forbids it."""
         if self.config.clustering.reuse == "auto" and reused != self.reuses and (self._may_fit or not reused):
-            self.reuses, self.reason = reused, f"the run that is resumed did so; {self.reason}"
+            self.reuses, self.reason = reused, f"the resumed run did so; {self.reason}"
 
     def keep(self, place: int, levels: list[LevelTokens]) -> None:
-        """Keep the second view's levels of micro-batches, the first of them the epoch's ``place``-th."""
+        """Keep the second view's levels of successive micro-batches, the first at ``place`` in the epoch."""
         if self.reuses:
             self._kept |= {place + i: self._compact(part) for i, part in enumerate(levels)}
 
     def _compact(self, levels: LevelTokens) -> LevelTokens:
-        """A copy that holds no more than itself, as the levels of a step are views of both views' tokens."""
+        """Copy a step's levels, because they are slices of a tensor that holds both views' tokens."""
         sequences = tuple(tokens.to(self._dtype, copy=True) for tokens in levels.sequences)
         return LevelTokens(sequences, levels.grids, levels.cls_attention.clone())
 
     def levels(self, epoch: int) -> Iterator[tuple[np.ndarray, LevelTokens]]:
-        """Image indices and normalised levels of all this rank's views before ``epoch``, batch by batch.
+        """Yield image indices and normalised levels of all this rank's views before ``epoch``, by batch.
 
-        Kept levels are given up on the way.
+        Kept levels are released along the way.
         """
         trained = self.batches.training(epoch - 1) if self.reuses and epoch > 0 else []
         missing = [indices for place, indices in enumerate(trained) if place not in self._kept]
@@ -119,18 +120,18 @@ class BankPass:
             kept = self._kept.pop(place, None)
             levels = self._both(next(again).views)[1] if kept is None else _cast(kept, torch.float32)
             yield indices, levels if _finite(levels) else self._looked_at_again(epoch, indices)
-        next(again, None)  # to its end, which lets the next epoch use the same pipeline
+        next(again, None)  # exhaust it, so that the next epoch can use the same pipeline
         others = self.batches.left_over(epoch - 1) if trained else self.batches.spread_out(self.images)
         for batch in self.views.batches(epoch, others, views=(2,)):
             yield batch.indices, self._one(batch.views[0])
 
     def _looked_at_again(self, epoch: int, indices: np.ndarray) -> LevelTokens:
-        """The levels by a pass of their own: a step may have been skipped for a fault that has passed."""
+        """Recompute levels that were not finite: the fault behind a skipped step may have passed."""
         (batch,) = self.views.batches(epoch, [indices], views=(2,))
         return self._one(batch.views[0])
 
     def sample(self, epoch: int, indices: np.ndarray, levels: LevelTokens) -> tuple[BankRows, BankRows]:
-        """The foreground and background rows of the bank before ``epoch`` that these images give."""
+        """Sample the foreground and background rows that these images give to the bank before ``epoch``."""
         with mixed(self.world.device, self.config.precision):
             targets = level_targets(self.learner.model, levels, self.config.clustering.keep_mass)
         share = self.config.clustering.sample_share

@@ -1,4 +1,4 @@
-"""Which images each rank sees in each step, the same whatever the number of ranks."""
+"""Which images each rank sees in each step; a step has the same images for any number of ranks."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,12 @@ class Batches:
     Args:
         images: images in the data set.
         batch_size: images in one optimiser step, over all ranks and micro-batches.
-        accumulation: micro-batches to a step.
-        seed: of the order of the images.
+        accumulation: micro-batches per step.
+        seed: seed of the images' order.
 
     Raises:
-        ValueError: the batch is larger than the data set, or does not divide among ranks and micro-batches.
+        ValueError: the batch is larger than the data set, or does not divide evenly among ranks and
+            micro-batches.
     """
 
     images: int
@@ -40,11 +41,11 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches in the data set; the images left over wait for another epoch's order."""
+        """Number of full batches in the data set; left-over images may be used in another epoch."""
         return self.images // self.batch_size
 
     def training(self, epoch: int, first_step: int = 0) -> list[np.ndarray]:
-        """This rank's image indices, one array a micro-batch, from ``first_step`` to the end of the epoch."""
+        """This rank's image indices, an array per micro-batch, from ``first_step`` to the epoch's end."""
         steps = self._order(epoch)[: self.steps_per_epoch * self.batch_size].reshape(
             self.steps_per_epoch, self.accumulation, self.world.size, self.micro_batch_size
         )
@@ -59,7 +60,7 @@ class Batches:
         return self._share(self._order(epoch)[self.steps_per_epoch * self.batch_size :])
 
     def spread_out(self, most: int) -> list[np.ndarray]:
-        """This rank's contiguous share of at most so many images, spread evenly over the data set."""
+        """This rank's contiguous share of at most ``most`` images, spread evenly over the data set."""
         return self._share(spread_out(self.images, most))
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -71,10 +72,10 @@ class Batches:
 
 
 def require_images(images: int, batch_size: int) -> None:
-    """Refuse a batch of more images than there are, or of none.
+    """Refuse an empty batch, or one of more images than there are.
 
     Raises:
-        ValueError: it is such a batch.
+        ValueError: the batch is empty or too large.
     """
     if not 1 <= batch_size <= images:
         raise ValueError(
@@ -84,12 +85,13 @@ def require_images(images: int, batch_size: int) -> None:
 
 
 def require_division(batch_size: int, accumulation: int, world: World) -> None:
-    """Refuse a batch that does not divide among ranks and micro-batches.
+    """Refuse a batch that does not divide evenly among ranks and micro-batches.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the batch does not divide evenly.
     """
     if batch_size % (world.size * accumulation):
         raise ValueError(
-            f"batch_size {batch_size} does not divide into {world.size} ranks x {accumulation} micro-batches"
+            f"batch_size {batch_size} is not divisible by {world.size} ranks x {accumulation} micro-batches: "
+            f"choose a multiple of {world.size * accumulation}"
         )

@@ -18,14 +18,14 @@ class Board(Protocol):
         """Add a point to the curve of each name."""
 
     def close(self) -> None:
-        """Hand over what is still held back."""
+        """Flush what is still buffered."""
 
 
 def require_board(logger: Logger) -> Any:
-    """The package of a board that is no dependency, None for one that is.
+    """Import the package of an optional board; None for TensorBoard, which is a dependency.
 
     Raises:
-        ModuleNotFoundError: it is not installed.
+        ModuleNotFoundError: the package is not installed.
     """
     if logger == "tensorboard":
         return None
@@ -39,13 +39,13 @@ def require_board(logger: Logger) -> Any:
 
 
 def open_board(logger: Logger, folder: Path, step: int, settings: dict[str, Any]) -> Board:
-    """The board of the run in a folder.
+    """Open the board of a run.
 
     Args:
-        logger: which.
-        folder: of the run, where the board keeps its files.
+        logger: which board.
+        folder: the run's folder, where the board keeps its files.
         step: the step that the run continues from.
-        settings: of the run, nested.
+        settings: the run's settings, nested.
 
     Raises:
         ModuleNotFoundError: its package is not installed.
@@ -54,7 +54,7 @@ def open_board(logger: Logger, folder: Path, step: int, settings: dict[str, Any]
 
 
 class TensorBoard:
-    """Event files in the run's folder; what a resumed run writes again takes the place of what was there."""
+    """Event files in the run's folder; points that a resumed run writes again replace the earlier ones."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self._writer = SummaryWriter(str(folder), purge_step=step + 1)
@@ -65,12 +65,12 @@ class TensorBoard:
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what is still held back."""
+        """Write what is still buffered."""
         self._writer.close()
 
 
 class WeightsAndBiases:
-    """One run of Weights & Biases a folder; resuming goes on in it."""
+    """One run of Weights & Biases per folder; a resumed run continues it."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self._run = require_board("wandb").init(
@@ -81,7 +81,7 @@ class WeightsAndBiases:
             dir=str(folder),
             config=settings,
         )
-        # Its own count of steps only ascends, but a resumed run goes back to its checkpoint.
+        # Weights & Biases' own step count can only increase, but a resumed run goes back to its checkpoint.
         self._run.define_metric("optimiser_step")
         self._run.define_metric("*", step_metric="optimiser_step")
 
@@ -90,12 +90,12 @@ class WeightsAndBiases:
         self._run.log({**figures, "optimiser_step": step})
 
     def close(self) -> None:
-        """Upload what is still held back, or leave it for ``wandb sync``."""
+        """Upload what is still buffered, or leave it for ``wandb sync``."""
         self._run.finish()
 
 
 def _identifier(path: Path) -> str:
-    """The identifier that the file holds; a new one is drawn and kept there."""
+    """Read the run's identifier from a file; if there is none, draw one and write it there."""
     if not path.exists():
         path.write_text(secrets.token_hex(4), encoding="utf-8")
     return path.read_text(encoding="utf-8").strip()

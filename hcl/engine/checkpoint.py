@@ -1,7 +1,7 @@
-"""Checkpoints: written whole or not at all, verified before use, read without executing anything.
+"""Checkpoints: written completely or not at all, verified before use, read without executing anything.
 
 ``checkpoint.pt`` is the newest, ``checkpoint.1.pt`` the one before it, and so on; ``best.pt`` is the best.
-torch writes a file as a zip archive with a CRC-32 of every record, which reading one checks.
+torch writes a file as a zip archive with a CRC-32 of every record; reading a checkpoint verifies them.
 """
 
 import shutil
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Found(NamedTuple, Generic[T]):
-    """What the newest checkpoint that can be used holds, its file, and why each newer one cannot."""
+    """The content of the newest usable checkpoint, its file, and why each newer one was refused."""
 
     content: T
     path: Path
@@ -31,8 +31,8 @@ class Checkpoints:
     """The checkpoints of the run in one folder; only one process at a time may write them.
 
     Args:
-        folder: of the run.
-        kept: how many of the last checkpoints to keep, at least 1; the best one comes on top.
+        folder: the run's folder.
+        kept: how many of the latest checkpoints to keep, at least 1; the best one is kept in addition.
     """
 
     def __init__(self, folder: Path, kept: int = 1) -> None:
@@ -40,31 +40,31 @@ class Checkpoints:
 
     @property
     def newest(self) -> Path:
-        """The well-known name of the last checkpoint."""
+        """Path of the newest checkpoint."""
         return self._aged(0)
 
     @property
     def best(self) -> Path:
-        """The name of the best checkpoint."""
+        """Path of the best checkpoint."""
         return self.folder / "best.pt"
 
     def _aged(self, age: int) -> Path:
         return self.folder / (f"checkpoint.{age}.pt" if age else "checkpoint.pt")
 
     def existing(self) -> list[Path]:
-        """The checkpoints that are there, newest first, without the best."""
+        """The existing checkpoints, newest first, without the best one."""
         ages = [
             int(name) for path in self.folder.glob("checkpoint.*.pt") if (name := path.stem[11:]).isdecimal()
         ]
         return [path for age in [0, *sorted(ages)] if (path := self._aged(age)).exists()]
 
     def save(self, state: dict[str, Any], *, best: bool = False) -> None:
-        """Write ``state`` as the newest checkpoint and, where it is the best so far, as the best one.
+        """Write ``state`` as the newest checkpoint and, with ``best``, as the best one too.
 
-        Every file is complete on disk before it gets its name, and none gives up its name before that.
+        Every file is complete on disk before it gets its name, and no other file loses its name before that.
 
         Raises:
-            OSError: a file could not be written, for one on a full disk; all earlier checkpoints are left.
+            OSError: a file could not be written, as on a full disk; all earlier checkpoints are kept.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self._fresh(state)
@@ -79,12 +79,12 @@ class Checkpoints:
             surplus.unlink()
 
     def set_aside(self, path: Path) -> None:
-        """Rename a checkpoint that cannot be used, lest it take a usable one's place."""
+        """Rename an unusable checkpoint, so that it does not displace a usable one."""
         names = (path.with_name(f"{path.name}.refused{number or ''}") for number in count())
         path.replace(next(name for name in names if not name.exists()))
 
     def _also(self, path: Path, name: Path) -> None:
-        """Give a file another name as well; where the file system has no such links, to a copy."""
+        """Give a file a second name: a hard link, or a copy if the file system has no hard links."""
         second = self.folder / ".best.fresh"
         second.unlink(missing_ok=True)
         try:
@@ -95,7 +95,7 @@ class Checkpoints:
         second.replace(name)
 
     def _fresh(self, state: dict[str, Any]) -> Path:
-        """A complete file that has no place yet; one name, so that killed writes do not pile up."""
+        """Write a complete file under a temporary name, a fixed one so that killed writes do not pile up."""
         path = self.folder / ".checkpoint.fresh"
         with written_aside(path) as file:
             write_state(state, file)
@@ -103,11 +103,11 @@ class Checkpoints:
 
 
 def newest_usable(paths: Iterable[Path], read: Callable[[Path], T]) -> Found[T]:
-    """Read the first of some checkpoints that can be used.
+    """Read the first usable checkpoint.
 
     Args:
-        paths: newest first, as `Checkpoints.existing` gives them.
-        read: gives what a file holds, or raises a CheckpointError; as `load_checkpoint`.
+        paths: checkpoints, newest first, as `Checkpoints.existing` returns them.
+        read: returns a file's content or raises a CheckpointError, as `load_checkpoint` does.
 
     Raises:
         CheckpointError: none can be used; the message says why for each.
@@ -118,7 +118,7 @@ def newest_usable(paths: Iterable[Path], read: Callable[[Path], T]) -> Found[T]:
             return Found(read(path), path, refused)
         except CheckpointError as error:
             refused.append(str(error))
-    raise CheckpointError(f"no checkpoint can be used: {'; '.join(refused) or 'there is none'}")
+    raise CheckpointError(f"no checkpoint can be used: {'; '.join(refused) or 'there are none'}")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -126,11 +126,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged, would execute code, or is none of ours.
+        CheckpointError: the file is damaged, would execute code, or was not written by this version of the
+            program.
     """
     state = read_checkpoint(path)
     if (version := state.get("format")) != FORMAT:
-        known = f"is of another version of this program (format {version}, not {FORMAT})"
+        known = f"was written by another version of this program (format {version}, not {FORMAT})"
         raise CheckpointError(
             f"{path} {known if isinstance(version, int) else 'is not a training checkpoint of this program'}"
         )
@@ -138,7 +139,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def write_state(state: dict[str, Any], file: BinaryIO) -> None:
-    """Write what `load_checkpoint` reads.
+    """Write a state that `load_checkpoint` reads.
 
     Raises:
         OSError: it could not be written.
@@ -146,5 +147,5 @@ def write_state(state: dict[str, Any], file: BinaryIO) -> None:
     try:
         torch.save({"format": FORMAT, **state}, file)
     except RuntimeError as error:
-        # After a full disk or Ctrl-C, torch tells only of an archive that it cannot close.
+        # After a full disk or Ctrl-C, torch's own error only says that it cannot close the archive.
         raise error.__context__ or error from None

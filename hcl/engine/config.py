@@ -1,4 +1,4 @@
-"""Everything that a training run can be told."""
+"""All settings of a training run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +26,9 @@ class OptimiserConfig:
 
     Args:
         lr: learning rate.
-        weight_decay: on every parameter.
-        milestones: epochs from which the learning rate is `gamma` times what it was.
-        gamma: that factor.
+        weight_decay: weight decay of every parameter.
+        milestones: numbers of epochs after which the learning rate is multiplied by `gamma`.
+        gamma: factor of the learning rate at every milestone.
     """
 
     lr: float = 1e-4
@@ -43,27 +43,29 @@ class TrainConfig:
 
     Args:
         data: the images.
-        output: folder of the run: checkpoint.pt and earlier ones, best.pt, log.jsonl, curves.
+        output: folder of the run: checkpoint.pt and earlier checkpoints, best.pt, log.jsonl, curves.
         epochs: passes over the training split.
-        batch_size: images in one optimiser step, all ranks and micro-batches together.
-        accumulation: micro-batches to a step; more need less memory and change no result.
-        seed: of everything that is drawn.
-        deterministic: have torch choose reproducible algorithms, slower on a GPU; a CPU computes so anyway.
+        batch_size: images in one optimiser step, over all ranks and micro-batches.
+        accumulation: micro-batches per step; more of them need less memory and do not change the result.
+        seed: seed of all random draws.
+        deterministic: have torch choose reproducible algorithms, which are slower on a GPU; on a CPU, results
+            are reproducible anyway.
         device: where to train; auto takes a CUDA GPU if there is one.
-        precision: of the forward pass: fp32, bf16, or fp8, which is bf16 with the frozen backbone's linear
-            layers in FP8 and needs an NVIDIA GPU of compute capability 8.9 or more.
-        compile: torch.compile blocks and heads; "max-autotune" tries kernels out, which takes minutes.
-        cuda_graphs: on a GPU, replay the frozen backbone's pass as one CUDA graph from its second time on,
-            and on a single one the whole step.
-        log_every: steps between records of the losses.
+        precision: number format of the forward pass: fp32, bf16, or fp8, which is bf16 with the frozen
+            backbone's linear layers in FP8 and needs an NVIDIA GPU of compute capability 8.9 or more.
+        compile: compile blocks and heads with torch.compile; "max-autotune" also tries out kernels, which
+            takes minutes.
+        cuda_graphs: on a GPU, replay the frozen backbone's pass as one CUDA graph from the second time on;
+            with a single GPU, replay the whole step.
+        log_every: steps between two records of the losses.
         checkpoint_every: steps between checkpoints within an epoch; 0 saves at the end of each epoch only.
-        checkpoints_kept: how many of the last checkpoints to keep; best.pt, of the epoch of least mean loss,
-            comes on top.
-        on_non_finite: when a loss or gradient is NaN or infinite, stop with a dump of the step, or skip its
-            update and count it. It never reaches the weights.
-        threads: of the data pipeline.
-        keep_images: whether all training images are decoded once and stay in the memory of every rank's
-            device; "auto": where they fit into a quarter of what is free.
+        checkpoints_kept: how many of the latest checkpoints to keep; best.pt, of the epoch with the lowest
+            mean loss, is kept in addition.
+        on_non_finite: what to do when a loss or gradient is NaN or infinite: stop with a dump of the step, or
+            skip its update and count it. It never reaches the weights.
+        threads: CPU threads of the data pipeline.
+        keep_images: whether to decode all training images once and keep them in the memory of every rank's
+            device; "auto" does so if they fit into a quarter of the free memory.
         logger: where the curves can be watched: in TensorBoard, or in Weights & Biases ("wandb"), which obeys
             its own environment variables, such as WANDB_MODE=offline. log.jsonl has the figures either way.
         views: how the two training views are drawn.
@@ -119,22 +121,22 @@ MAY_CHANGE_ON_RESUME = frozenset(
     | {"checkpoint_every", "checkpoints_kept", "on_non_finite", "logger", "data.root", "data.masks"}
     | {"backbone.weights", "clustering.reuse", "keep_images"}
 )
-"""Settings that a resumed run may have otherwise than the run that it continues."""
+"""Settings in which a resumed run may differ from the run that it continues."""
 
 
 def config_from(settings: dict[str, Any], path: Path) -> TrainConfig:
-    """The configuration that a checkpoint holds; a setting that is younger than the file has its default.
+    """Return a checkpoint's configuration; settings that are newer than the file have their defaults.
 
     Args:
-        settings: nested dicts, as `dataclasses.asdict` gives them.
-        path: where they come from, for errors.
+        settings: nested dicts, as `dataclasses.asdict` returns them.
+        path: file that they come from, for error messages.
 
     Raises:
-        CheckpointError: they are no settings of this program.
+        CheckpointError: they are not settings of this program.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(TrainConfig)
     try:
         return TrainConfig(**vars(parser.instantiate(parser.parse_object(settings))))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} holds settings that this program does not know: {error}") from error
+        raise CheckpointError(f"{path} holds settings that this program does not accept: {error}") from error

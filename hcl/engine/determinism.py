@@ -1,4 +1,4 @@
-"""The same bits from the same command, as far as the libraries can."""
+"""The same bits from the same command, as far as the libraries allow."""
 
 import os
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ import torch
 
 @contextmanager
 def reproducible(wanted: bool) -> Iterator[None]:
-    """Have torch take reproducible algorithms, and refuse operations that have none, while the block lasts.
+    """Have torch use reproducible algorithms within the block, and refuse operations that have none.
 
-    To be entered before anything runs on a GPU: cuBLAS reads its setting once. A CPU computes reproducibly
-    either way.
+    Enter it before anything runs on a GPU, because cuBLAS reads its setting only once. A CPU computes
+    reproducibly either way.
     """
     if not wanted:
         yield

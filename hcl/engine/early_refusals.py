@@ -1,4 +1,4 @@
-"""What can be refused before the images are looked at, which takes minutes where there are many."""
+"""Checks of a run that come before the check of its images, which takes minutes if there are many."""
 
 from hcl.distributed import World
 from hcl.engine.batches import require_division
@@ -18,7 +18,7 @@ def refuse_early(config: TrainConfig, world: World, saved: SavedRun, *, resume: 
     """
     if not resume and saved.exists():
         raise FileExistsError(
-            f"{config.output} holds a run: continue it by --resume, or choose another --output"
+            f"{config.output} already holds a run: continue it with --resume, or choose another --output"
         )
     require_division(config.batch_size, config.accumulation, world)
     require_board(config.logger)

@@ -11,29 +11,29 @@ Identity = dict[str, Any]
 
 
 def identity_of(dataset: Dataset, world: World) -> Identity:
-    """What tells the images of a data set from others, agreed upon by all ranks.
+    """Return what identifies the images of a data set, which must be the same on all ranks.
 
     Raises:
-        ValueError: the main rank sees others.
+        ValueError: a rank sees other images than the main rank.
     """
     identity = {"count": len(dataset), "digest": dataset.digest}
     main = world.broadcast_object(identity)
     if world.any(identity != main):
         raise ValueError(
-            f"the ranks see different images of {dataset.name}: {main['count']} on the main one, "
-            f"{identity['count']} on rank {world.rank}; all must be able to read the same files"
+            f"the ranks see different images of {dataset.name}: {main['count']} on the main rank, "
+            f"{identity['count']} on rank {world.rank}; make all ranks read the same files"
         )
     return identity
 
 
 def require_same(before: Identity, now: Identity, path: Path) -> None:
-    """Refuse other images than those that a checkpoint's run was on.
+    """Refuse images other than those of the run that a checkpoint belongs to.
 
     Raises:
-        ValueError: they differ.
+        ValueError: the images differ.
     """
     if before != now:
         raise ValueError(
-            f"{path} belongs to a run on {before['count']} images; now there are {now['count']}, "
-            "or others in their place: restore the data set, or choose another --output"
+            f"{path} belongs to a run on {before['count']} images, which are not the {now['count']} images "
+            "of this run: restore the data set, or choose another --output"
         )

@@ -7,14 +7,14 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether the process was told to end."""
+    """Whether a signal has asked the process to stop."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
 
     @property
     def name(self) -> str:
-        """Of the signal received, such as SIGTERM."""
+        """Name of the received signal, such as SIGTERM."""
         return self.received.name if self.received else "nothing"
 
     def __bool__(self) -> bool:
@@ -23,13 +23,14 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal(*, among_ranks: bool = False) -> Iterator[StopRequest]:
-    """Note SIGTERM and SIGINT instead of dying of them.
+    """Record SIGTERM and SIGINT instead of ending the process.
 
     Args:
-        among_ranks: whether torchrun started this process and others. Ctrl-C then comes twice, from the
-            terminal and from torchrun, which also ends whoever does not stop in time; alone, a SIGINT after
-            another signal interrupts as usual. And where the block fails, signals are noted to the end of the
-            process: torchrun's SIGTERM comes while a rank that has lost another is about to say so.
+        among_ranks: whether torchrun started this process and others. If not, a SIGINT after another signal
+            interrupts as usual. With torchrun it does not, because Ctrl-C arrives twice, from the terminal
+            and from torchrun, which also ends processes that do not stop in time. If the block then fails,
+            signals are recorded until the process ends: torchrun's SIGTERM arrives while a rank that has lost
+            another is about to report it.
     """
     request = StopRequest()
 

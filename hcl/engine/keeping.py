@@ -8,11 +8,11 @@ from hcl.memory import GIB, free_memory
 from pipelines.kept_images import decoded_bytes
 
 SHARE_FOR_IMAGES = 0.25
-"""Of the free memory; half of the rest may hold levels (`hcl.engine.bank_pass`)."""
+"""Share of the free memory for images; half of the rest may hold levels (`hcl.engine.bank_pass`)."""
 
 
 class Keeping(NamedTuple):
-    """Whether decoded images are kept, why, and the bytes that they take then."""
+    """Whether decoded images are kept, why or why not, and how many bytes they take if they are."""
 
     keeps: bool
     reason: str
@@ -20,7 +20,7 @@ class Keeping(NamedTuple):
 
 
 def keeping(wanted: Literal["auto", "always", "never"], dataset: Dataset, world: World) -> Keeping:
-    """Whether a run keeps its decoded images; with "auto" where every rank has room for all of them."""
+    """Decide whether a run keeps its decoded images; "auto" does if every rank has room for all of them."""
     if wanted == "never":
         return Keeping(False, "keep_images is never", 0)
     needed, free = decoded_bytes(dataset), free_memory(world.device)

@@ -1,4 +1,4 @@
-"""What is trained and what trains it: model, optimiser, clusters, and their state as a whole."""
+"""The learning part of a run: model, optimiser and clusters, and their state as a whole."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -23,16 +23,16 @@ from hcl.nested_settings import changed_settings
 
 
 class Learner:
-    """Builds all that one configuration says about learning, on this rank's device.
+    """Builds model, optimiser, clusters and training step from a configuration, on this rank's device.
 
     Raises:
-        ValueError: the ranks have different weights of the backbone, or what is built refuses a setting.
+        ValueError: the ranks have different backbone weights, or one of these parts refuses a setting.
         FileNotFoundError, CheckpointError, DownloadError: weights are missing or of another model.
 
     Attributes:
         training_step: takes one optimiser step.
         clustering: the token banks and their clusters.
-        schedule: of the learning rate, one step an epoch.
+        schedule: learning-rate schedule, one step per epoch.
     """
 
     def __init__(self, config: TrainConfig, world: World) -> None:
@@ -62,7 +62,7 @@ class Learner:
 
     @property
     def _without_the_host(self) -> dict[str, Any]:
-        """Settings of an optimiser that leaves out an update without asking the host, and can be replayed."""
+        """Settings with which the optimiser can skip an update without the host, and can be replayed."""
         return {"fused": True, "capturable": self.world.device.type == "cuda"}
 
     def _build_model(self) -> HCL:
@@ -80,18 +80,18 @@ class Learner:
         digest = digest_of_weights(backbone)
         if len(self.world.union({digest})) > 1:
             raise ValueError(
-                f"the ranks have different weights of {self.config.backbone.name}: all must be able to read "
-                "the same file"
+                f"the ranks have different weights of {self.config.backbone.name}: make all ranks read the "
+                "same file"
             )
         return digest
 
     @property
     def lr(self) -> float:
-        """The learning rate now."""
+        """The current learning rate."""
         return self.optimizer.param_groups[0]["lr"]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a later process needs beside the banks, by the published program's keys where it has them."""
+        """Return what a later process needs besides the banks, under the published program's keys if any."""
         return {
             "config": asdict(self.config),
             "arch": self.config.backbone.name,
@@ -105,26 +105,26 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any], path: Path, banks: Banks | None = None) -> None:
-        """Take over what `state_dict` gave.
+        """Restore a state from `state_dict`.
 
         Args:
-            state: of a run with the same settings, but for those that a resumed run may change.
-            path: where it comes from, for errors.
-            banks: this rank's shares of that run's token banks, where it has some.
+            state: state of a run with the same settings, except those that a resumed run may change.
+            path: file that it comes from, for error messages.
+            banks: this rank's shares of that run's token banks, if it has any.
 
         Raises:
-            ValueError: the settings differ, and the message lists them; or the backbone's weights do.
+            ValueError: settings differ (the message lists them), or the backbone's weights do.
             CheckpointError: weights are missing or of another shape.
         """
         saved = asdict(config_from(state["config"], path))
         if differences := changed_settings(saved, asdict(self.config), MAY_CHANGE_ON_RESUME):
             raise ValueError(
-                f"{path} belongs to a run with other settings: give those, or choose another --output\n  "
+                f"{path} belongs to a run with other settings: use those, or choose another --output\n  "
                 + "\n  ".join(differences)
             )
         if state.get("backbone_digest", self.backbone_digest) != self.backbone_digest:
             raise ValueError(
-                f"{path} belongs to a run on other weights of {self.config.backbone.name}: give those by "
+                f"{path} belongs to a run with other weights of {self.config.backbone.name}: give those with "
                 "--backbone.weights, or choose another --output"
             )
         load_into(self.model.online.seg_head, state["online_seg_head"], path)

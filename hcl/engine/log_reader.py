@@ -1,4 +1,4 @@
-"""Reading what a run noted in ``log.jsonl``."""
+"""Reading a run's ``log.jsonl``."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a run in the order of the file; a last line cut short by a crash is left out.
+    """Return a run's records in the order of the file, without a last line that a crash cut short.
 
     Raises:
         FileNotFoundError: there is no log.
-        ValueError: a line is no record; the message names it.
+        ValueError: a line is not a record; the message names it.
     """
     lines = path.read_text(encoding="utf-8").splitlines()
     records = []
@@ -20,8 +20,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             if number == len(lines):
                 break
-            raise ValueError(f"line {number} of {path} is no JSON: {error}") from error
+            raise ValueError(f"line {number} of {path} is not valid JSON: {error}") from error
         if not isinstance(record, dict):
-            raise ValueError(f"line {number} of {path} is no record but a {type(record).__name__}")
+            raise ValueError(f"line {number} of {path} is a {type(record).__name__}, not a record")
         records.append(record)
     return records

@@ -1,4 +1,4 @@
-"""The losses of the steps since the last record, left on the device until they are asked for."""
+"""The losses of the steps since the last record, kept on the device until they are read."""
 
 import math
 import time
@@ -19,7 +19,7 @@ class FailedStep(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """Figures of the steps since the last record, and those steps that failed."""
+    """Figures of the steps since the last record, and the steps among them that failed."""
 
     figures: dict[str, float]
     failed: list[FailedStep]
@@ -44,20 +44,20 @@ class LossRecord:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Begin to count time here."""
+        """Start timing from here."""
         self._since = time.perf_counter()
 
     def add(self, step: int, outcome: Outcome) -> None:
-        """Note what one step came to."""
+        """Record the outcome of one step."""
         row = torch.stack([*outcome.losses, outcome.applied.to(outcome.losses.total.dtype)])
         self._pending.append((step, row))
 
     def take(self) -> Taken:
-        """What the steps since the last call came to.
+        """Return the figures of the steps since the last call.
 
         Returns:
-            Means over the steps whose update was applied, images per second, and how many steps were skipped
-            where some were; empty where there were no steps at all.
+            Means over the steps whose update was applied, images per second and, if there are any, the number
+            of skipped steps; empty if there were no steps at all.
         """
         if not self._pending:
             return Taken({}, [])
@@ -83,15 +83,15 @@ class LossRecord:
         return Taken(figures, failed)
 
     def end_epoch(self) -> bool:
-        """Whether the mean loss over the epoch's applied steps is the lowest of the run so far.
+        """End the epoch; return whether the mean loss over its applied steps is the run's lowest so far.
 
         Raises:
-            FloatingPointError: none was applied.
+            FloatingPointError: no step was applied.
         """
         if not self._epoch_steps:
             raise FloatingPointError(
-                "no step of a whole epoch was finite, so that all were skipped: lower --optimiser.lr, "
-                "try --precision fp32, and look at the images and backbone weights"
+                "no step of a whole epoch was finite, so all of them were skipped: lower --optimiser.lr, "
+                "try --precision fp32, and check the images and the backbone weights"
             )
         mean = self._epoch_sum / self._epoch_steps
         self._epoch_sum, self._epoch_steps = 0.0, 0
@@ -100,7 +100,7 @@ class LossRecord:
         return is_best
 
     def state_dict(self) -> dict[str, Any]:
-        """What the record of a resumed run goes on from; nothing may be pending."""
+        """Return the state from which a resumed run continues; no step may be pending."""
         return {
             "epoch_loss_sum": self._epoch_sum,
             "epoch_loss_steps": self._epoch_steps,
@@ -109,7 +109,7 @@ class LossRecord:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         self._epoch_sum = state["epoch_loss_sum"]
         self._epoch_steps = state["epoch_loss_steps"]
         self._best = state["best_loss"]

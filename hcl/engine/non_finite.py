@@ -1,4 +1,4 @@
-"""A step that came to NaN or infinity: a dump, and ``python -m hcl.engine.non_finite FILE`` computes it."""
+"""Dump a step that gave NaN or infinity; ``python -m hcl.engine.non_finite FILE`` computes it again."""
 
 import argparse
 import sys
@@ -29,14 +29,14 @@ def dump(
 
     Args:
         learner: halted by the step, so that its weights and centroids are those that the step saw.
-        failed: the step.
-        images: of the step on this rank, names by data-set index in the order of the views.
+        failed: the failed step.
+        images: the step's images on this rank, names by data-set index in the order of the views.
         views: this rank's micro-batches, as `TrainingStep` took them.
-        folder: of the run.
+        folder: the run's folder.
 
     Returns:
-        The file: a checkpoint without token banks, and beside it ``failed_step``, ``images``, ``losses`` and
-        ``views``.
+        The path of the file: a checkpoint without token banks, with ``failed_step``, ``images``, ``losses``
+        and ``views`` in addition.
     """
     rank = f"_rank_{learner.world.rank}" if learner.world.size > 1 else ""
     path = folder / f"non_finite_step_{failed.step}{rank}.pt"
@@ -52,26 +52,26 @@ def dump(
 
 
 def refusal(failed: FailedStep, images: str, path: Path) -> NonFiniteLossError:
-    """The error that tells of a failed step, its images and its dump."""
+    """Return the error that reports a failed step, its images and its dump."""
     figures = ", ".join(f"{name} {value}" for name, value in failed.losses.items())
     return NonFiniteLossError(
-        f"step {failed.step} is not finite in loss or gradient ({figures}) and touched nothing; its images: "
-        f"{images}. python -m hcl.engine.non_finite {path} computes it again; "
-        "--on_non_finite skip would leave such steps out"
+        f"the loss or gradient of step {failed.step} is not finite ({figures}), so the step was not applied; "
+        f"its images: {images}. Run python -m hcl.engine.non_finite {path} to compute the step again, or "
+        "train with --on_non_finite skip to leave such steps out"
     )
 
 
 def replay(path: Path) -> Losses:
     """Compute the failed step of a dump again, on the CPU, where fp8 is computed as bf16.
 
-    A dump of one rank among several holds that rank's images only, and means run over these.
+    A dump of one rank among several holds only that rank's images, and the means are over these.
 
     Raises:
-        FileNotFoundError, CheckpointError: the file is not there, damaged, or no such dump.
+        FileNotFoundError, CheckpointError: the file is missing, damaged, or not such a dump.
     """
     state: dict[str, Any] = load_checkpoint(path)
     if "failed_step" not in state:
-        raise CheckpointError(f"{path} is no dump of a failed step")
+        raise CheckpointError(f"{path} is not a dump of a failed step")
     if state["config"]["precision"] == "fp8":
         state["config"]["precision"] = "bf16"
     learner = Learner(config_from(state["config"], path), World.alone(torch.device("cpu")))
@@ -84,7 +84,7 @@ def _main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m hcl.engine.non_finite", description=__doc__, allow_abbrev=False
     )
-    parser.add_argument("dump", type=Path, help="file that a stopped run has left")
+    parser.add_argument("dump", type=Path, help="file non_finite_step_*.pt of a stopped run")
     given = parser.parse_args()
 
     def show() -> int:

@@ -1,4 +1,4 @@
-"""A frozen network's passes as CUDA graphs: the host launches one instead of some hundred kernels."""
+"""A frozen network's passes as CUDA graphs: the host launches one graph instead of some hundred kernels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,29 +10,29 @@ from torch.utils._pytree import tree_map_only
 from hcl.precision import product_dtype
 
 MOST_GRAPHS = 4
-"""Each keeps an input and an output; what lies between is shared.
+"""Each graph keeps its own input and output; memory for what is computed between them is shared.
 
-Four sizes of images have no more tables of positions than a backbone keeps (`hcl.models.pm_vit.MOST_TABLES`),
-so that none that a graph reads is given up.
+Four image sizes need no more position tables than a backbone keeps (`hcl.models.pm_vit.MOST_TABLES`), so no
+table that a graph reads is dropped.
 """
 
 Function = Callable[..., Any]
 
 
 def replay(module: nn.Module) -> None:
-    """Have the passes of a module of one argument replayed, in place; its state dict stays as it is."""
+    """Replay the passes of a module that takes one argument, in place; its state dict does not change."""
     module.forward = Replayed(module.forward)
 
 
 class Replayed:
-    """A function of one tensor on a GPU, recorded when a shape comes for the second time, then replayed.
+    """A function of one tensor on a GPU, recorded at the second call with a shape, then replayed.
 
-    What it gives is a copy, so that the next pass may write where it lay. Where gradients are wanted, within
-    the recording of a larger graph, and elsewhere than on a GPU, the function is called as it is.
+    The result is a copy, so that the next pass may overwrite the graph's output. The function is called
+    directly if gradients are enabled, while a larger graph is recorded, and on devices other than a GPU.
 
     Args:
-        function: without gradients; its tensors depend on its argument and on what never changes. It must
-            not wait for the device, nor give tensors of shapes that depend on data.
+        function: computes without gradients. Its result depends only on its argument and on data that never
+            changes. It must not wait for the device, and no tensor's shape may depend on data.
     """
 
     def __init__(self, function: Function) -> None:
@@ -49,7 +49,7 @@ class Replayed:
         return self._function(x) if graph is None else tree_map_only(Tensor, Tensor.clone, graph(x))
 
     def _recorded(self, key: object, x: Tensor) -> "Graph | None":
-        """A new graph, unless the shape is new: its first pass compiles what there is to compile."""
+        """Record a graph, unless the shape is new: its first pass compiles what there is to compile."""
         if key not in self._seen or len(self._graphs) == MOST_GRAPHS:
             self._seen.add(key)
             return None
@@ -62,25 +62,25 @@ class Graph:
     """One call of a function as a CUDA graph.
 
     Args:
-        function: of tensors; it was called with such before.
-        tensors: arguments, for their shapes.
-        pool: of another graph; memory between input and output is shared with it.
+        function: function of tensors; it must have been called with such tensors before.
+        tensors: arguments, which give the shapes.
+        pool: memory pool of another graph, with which memory between input and output is shared.
     """
 
     def __init__(self, function: Function, *tensors: Tensor, pool: Any = None) -> None:
         self._inputs = [tensor.clone() for tensor in tensors]
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads, which decode images, may allocate meanwhile.
+        # Other threads, which decode images, may allocate memory meanwhile.
         with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             self._result = function(*self._inputs)
 
     @property
     def pool(self) -> Any:
-        """Where the graph's memory comes from."""
+        """The graph's memory pool."""
         return self._graph.pool()
 
     def __call__(self, *tensors: Tensor) -> Any:
-        """The function's result, which lies where the next call will write its own."""
+        """The function's result, which the next call overwrites."""
         torch._foreach_copy_(self._inputs, list(tensors))
         self._graph.replay()
         return self._result

@@ -1,4 +1,4 @@
-"""A training step as one CUDA graph: a host that is slower than its GPU launches once a step."""
+"""A training step as one CUDA graph: a host that is slower than its GPU launches only once per step."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ from hcl.engine.step import Outcome, TrainingStep, Views
 
 
 class ReplayedStep:
-    """Takes a step's place: recorded the second time that it is as before, then replayed.
+    """Replaces a step: records it at the second call with the same shapes and settings, then replays it.
 
-    Recorded are steps of one micro-batch, of one process on a GPU, between clusterings: the online mode makes
-    new centroids in every step, and ranks exchange gradients that a graph of one does not know. All other
-    steps are taken as they are. What a replay gives lies where the next one will write; the step's parts that
-    outlive it are copied by whoever keeps them.
+    Only steps of one micro-batch, in a single process on a GPU, between clusterings, are recorded: the online
+    mode makes new centroids in every step, and ranks exchange gradients, which one rank's graph does not
+    include. All other steps run directly. A replay overwrites the result of the one before; whoever keeps a
+    part of it for longer must copy it.
 
     Args:
-        step: whose optimiser is ready to be captured (``capturable``).
+        step: the step to replace; its optimiser must be ready to be captured (``capturable``).
     """
 
     def __init__(self, step: TrainingStep) -> None:
@@ -30,7 +30,7 @@ class ReplayedStep:
 
     @property
     def halted(self) -> Tensor:
-        """0-d bool, whether nothing moves any more."""
+        """0-d bool, whether updates have stopped."""
         return self._step.halted
 
     def __call__(self, views: Sequence[Views]) -> Outcome:
@@ -54,11 +54,11 @@ class ReplayedStep:
 
     @property
     def _learning_rate(self) -> float:
-        """Which is part of what is recorded."""
+        """The learning rate, which becomes part of the recording."""
         return self._step.optimizer.param_groups[0]["lr"]
 
     def _keep_centroids_in_place(self) -> None:
-        """Bring new centroids to where the recorded ones lie, if they are as many."""
+        """Copy new centroids into the recorded ones if there are as many of them."""
         new, old = self._step.clustering.centroids, self._centroids
         if new is old or new is None:
             return

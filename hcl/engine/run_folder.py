@@ -1,4 +1,4 @@
-"""One run a folder."""
+"""One run per folder."""
 
 import os
 import socket
@@ -15,11 +15,11 @@ LOCK = ".lock"
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Make a run's folder and keep other runs out of it until the block or the process ends, however it ends.
+    """Create a run's folder and lock out other runs until the block or the process ends, however it ends.
 
     Raises:
-        FileExistsError: another run has it; the message names its process.
-        OSError: the folder cannot be made or written to.
+        FileExistsError: another run holds the lock; the message names its process.
+        OSError: the folder cannot be created or written to.
     """
     lock = FileLock(folder / LOCK)
     try:
@@ -30,7 +30,7 @@ def claimed(folder: Path) -> Iterator[None]:
     except Timeout:
         holder = (folder / LOCK).read_text(encoding="utf-8")
         raise FileExistsError(
-            f"another run is writing to {folder} ({holder}): let it end first, or choose another --output"
+            f"another run is writing to {folder} ({holder}): wait until it ends, or choose another --output"
         ) from None
     except OSError as error:
         lock.release()

@@ -1,4 +1,4 @@
-"""What a run leaves to read: a JSON-lines file, curves on a board and lines on the terminal."""
+"""The records of a run: a JSON-lines file, curves on a board and lines on the terminal."""
 
 import json
 import sys
@@ -12,15 +12,15 @@ from hcl.files import naming, written_whole
 
 
 class RunLog:
-    """Writes the records of one run; on other ranks than the main one it does nothing.
+    """Writes the records of one run; on ranks other than the main one it does nothing.
 
     Args:
-        folder: where ``log.jsonl`` and what the board keeps go; made if missing.
+        folder: folder of ``log.jsonl`` and of the board's files; created if missing.
         enabled: False on ranks that stay quiet.
         step: the step that the run continues from; records of later steps, written before an interruption and
             about to be written again, are dropped.
         logger: the board that shows the curves.
-        settings: of the run, for boards that show them.
+        settings: the run's settings, for boards that show them.
 
     Raises:
         ModuleNotFoundError: the board's package is not installed.
@@ -46,10 +46,10 @@ class RunLog:
             self._board = open_board(logger, folder, step, settings or {})
 
     def record(self, kind: str, step: int, **figures: Any) -> None:
-        """Note figures under ``kind`` ("step", "clustering", ...) at an optimiser step.
+        """Record figures under ``kind`` ("step", "clustering", ...) at an optimiser step.
 
         Raises:
-            OSError: they could not be written; the line that may be cut short goes when the run is resumed.
+            OSError: they could not be written; a line that is cut short is removed when the run is resumed.
         """
         if not self.enabled:
             return
@@ -60,7 +60,7 @@ class RunLog:
             self._board.show({f"{kind}/{name}": value for name, value in numbers.items()}, step)
 
     def say(self, line: str) -> None:
-        """Print a line, above a progress bar where there is one."""
+        """Print a line, above the progress bar if there is one."""
         if self.enabled:
             tqdm.write(line, file=sys.stderr)
 
@@ -72,7 +72,7 @@ class RunLog:
 
 
 def _drop_after(path: Path, step: int) -> None:
-    """Keep the whole records of the work done up to ``step``; a line cut short by a crash goes too."""
+    """Keep the complete records of the work done up to ``step``; a line cut short by a crash is dropped."""
     if not path.exists():
         return
     kept = []

@@ -1,4 +1,4 @@
-"""A run as its folder has it: checkpoints with the token banks beside them, for all ranks together."""
+"""A saved run: its checkpoints and the token banks beside them, for all ranks together."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +18,11 @@ class Saved(NamedTuple):
 
 
 class SavedRun:
-    """Saves a run and reads it again. Every rank calls the same; the main one writes the checkpoints.
+    """Saves a run and reads it again. Every rank makes the same calls; the main one writes the checkpoints.
 
     Args:
-        folder: of the run, which all ranks must see.
-        kept: how many of the last checkpoints to keep.
+        folder: the run's folder, which all ranks must see.
+        kept: how many of the latest checkpoints to keep.
         world: the ranks of the run.
     """
 
@@ -33,12 +33,12 @@ class SavedRun:
         self._unusable: list[Path] = []
 
     def save(self, state: dict[str, Any], *, best: bool = False) -> None:
-        """Save a state, the main rank's, with the banks that `BankFiles.write` was given last.
+        """Save the main rank's state with the banks that were last given to `BankFiles.write`.
 
-        Those that `load` has passed over are set aside first, lest they take the place of usable ones.
+        Checkpoints that `load` has passed over are set aside first, so that they do not displace usable ones.
 
         Raises:
-            OSError: a file could not be written; all earlier checkpoints are left.
+            OSError: a file could not be written; all earlier checkpoints are kept.
         """
         record = self.bank_files.finish()
         if self.world.is_main:
@@ -49,7 +49,7 @@ class SavedRun:
         self.world.barrier()
 
     def close(self) -> None:
-        """Let go of the folder; for every end of a run."""
+        """Wait for pending writes; to be called at every end of a run."""
         self.bank_files.close()
 
     def exists(self) -> bool:
@@ -57,7 +57,7 @@ class SavedRun:
         return self.world.broadcast_object(bool(self.checkpoints.existing()))
 
     def load(self) -> Found[Saved]:
-        """The newest state that every rank can go on from, of those that the main one sees.
+        """Read the newest state that every rank can continue from, among those that the main rank sees.
 
         Raises:
             CheckpointError: there is none; the message says why for each checkpoint.
@@ -68,9 +68,9 @@ class SavedRun:
         return found
 
     def _agreed(self, path: Path) -> Saved:
-        """What a checkpoint holds; nobody has it before all have, since who goes on may write a newer one."""
+        """Read a checkpoint; wait until all ranks have, since a rank that continues may write a newer one."""
         saved: Saved | None = None
-        problem = f"{path} cannot be used by another rank"
+        problem = f"another rank cannot use {path}"
         try:
             saved = self._read(path)
         except (CheckpointError, FileNotFoundError) as error:

@@ -27,8 +27,8 @@ class LossConfig:
     """Settings of the loss.
 
     Args:
-        temperature: of the softmax over centroids.
-        momentum: of the momentum head's moving average.
+        temperature: temperature of the softmax over centroids.
+        momentum: momentum of the momentum head's moving average, in [0, 1].
     """
 
     temperature: float = 0.07
@@ -50,13 +50,13 @@ class Losses(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a step came to.
+    """The outcome of a step.
 
     Attributes:
         losses: means over the global batch.
-        applied: 0-d bool, whether the update was applied, as it is where all is finite.
-        momentum_levels: per micro-batch of this rank the normalised levels of the second view, which do not
-            change while the backbone is frozen; views of larger tensors.
+        applied: 0-d bool, whether the update was applied, which requires everything to be finite.
+        momentum_levels: for each micro-batch of this rank the normalised levels of the second view, which do
+            not change while the backbone is frozen; slices of larger tensors.
     """
 
     losses: Losses
@@ -65,7 +65,7 @@ class Outcome(NamedTuple):
 
 
 class MicroBatch(NamedTuple):
-    """What one forward and backward pass needs: both views' levels, and the targets from the second's."""
+    """What one forward and backward pass needs: the levels of both views, and the targets of the second."""
 
     online_levels: LevelTokens
     momentum_levels: LevelTokens
@@ -73,18 +73,18 @@ class MicroBatch(NamedTuple):
 
 
 class TrainingStep:
-    """Trains the online branch of ``model`` on one global batch a call.
+    """Trains the online branch of ``model`` on one global batch per call.
 
-    Means run over all tokens of all ranks and micro-batches, so that the losses and gradients depend on the
-    images alone. To that end the momentum branch goes through all micro-batches first and tells how many
-    tokens are foreground.
+    Means are over all tokens of all ranks and micro-batches, so that the losses and gradients depend only on
+    the images. To this end the momentum branch processes all micro-batches first and counts their foreground
+    tokens.
 
-    A loss or gradient that is NaN or infinite never reaches weights, optimiser or centroids: the device
-    leaves out the update, and the host need not wait to know. With ``halt`` nothing moves from then on: who
-    learns of it later finds everything as the failed step saw it.
+    A loss or gradient that is NaN or infinite never reaches weights, optimiser or centroids: the device skips
+    the update, and the host need not wait to know. With ``halt``, all updates stop from then on, so that the
+    host, which learns of the failure later, finds everything as the failed step saw it.
 
     Attributes:
-        halted: 0-d bool, whether nothing moves any more.
+        halted: 0-d bool, whether updates have stopped.
     """
 
     def __init__(
@@ -114,11 +114,11 @@ class TrainingStep:
         """Update the heads on one global batch.
 
         Args:
-            views: this rank's micro-batches; each two views (B, 3, H, W), normalised, of the same images.
+            views: this rank's micro-batches, each two normalised views (B, 3, H, W) of the same images.
 
         Returns:
-            Means over the global batch, without gradient, and whether they led to an update; every rank has
-            the same.
+            Means over the global batch, without gradient, and whether the update was applied, both the same
+            on every rank; and this rank's momentum levels.
         """
         self.optimizer.zero_grad(set_to_none=True)
         self.model.update_momentum(self.config.momentum, hold=self.halted)
@@ -143,13 +143,13 @@ class TrainingStep:
         return Outcome(Losses(*losses.unbind()), ~left_out, levels)
 
     def _update(self, losses: Tensor) -> Tensor:
-        """Take the optimiser's step where all is finite; returns whether it was left out, 0-d bool."""
+        """Take the optimiser's step if everything is finite; return whether it was skipped, 0-d bool."""
         gradients = [p.grad for p in self.model.online.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         left_out = ~(losses.isfinite().all() & norm.isfinite()) | self.halted
         if self.halt:
             self.halted.copy_(left_out)
-        # What GradScaler sets for a fused optimiser: at 1, the step changes nothing.
+        # GradScaler sets this for a fused optimiser: if it is 1, the step changes nothing.
         self.optimizer.found_inf = left_out.float()  # type: ignore[attr-defined]
         self.optimizer.step()
         return left_out
@@ -161,7 +161,7 @@ class TrainingStep:
             return MicroBatch(online, momentum, targets)
 
     def _token_counts(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
-        """Foreground, background and all tokens (3,) of the global batch, at least 1 each."""
+        """Numbers (3,) of foreground, background and all tokens in the global batch, each at least 1."""
         foreground = torch.stack([batch.targets.foreground.sum() for batch in micro_batches]).sum()
         tokens = torch.full_like(foreground, sum(b.targets.foreground.numel() for b in micro_batches))
         counts = self.world.all_reduce(torch.stack([foreground, tokens - foreground, tokens]))
@@ -177,7 +177,7 @@ class TrainingStep:
         assert self.clustering.centroids is not None
         with mixed(self.world.device, self.precision):
             q_BNC, predicted_BNC = self.online(micro_batch.online_levels)
-            # Of the loss's products, too: bf16's tokens are no more exact than this rounds them.
+            # For the loss's products too: in bf16 the tokens are no more exact than this rounding.
             dtype = product_dtype(q_BNC)
         k_MC = micro_batch.targets.tokens.flatten(0, 1).float()
         fba = fba_contrastive(

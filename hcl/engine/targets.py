@@ -1,4 +1,4 @@
-"""What the momentum branch says of a view: its tokens, and which of them are foreground."""
+"""The targets that the momentum branch gives for a view: its tokens, and which of them are foreground."""
 
 import torch
 
@@ -13,8 +13,8 @@ def level_targets(model: HCL, levels: LevelTokens, keep_mass: float) -> Targets:
     """Momentum tokens and foreground map of one view (HCL, sections 3 and 4).
 
     Args:
-        model: whose momentum head makes the tokens.
-        levels: what the backbone gave for the view, after its final LayerNorm.
+        model: its momentum head makes the tokens.
+        levels: the backbone's tokens of the view, after its final LayerNorm.
         keep_mass: share of the CLS attention that is kept as foreground.
     """
     foreground = foreground_mask(levels.cls_attention, keep_mass)

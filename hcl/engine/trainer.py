@@ -34,12 +34,12 @@ class Stopped(Exception):  # noqa: N818 - it ends a run early, but it is no erro
 
 
 class Trainer:
-    """Trains HCL as one configuration says, from the start or from where a run was interrupted.
+    """Trains HCL with one configuration, from the start or from where a run was interrupted.
 
     Args:
-        config: of the run.
+        config: the run's configuration.
         world: the ranks that train.
-        resume: continue from the output folder's checkpoint where there is one.
+        resume: continue from the output folder's checkpoint if there is one.
 
     Attributes:
         epoch, step: the position: epochs done, and optimiser steps done in the current one.
@@ -87,10 +87,10 @@ class Trainer:
             True when done; False when a signal ended it early, with a checkpoint if it had begun to train.
 
         Raises:
-            ValueError: the run that is continued had other settings or other images.
-            CheckpointError: it holds checkpoints, and none can be used.
-            FloatingPointError: a loss or gradient became NaN or infinite, and ``on_non_finite`` says stop; or
-                all of an epoch's did.
+            ValueError: the run to be continued had other settings or other images.
+            CheckpointError: the folder holds checkpoints, but none can be used.
+            FloatingPointError: a loss or gradient became NaN or infinite with ``on_non_finite`` "stop", or in
+                every step of an epoch.
         """
         refused = self._start()
         self.log = RunLog(
@@ -107,7 +107,7 @@ class Trainer:
             if self.epoch >= self.config.epochs:
                 self.log.say(
                     f"the run has already reached epoch {self.epoch} of {self.config.epochs}: its checkpoint "
-                    f"is {self.saved.checkpoints.newest}; a greater --epochs trains on"
+                    f"is {self.saved.checkpoints.newest}; to train on, raise --epochs"
                 )
                 return True
             self._say_what_begins()
@@ -120,7 +120,7 @@ class Trainer:
         return True
 
     def _start(self) -> list[str]:
-        """Take over the newest checkpoint that can be used; returns why newer ones cannot."""
+        """Restore the newest usable checkpoint; return why newer ones were refused."""
         if not self.resume or not self.saved.exists():
             return []
         (state, banks), path, refused = self.saved.load()
@@ -134,22 +134,24 @@ class Trainer:
     def _say_what_begins(self) -> None:
         self.log.record("run", self.global_step, **provenance(self.world))
         self.log.say(
-            f"{self.batches.images} images, {self.batches.steps_per_epoch} steps an epoch, "
+            f"{self.batches.images} images, {self.batches.steps_per_epoch} steps per epoch, "
             f"{self.world.size} x {self.world.device}, from epoch {self.epoch + 1}, step {self.step + 1}"
         )
-        decoded = "once and kept" if self.keeping.keeps else "anew for every view"
+        decoded = "once and kept" if self.keeping.keeps else "again for every view"
         self.log.say(f"images are decoded {decoded}: {self.keeping.reason}")
-        source = "what training computed" if self.bank_pass.reuses else "a pass over the images of their own"
+        source = "the tokens of training" if self.bank_pass.reuses else "a separate pass over the images"
         self.log.say(f"token banks come from {source}: {self.bank_pass.reason}")
         if skipped := self.views.dataset.skipped:
             self.log.record("skipped", self.global_step, count=len(skipped), files=list(skipped))
 
     def _say_what_was_done(self) -> None:
         if self.losses.skipped:
-            self.log.say(f"{self.losses.skipped} of {self.global_step} steps were skipped: not finite")
+            self.log.say(
+                f"{self.losses.skipped} of {self.global_step} steps were skipped because they were not finite"
+            )
         if skipped := self.views.dataset.skipped:
             log = self.folder / "log.jsonl"
-            self.log.say(f"{len(skipped)} of the images could not be used: {log} names them")
+            self.log.say(f"{len(skipped)} images could not be used; they are listed in {log}")
         self.log.say(f"written to {self.saved.checkpoints.newest}")
 
     def _train(self) -> None:
@@ -159,7 +161,7 @@ class Trainer:
             self._train_epoch()
 
     def _cluster(self) -> None:
-        """The bank pass over the views last trained on, then k-means (HCL, section 4)."""
+        """Run the bank pass over the views last trained on, then k-means (HCL, section 4)."""
         started = time.perf_counter()
         with closing(self._kmeans_steps()) as steps:
             figures = self.learner.clustering.refresh(
@@ -171,7 +173,7 @@ class Trainer:
         for side in SIDES:
             if figures[f"{side}_clusters"] < getattr(self.config.clustering, f"{side}_clusters"):
                 self.log.say(
-                    f"{side}: only {figures[f'{side}_clusters']} clusters, as many as there are tokens"
+                    f"{side}: only {figures[f'{side}_clusters']} clusters, because there are no more tokens"
                 )
         self.log.record(
             "clustering",
@@ -183,7 +185,7 @@ class Trainer:
         )
 
     def _bank_samples(self) -> Iterator[tuple[BankRows, BankRows]]:
-        """Sampled tokens, batch by batch; a rank told to stop leaves the rest, and all agree at the end."""
+        """Yield sampled tokens by batch; a rank that is to stop skips the rest, and all agree at the end."""
         title = f"bank {self.epoch + 1}/{self.config.epochs}"
         with progress(self.world, title, "image", total=self.bank_pass.images) as bar:
             for indices, levels in self.bank_pass.levels(self.epoch):
@@ -195,7 +197,7 @@ class Trainer:
             raise Stopped
 
     def _kmeans_steps(self) -> Generator[None, None, None]:
-        """A bar that begins with k-means and moves with each of its calls; there are at most so many."""
+        """Advance a progress bar at each call of k-means; the bar's total is the most calls there can be."""
         most = len(SIDES) * (self.config.clustering.iterations + 2)
         title = f"k-means {self.epoch + 1}/{self.config.epochs}"
         with progress(self.world, title, "step", total=most, within=True) as bar:
@@ -235,7 +237,7 @@ class Trainer:
             raise Stopped
 
     def _pause(self, interrupted: bool) -> None:
-        """Save between two steps of an epoch where it is time to, and stop where that was asked for."""
+        """Between two steps of an epoch, save if a checkpoint is due, and stop if that was asked for."""
         every = self.config.checkpoint_every
         if interrupted or (every and self.step % every == 0):
             self._save()
@@ -248,7 +250,7 @@ class Trainer:
         return self.epoch + 1 < self.config.epochs and self.learner.clustering.due(self.epoch + 1)
 
     def _steps(self) -> Iterator[list[Views]]:
-        """The rest of the epoch: for each step, this rank's micro-batches of two views."""
+        """Yield this rank's micro-batches of two views for each remaining step of the epoch."""
         stream = self.views.batches(
             self.epoch + 1, self.batches.training(self.epoch, self.step), views=(1, 2)
         )
@@ -260,7 +262,7 @@ class Trainer:
                 group = []
 
     def _interrupted(self) -> bool:
-        """Whether to stop now; several ranks agree on it when they wait for the device anyway."""
+        """Whether to stop now; several ranks agree on it only when they wait for the device anyway."""
         if self.world.size == 1:
             return bool(self.stop)
         waits = self.step % self.config.log_every == 0 or self.step == self.batches.steps_per_epoch
@@ -277,7 +279,7 @@ class Trainer:
         return {name: round(value, 4) for name, value in figures.items()}
 
     def _place(self, failed: FailedStep) -> int:
-        """Where a step of the current epoch stands in it, from 0."""
+        """Index of a step within the current epoch, from 0."""
         return failed.step - 1 - self.epoch * self.batches.steps_per_epoch
 
     def _images(self, failed: FailedStep) -> str:
@@ -285,7 +287,7 @@ class Trainer:
         return ", ".join(self.image_names[index] for index in indices)
 
     def _dump(self, failed: FailedStep) -> non_finite.NonFiniteLossError:
-        """Leave a file that reproduces the step; its views are made again, which gives the same ones."""
+        """Write a file that reproduces the step; its views are generated again, with the same result."""
         parts = self.batches.training(self.epoch, self._place(failed))[: self.config.accumulation]
         batches = self.views.batches(self.epoch + 1, parts, views=(1, 2))
         images = {int(index): self.image_names[index] for part in parts for index in part}

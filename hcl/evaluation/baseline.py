@@ -1,4 +1,4 @@
-"""A protocol on everything that a head starts from, beside the head itself: every number has its "before"."""
+"""Baselines: a protocol on a head's tokens and on everything that the head starts from."""
 
 from collections.abc import Callable
 from copy import copy
@@ -17,13 +17,13 @@ def run(
     """Run a protocol on the backbone's own tokens, on PM-ViT's z, on an untrained head and on the given head.
 
     Args:
-        protocol: its ``run`` function.
-        config: its settings; without a checkpoint there is no given head.
+        protocol: the ``run`` function of the protocol.
+        config: settings of the protocol; without a checkpoint, the given head is left out.
         world: the ranks.
 
     Returns:
-        What `hcl.evaluation.report` takes: under ``results`` every entry of the protocol for each kind of
-        tokens, under ``all_tokens`` what each kind is, and what the protocol says of all kinds alike.
+        The input of `hcl.evaluation.report`: ``results`` with every entry of the protocol for each kind of
+        tokens, ``all_tokens`` with a description of each kind, and the facts that all kinds have in common.
     """
     reports = {name: protocol(variant, world) for name, variant in variants(config).items()}
     results = [
@@ -41,11 +41,11 @@ def run(
 
 
 def variants(config: ProtocolConfig) -> dict[str, ProtocolConfig]:
-    """The configuration for each kind of tokens, by its name; each has an output folder of its own.
+    """Return the configuration for each kind of tokens by name, each with its own output folder.
 
-    All are of one backbone, the given head's, and both heads of one shape.
+    All use the backbone of the given head, and the untrained head has the shape of the given one.
     """
-    same = BackboneOverride(**asdict(config.chosen_backbone))  # without a checkpoint that would say so
+    same = BackboneOverride(**asdict(config.chosen_backbone))  # in place of the checkpoint's record
     without = replace(config, checkpoint=None, backbone=same)
     chosen = {
         "backbone": replace(without, tokens="backbone"),
@@ -54,7 +54,7 @@ def variants(config: ProtocolConfig) -> dict[str, ProtocolConfig]:
     }
     if config.given_head is not None:
         chosen["untrained head"].head = config.given_head.head.config
-        chosen["trained head"] = copy(config)  # which keeps what was read of the checkpoint
+        chosen["trained head"] = copy(config)  # keeps the cached checkpoint, so that it is read once
     for name, variant in chosen.items():
         variant.output = str(Path(config.output) / name.replace(" ", "-"))
     return chosen

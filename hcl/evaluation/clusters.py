@@ -1,4 +1,4 @@
-"""Clusters of tokens: standardisation, PCA and k-means, shared out over the ranks (HCL, section 7)."""
+"""Clustering of tokens: standardisation, PCA and k-means, distributed over the ranks (HCL, section 7)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class KMeansConfig:
     """Settings of k-means on tokens.
 
     Args:
-        dimensions: of the tokens after standardisation and PCA.
-        iterations: at most.
-        restarts: for each seed; the one of lowest inertia counts.
+        dimensions: number of dimensions of the tokens after standardisation and PCA.
+        iterations: maximum number of k-means iterations.
+        restarts: number of k-means runs for each seed; the one with the lowest inertia counts.
         init: how the first centroids are chosen.
     """
 
@@ -35,19 +35,19 @@ class KMeansConfig:
 
 
 def principal_components(sets: Sequence[Tensor], dimensions: int, world: World) -> Tensor:
-    """Standardised tokens on the main axes of all of them together, on this rank's device.
+    """Standardise tokens and project them onto the principal axes of all sets together.
 
     Args:
         sets: the tokens of one or more data sets, each (images, N, C) of any float dtype, all on every rank.
-        dimensions: axes to keep; fewer where there are fewer.
-        world: the ranks; each sums up its share of the images.
+        dimensions: number of axes to keep; if there are fewer, all are kept.
+        world: the ranks; each computes the sums of its share of the images.
 
     Returns:
-        (images of all sets, N, dimensions) float32, the same on every rank.
+        (images of all sets, N, dimensions) float32 on this rank's device, the same on every rank.
     """
     mine = [tokens[world.slice(len(tokens))].flatten(0, 1) for tokens in sets]
     fitted = fit_pca(mine, dimensions, world.device, reduce=world.all_reduce)
-    # An axis may point either way, and machines may differ in which.
+    # The sign of an axis is arbitrary and may differ between machines.
     pca = PCA(world.broadcast(fitted.mean), world.broadcast(fitted.axes))
     projected = [pca.project(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]) for tokens in sets]
     return torch.cat(projected)
@@ -64,28 +64,28 @@ def cluster(
     spherical: bool = False,
     weights: Tensor | None = None,
 ) -> KMeans:
-    """k-means of rows that every rank has, of which each rank assigns and sums its share.
+    """Run k-means on rows that every rank has; each rank assigns and sums its share of them.
 
     Args:
-        rows: (n, d), all of them on every rank.
-        share: this rank's; the shares of all ranks in order are the whole.
+        rows: (n, d), all rows on every rank.
+        share: rows of this rank; the shares of all ranks, in rank order, make up all rows.
         clusters: K.
-        config: its settings.
-        seed: of the draw of the first centroids.
+        config: settings of k-means.
+        seed: seed of the random initial centroids.
         world: the ranks.
-        spherical: cluster by cosine.
-        weights: (n,) int64, how often each row counts; None: once.
+        spherical: whether to cluster by cosine.
+        weights: (n,) int64, how often each row counts; None for once each.
 
     Returns:
-        The run of lowest inertia; its assignment is of this rank's share alone.
+        The run with the lowest inertia; its assignment covers only this rank's share.
 
     Raises:
         ValueError: there are fewer rows than clusters, or rows are not finite.
     """
     if clusters > len(rows):
         raise ValueError(
-            f"cannot form {clusters} clusters of {len(rows)} tokens: lower the number of clusters, or "
-            "take more images"
+            f"cannot form {clusters} clusters from {len(rows)} tokens: lower the number of clusters, or "
+            "use more images"
         )
     mine, generator = rows[share], torch.Generator().manual_seed(seed)
     starts = torch.stack(
@@ -94,11 +94,11 @@ def cluster(
             for _ in range(config.restarts)
         ]
     )
-    # At most: a run ends once no row changes its cluster.
+    # An upper bound: a run ends early once no row changes its cluster.
     steps = 1 + config.restarts * (config.iterations + 1)
     with progress(world, f"k-means, K = {clusters}", "step", total=steps, within=True) as bar:
 
-        def reduce(totals: Tensor) -> Tensor:  # which is called once before the first step, and once a step
+        def reduce(totals: Tensor) -> Tensor:  # called once before the first step, and once per step
             bar.update()
             return world.all_reduce(totals)
 
@@ -114,15 +114,15 @@ def cluster(
 
 
 def rows_of(images: slice, cells: int) -> slice:
-    """The rows of some consecutive images, where each image has so many."""
+    """Return the rows of consecutive images that have ``cells`` rows each."""
     return slice(images.start * cells, images.stop * cells)
 
 
 def require_enough(clusters: int, images: int, grid: tuple[int, int], name: str, *, setting: str) -> None:
-    """Raise a ValueError where images, those of ``name``, have fewer tokens than clusters are asked for."""
+    """Raise a ValueError if the images of the data set ``name`` have fewer tokens than ``clusters``."""
     available = images * grid[0] * grid[1]
     if clusters > available:
         raise ValueError(
-            f"{clusters} clusters are more than the tokens of {name} at this size, {available}: "
+            f"{clusters} clusters are too many for the {available} tokens of {name} at this size: "
             f"lower {setting}"
         )

@@ -1,4 +1,4 @@
-"""Communities of clusters that lie beside each other (HCL, section 7, step 5)."""
+"""Communities of clusters that occur next to each other (HCL, section 7, step 5)."""
 
 from types import ModuleType
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def edges(cooccurrence: Tensor, threshold: float = 0.03) -> list[tuple[int, int, float]]:
-    """The undirected graph of a co-occurrence matrix (HCL, section 7, step 4).
+    """Build the undirected graph of a co-occurrence matrix (HCL, section 7, step 4).
 
     Args:
-        cooccurrence: (ids, ids), P, as `hcl.evaluation.cooccurrence` gives it.
+        cooccurrence: (ids, ids), the matrix P from `hcl.evaluation.cooccurrence`.
         threshold: both P_ij and P_ji must reach it.
 
     Returns:
-        i, j and weight min(P_ij, P_ji) of each edge, i < j, in order.
+        i, j and weight min(P_ij, P_ji) of each edge, with i < j, sorted by i and j.
     """
     weights = torch.minimum(cooccurrence, cooccurrence.T).triu(diagonal=1).cpu()
     first, second = ((weights >= threshold) & (weights > 0)).nonzero(as_tuple=True)
@@ -30,20 +30,20 @@ def communities(
     markov_time: float = 1.0,
     preferred_modules: int = 20,
 ) -> Tensor:
-    """Gather ids into communities by Infomap: undirected, two levels, one trial.
+    """Group ids into communities with Infomap: undirected, two levels, one trial.
 
     Rosvall and Bergstrom, "Maps of random walks on complex networks reveal community structure", 2008.
 
     Args:
         cooccurrence: (ids, ids) float, any device.
-        threshold: of the edges, see `edges`.
-        seed: of Infomap, at least 1; the published seeds are 1 to 10.
-        markov_time: of the random walk; longer ones give fewer communities.
-        preferred_modules: how many communities Infomap is told to prefer.
+        threshold: threshold of the edges, see `edges`.
+        seed: seed of Infomap, at least 1; the published seeds are 1 to 10.
+        markov_time: Markov time of the random walk; a longer one gives fewer communities.
+        preferred_modules: number of communities that Infomap is told to prefer.
 
     Returns:
-        (ids,) int64, on the matrix's device: Infomap's modules from 0 on. Ids without an edge share one
-        more community, the last, as in Leopart's program, which leaves all of them with one id.
+        (ids,) int64, on the matrix's device: Infomap's modules, numbered from 0. All ids without an edge form
+        one more community, the last, as in Leopart's program, which gives all of them the same id.
 
     Raises:
         ModuleNotFoundError: Infomap is not installed.
@@ -69,10 +69,10 @@ def communities(
 
 
 def require_infomap() -> ModuleType:
-    """The library.
+    """Import and return Infomap.
 
     Raises:
-        ModuleNotFoundError: it is not installed.
+        ModuleNotFoundError: Infomap is not installed.
     """
     try:
         import infomap

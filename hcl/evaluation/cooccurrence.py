@@ -1,4 +1,4 @@
-"""Which clusters lie beside each other: the graph of the fully unsupervised protocol (HCL, section 7)."""
+"""Which clusters lie next to each other: the graph of the fully unsupervised protocol (HCL, section 7)."""
 
 import math
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from hcl.evaluation.counting import IMAGES_AT_A_TIME, check_ids, counts_per_imag
 from kernels.scatter import add_at
 
 ANGLES = tuple(math.pi * share for share in (0, 1 / 4, 1 / 2, 3 / 4, 1, 4 / 3, 3 / 2, 7 / 4))
-"""The published directions; the sixth is 4/3 pi where 5/4 pi would complete the circle."""
+"""The published directions; the sixth is 4/3 pi, although 5/4 pi would complete the circle."""
 
 Offset = tuple[int, int]
 
 
 class CooccurrenceSums(NamedTuple):
-    """What the co-occurrence of ids follows from; all of it adds up over images.
+    """Sums over images from which the co-occurrence of ids is computed.
 
     Attributes:
-        shares: (ids, ids) float64, sum over images of each id's share among the neighbours of the row's id.
-        images: (ids,) int64, images in which the id has any neighbour.
+        shares: (ids, ids) float64, the column id's share of the neighbours of the row id, summed over images.
+        images: (ids,) int64, number of images in which the id has any neighbour.
     """
 
     shares: Tensor
@@ -34,20 +34,20 @@ class CooccurrenceSums(NamedTuple):
 
 
 def cooccurrence_sums(cluster_maps: Tensor, ids: int, distances: Sequence[int] = (1, 2)) -> CooccurrenceSums:
-    """How often the ids lie beside each other, image by image, normalised in each image.
+    """Count how often ids lie next to each other, normalised within each image.
 
-    The neighbours of a cell are the cells at every distance in every one of `ANGLES` that have another id.
+    The neighbours of a cell are the cells with another id, at each of the distances in each of the `ANGLES`.
 
     Args:
         cluster_maps: (n, R, R) integers from 0 to ids - 1.
-        ids: how many ids there are, background included.
-        distances: in cells.
+        ids: number of ids, background included.
+        distances: distances to the neighbours, in cells.
 
     Raises:
-        ValueError: an id is out of range, or a distance is not at least 1.
+        ValueError: an id is out of range, a distance is less than 1, or there are no distances.
     """
     if not distances or min(distances) < 1:
-        raise ValueError(f"distances are {list(distances)}; each must be at least 1, and there must be one")
+        raise ValueError(f"distances are {list(distances)}; there must be at least one, and each at least 1")
     check_ids(cluster_maps, ids)
     both_ways, one_way = _split_offsets(offsets(distances))
     shares = torch.zeros(ids * ids, dtype=torch.float64, device=cluster_maps.device)
@@ -60,14 +60,14 @@ def cooccurrence_sums(cluster_maps: Tensor, ids: int, distances: Sequence[int] =
         neighbours = counts.sum(dim=2)
         share = counts / neighbours.clamp(min=1).double()[:, :, None]
         pairs = present[:, :, None] * ids + present[:, None, :]
-        # With the same bits on every rank, for all must agree on the graph.
+        # The same to the bit on every rank, since all ranks must agree on the graph.
         add_at(shares, pairs.flatten(), share.flatten())
         images.index_add_(0, present.flatten(), (neighbours > 0).long().flatten())
     return CooccurrenceSums(shares.view(ids, ids), images)
 
 
 def offsets(distances: Sequence[int]) -> list[Offset]:
-    """Rows and columns from a cell to each neighbour, rounded to whole cells: some stand there twice."""
+    """Return the rows and columns from a cell to each neighbour, in whole cells; some offsets occur twice."""
     return [
         (round(math.sin(angle) * distance), round(math.cos(angle) * distance))
         for distance in distances
@@ -76,7 +76,7 @@ def offsets(distances: Sequence[int]) -> list[Offset]:
 
 
 def _split_offsets(all_offsets: list[Offset]) -> tuple[list[Offset], list[Offset]]:
-    """One of each pair of opposite offsets (the other's counts are the transpose), and what is left over."""
+    """Return one offset of each opposite pair (the other's counts are its transpose), and unpaired ones."""
     left, both_ways = list(all_offsets), []
     for offset in all_offsets:
         opposite = (-offset[0], -offset[1])
@@ -88,10 +88,10 @@ def _split_offsets(all_offsets: list[Offset]) -> tuple[list[Offset], list[Offset
 
 
 def _number_within_images(maps: Tensor, ids: int) -> tuple[Tensor, Tensor]:
-    """Maps with each image's own ids numbered from 0, and (n, most ids in an image) the ids so numbered.
+    """Renumber each image's ids from 0; return the maps and the original ids, (n, most ids in an image).
 
-    An image holds few of all ids, and counts of few fit into the cache. Numbers that an image does not use
-    stand for ids that it does not hold.
+    An image holds few of all ids, and the counts of few ids fit into the cache. Images with fewer ids than
+    the most are padded with ids that they do not contain.
     """
     there = counts_per_image(maps, ids) > 0
     most = int(there.sum(dim=1).max()) if len(maps) else 0
@@ -101,7 +101,7 @@ def _number_within_images(maps: Tensor, ids: int) -> tuple[Tensor, Tensor]:
 
 
 def _pair_counts(maps: Tensor, ids: int, some_offsets: list[Offset]) -> Tensor:
-    """(n, ids, ids) int64: how often a cell of the first id has a neighbour of the second."""
+    """Count how often a cell of the first id has a neighbour of the second, (n, ids, ids) int64."""
     counts = maps.new_zeros(len(maps), ids * ids)
     for rows, columns in some_offsets:
         pairs = _shifted(maps, -rows, -columns) * ids + _shifted(maps, rows, columns)
@@ -110,7 +110,7 @@ def _pair_counts(maps: Tensor, ids: int, some_offsets: list[Offset]) -> Tensor:
 
 
 def _shifted(maps: Tensor, rows: int, columns: int) -> Tensor:
-    """The part of the maps that lies on the maps when they are moved against the offset."""
+    """Crop the maps to the cells that lie at the offset (rows, columns) from another cell of the map."""
     height, width = maps.shape[1:]
     return maps[
         :,

@@ -1,14 +1,14 @@
-"""Counts of ids, image by image: what clusters are judged and linked by."""
+"""Counts of ids in each image, from which clusters are scored and linked."""
 
 import torch
 from torch import Tensor
 
 IMAGES_AT_A_TIME = 64
-"""Images whose counts are held at once: tens of megabytes for maps of 100 x 100 cells and 200 ids."""
+"""Images whose counts are in memory at once: tens of megabytes for maps of 100 x 100 cells and 200 ids."""
 
 
 def check_ids(ids: Tensor, size: int) -> None:
-    """Refuse integers (any shape) that are not all from 0 to size - 1.
+    """Check that all ids, integers of any shape, are from 0 to size - 1.
 
     Raises:
         ValueError: an id is out of range.
@@ -16,11 +16,13 @@ def check_ids(ids: Tensor, size: int) -> None:
     if ids.numel():
         lowest, highest = (int(bound) for bound in ids.aminmax())
         if lowest < 0 or highest >= size:
-            raise ValueError(f"ids from {lowest} to {highest}, but there are only 0 to {size - 1}")
+            raise ValueError(
+                f"the ids range from {lowest} to {highest}; they must lie between 0 and {size - 1}"
+            )
 
 
 def check_shapes(first: Tensor, second: Tensor, names: str) -> None:
-    """Refuse two maps of different shapes; ``names`` says what the two are.
+    """Check that two maps have the same shape; ``names`` names both in the error.
 
     Raises:
         ValueError: the shapes differ.
@@ -30,11 +32,11 @@ def check_shapes(first: Tensor, second: Tensor, names: str) -> None:
 
 
 def counts_per_image(ids: Tensor, size: int) -> Tensor:
-    """How often each id occurs in each image.
+    """Count how often each id occurs in each image.
 
     Args:
-        ids: (n, ...) int64 from 0 to size - 1; another one would be counted for another image.
-        size: how many ids there are.
+        ids: (n, ...) int64 from 0 to size - 1; an id out of range would be counted in another image.
+        size: number of ids.
 
     Returns:
         (n, size) int64.

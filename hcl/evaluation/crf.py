@@ -22,16 +22,16 @@ class CRFConfig:
     """Settings of the dense CRF (Krähenbühl and Koltun, 2011); the defaults are the published ones.
 
     Args:
-        iterations: of mean field.
+        iterations: number of mean-field iterations.
         gaussian_sxy: standard deviation of the smoothness kernel, in pixels.
-        gaussian_compat: its weight.
-        bilateral_sxy: standard deviation of the appearance kernel in pixels.
-        bilateral_srgb: and in colour, of 0 to 255.
-        bilateral_compat: its weight.
-        impl: auto is triton on a CUDA GPU and pydensecrf in worker processes elsewhere; torch is exact, for
-            small images.
-        workers: processes of pydensecrf of each rank, by default one for every processor, which ranks of one
-            machine share; they change no result.
+        gaussian_compat: weight of the smoothness kernel.
+        bilateral_sxy: standard deviation of the appearance kernel in position, in pixels.
+        bilateral_srgb: standard deviation of the appearance kernel in colour, on the scale of 0 to 255.
+        bilateral_compat: weight of the appearance kernel.
+        impl: implementation: auto is triton on a CUDA GPU and pydensecrf in worker processes elsewhere; torch
+            is exact, for small images.
+        workers: number of pydensecrf worker processes of each rank; by default one per processor, divided
+            among the ranks of a machine. The number does not change the result.
     """
 
     iterations: int = 10
@@ -49,7 +49,7 @@ class CRFConfig:
         require_above_zero(self, "gaussian_sxy", "bilateral_sxy", "bilateral_srgb")
 
     def described(self, device: torch.device) -> str:
-        """The settings in words, with the implementation that computes on a device."""
+        """Describe the settings in words, including the implementation for a device."""
         chosen = implementation(self.impl, torch.empty(0, device=device))
         return (
             f"dense CRF by {chosen}, {self.iterations} iterations, smoothness sxy {self.gaussian_sxy:g} "
@@ -59,21 +59,21 @@ class CRFConfig:
 
     @property
     def processes(self) -> int:
-        """The workers of this rank, its share of the processors where none are asked for."""
+        """Number of worker processes of this rank; by default, its share of the processors."""
         return self.workers or max(usable_processors() // local_ranks(), 1)
 
     def arguments(self) -> dict[str, Any]:
-        """What `kernels.crf.dense_crf` is told."""
+        """Return the keyword arguments of `kernels.crf.dense_crf`."""
         return asdict(self) | {"workers": self.processes}
 
 
 def refine(logits: Tensor, pictures: Tensor, config: CRFConfig) -> Tensor:
-    """Logits (B, classes, H, W) and their pictures (B, 3, H, W) uint8 RGB to marginals (B, classes, H, W)."""
+    """Refine logits (B, classes, H, W) by pictures (B, 3, H, W) uint8 RGB to marginals (B, classes, H, W)."""
     return dense_crf(logits.softmax(dim=1), pictures, **config.arguments())
 
 
 def require_crf(config: CRFConfig, size: int, device: torch.device) -> None:
-    """Refine an empty image of size x size pixels: what a CRF lacks is told before there is work to lose.
+    """Refine an empty image of size x size pixels, so that a CRF that cannot run fails before any work.
 
     Raises:
         ValueError, ModuleNotFoundError: as `kernels.crf.dense_crf`.
@@ -85,18 +85,18 @@ def require_crf(config: CRFConfig, size: int, device: torch.device) -> None:
 def refine_batches(
     batches: Iterable[tuple[T, Tensor, Tensor]], config: CRFConfig
 ) -> Iterator[tuple[T, Tensor]]:
-    """`refine` of batch after batch, while the next ones are made.
+    """`refine` batch after batch, while the next batches are prepared.
 
-    Behind a batch that workers are at lie others, until they hold an image for every worker: so workers wait
-    neither for each other at the end of a batch nor for the next one, and memory is bounded.
+    Behind the batch that the workers process, further batches are queued until these hold an image for every
+    worker. So no worker idles at the end of a batch, and memory is bounded.
 
     Args:
-        batches: what the caller wants back beside the marginals, logits and pictures; drawn from as far ahead
-            as is worth it.
-        config: of the CRF.
+        batches: tuples of a value to return with the marginals, logits, and pictures; read ahead as far as
+            the queue needs.
+        config: settings of the CRF.
 
     Yields:
-        What came with the batch, and its marginals, in order.
+        The value of each batch and its marginals, in order.
     """
     waiting: deque[tuple[T, int, Pending]] = deque()
     try:

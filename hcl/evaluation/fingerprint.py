@@ -1,4 +1,4 @@
-"""What tokens were made from, as one short name: the same name, the same tokens."""
+"""A fingerprint of everything that tokens are made from: the same fingerprint means the same tokens."""
 
 import hashlib
 import json
@@ -11,15 +11,15 @@ from hcl.models.digest import digest_of_weights
 from pipelines.decoding import decoder
 
 FORMAT = 3
-"""Counts up whenever tokens are computed or stored otherwise than before, between releases too."""
+"""Increased whenever tokens are computed or stored differently, also between releases."""
 
 
 def fingerprint(dataset: Dataset, extractor: TokenExtractor, frame: Frame) -> str:
-    """The name of the tokens and labels of a data set's images at a frame: 32 hexadecimal digits.
+    """Return the fingerprint of a data set's tokens and labels at a frame: 32 hexadecimal digits.
 
-    It follows from the weights, the levels, the kind of token, the precision, the kind of device, how images
-    are decoded there, this project's version, and path, size and time of last change of every image and mask;
-    not from the versions of libraries.
+    It depends on the weights, the levels, the kind of token, the precision, the kind of device, how images
+    are decoded there, this project's version, and the path, size and modification time of every image and
+    mask. It does not depend on the versions of libraries.
 
     Raises:
         FileNotFoundError: an image or a mask is missing.

@@ -1,4 +1,4 @@
-"""Unsupervised foreground extraction: the backbone's attention against the objects (HCL, section 7)."""
+"""Unsupervised foreground extraction: the backbone's attention compared with objects (HCL, section 7)."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -21,10 +21,11 @@ class ForegroundConfig(ProtocolConfig):
     """Jaccard index of the foreground map against "any object class".
 
     Args:
-        tokens: the map is the backbone's whatever they are; a checkpoint says which backbone it is.
-        keep_mass: shares of the attention that are kept as foreground, each scored: 0.65 is that of the fully
-            unsupervised protocol, 0.7 that of training.
-        label_resolution: side in cells at which maps and labels are compared, both taken there by nearest
+        tokens: kind of tokens, which does not affect the map: that comes from the backbone alone. A
+            checkpoint only says which backbone to use.
+        keep_mass: shares of the attention to keep as foreground; each is scored. 0.65 is the share of the
+            fully unsupervised protocol, 0.7 that of training.
+        label_resolution: side in cells at which maps and labels are compared; both are resampled by nearest
             neighbour.
     """
 
@@ -45,10 +46,10 @@ def run(config: ForegroundConfig, world: World) -> dict[str, Any]:
     """Score the foreground maps of a data set.
 
     Returns:
-        What `hcl.evaluation.report` takes: one entry under ``results`` for each share.
+        The input of `hcl.evaluation.report`, with one entry under ``results`` for each share.
 
     Raises:
-        ValueError: the classes do not tell objects from the rest, or a setting, file or label is not right.
+        ValueError: the classes do not separate objects from the rest, or a setting, file or label is invalid.
         FileNotFoundError: data or weights are missing.
     """
     dataset = open_labelled(config.data, world)
@@ -72,7 +73,7 @@ def run(config: ForegroundConfig, world: World) -> dict[str, Any]:
 def score(
     store: TokenStore, keep_mass: float, dataset: Dataset, config: ForegroundConfig, world: World
 ) -> dict[str, Any]:
-    """The entry of ``results`` for one share of the attention."""
+    """Return the entry of ``results`` for one share of the attention."""
     metric, resolution = ForegroundScores().to(world.device), config.label_resolution
     mine = world.slice(len(store))
     parts = zip(

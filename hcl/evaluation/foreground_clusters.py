@@ -18,25 +18,25 @@ def foreground_clusters(
     seed: int,
     world: World,
 ) -> Tensor:
-    """k-means of the foreground's cells at the resolution at which maps are compared.
+    """Run k-means on the foreground's cells, at the resolution at which maps are compared.
 
-    Points are taken there by nearest neighbour, so that all cells of a point are alike: it is clustered once,
-    and counts as often as it has cells.
+    Points are resampled to that resolution by nearest neighbour, so that all cells of a point are equal: the
+    point is clustered once, weighted by its number of cells.
 
     Args:
-        points: (n, h·w, d), every image on every rank.
+        points: (n, h·w, d), all images on every rank.
         foreground: (n, h, w) bool.
         clusters: K.
         resolution: side R of a map in cells.
-        config: of k-means.
-        seed: of k-means.
+        config: settings of k-means.
+        seed: seed of k-means.
         world: the ranks; each assigns the points of its share of the images.
 
     Returns:
         (n, R, R) int64 on every rank: cluster ids from 0 on, and K in the background.
 
     Raises:
-        ValueError: fewer points than clusters have cells in the foreground.
+        ValueError: the foreground has fewer points (with at least one cell) than clusters.
     """
     cells = _cells_of_points(foreground, resolution)
     inside = foreground.flatten(1) & (cells > 0)
@@ -51,6 +51,6 @@ def foreground_clusters(
 
 
 def _cells_of_points(foreground: Tensor, resolution: int) -> Tensor:
-    """How many cells of a map each point of an image becomes, (h·w,)."""
+    """Return the number of cells that each point of an image covers in a map, (h·w,)."""
     points = torch.arange(foreground[0].numel(), device=foreground.device).view_as(foreground[:1])
     return nearest(points, resolution).flatten().bincount(minlength=points.numel())

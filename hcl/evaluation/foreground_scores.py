@@ -14,23 +14,22 @@ UNLABELLED = 2
 
 
 def require_objects(dataset: Dataset) -> None:
-    """Refuse a data set whose classes do not tell objects from the rest.
+    """Check that the classes of a data set separate objects from the rest.
 
     Raises:
-        ValueError: no class of the data set is an object, or every class is: where nothing else is labelled,
-            a map that calls everything foreground could not be told from a perfect one.
+        ValueError: no class of the data set is an object, or every class is: if nothing else is labelled, a
+            map that calls everything foreground scores like a perfect one.
     """
     classes, objects = len(dataset.class_names), dataset.object_classes
     if not objects or len(objects) == classes:
         raise ValueError(
-            f"{'every' if objects else 'no'} class of {dataset.name} is an object, so that a foreground map "
-            "has nothing to be compared with: score it on voc, scenes, a folder with masks, or coco with all "
-            "classes"
+            f"{'every' if objects else 'no'} class of {dataset.name} is an object, so there is nothing to "
+            "compare a foreground map with: use voc, scenes, a folder with masks, or coco with all classes"
         )
 
 
 def object_labels(labels: Tensor, dataset: Dataset) -> Tensor:
-    """Class ids (any shape, uint8) to 1 on objects, 0 elsewhere and 2 where unlabelled, uint8.
+    """Map class ids (any shape, uint8) to 1 on objects, 0 elsewhere and 2 where unlabelled, uint8.
 
     Raises:
         ValueError: as `require_objects`.
@@ -46,10 +45,10 @@ class ForegroundResult(NamedTuple):
     """Jaccard indices of a foreground map, each in [0, 1].
 
     Attributes:
-        jaccard: of all labelled pixels together.
-        image_jaccard: mean over the images that hold foreground, labelled or mapped.
-        leopart_jaccard: the same with unlabelled pixels taken for objects, as Leopart's program does; on VOC
-            these are the borders of the objects.
+        jaccard: over all labelled pixels together.
+        image_jaccard: mean over the images that have any foreground, labelled or predicted.
+        leopart_jaccard: like image_jaccard, but unlabelled pixels count as objects, as in Leopart's program;
+            on VOC these are the borders of the objects.
     """
 
     jaccard: float
@@ -60,8 +59,8 @@ class ForegroundResult(NamedTuple):
 class ForegroundScores(ConfusionMatrix):
     """Jaccard index of foreground maps.
 
-    Besides the 2 x 2 ``confusion`` of ConfusionMatrix, maps by labels, its state holds sums over images; all
-    of it is summed over processes when it is computed.
+    The state consists of the 2 x 2 ``confusion`` of ConfusionMatrix, maps by labels, and of sums over images;
+    `compute` sums all of it over the processes.
     """
 
     image_sums: Tensor
@@ -77,7 +76,7 @@ class ForegroundScores(ConfusionMatrix):
 
         Args:
             predictions: (B, R, R) bool, true on the foreground.
-            labels: (B, R, R) uint8 as `object_labels` gives them.
+            labels: (B, R, R) uint8, from `object_labels`.
 
         Raises:
             ValueError: the shapes differ, or a value is out of range.
@@ -91,7 +90,7 @@ class ForegroundScores(ConfusionMatrix):
             self.images[way] += (union > 0).sum()
 
     def compute(self) -> ForegroundResult:
-        """The indices over all images so far; 0 where nothing was foreground."""
+        """Return the indices over all images so far; 0 if nothing was foreground."""
         hit = self.confusion[1, 1]
         union = self.confusion.sum() - self.confusion[0, 0]
         means = self.image_sums / self.images.clamp(min=1)

@@ -1,4 +1,4 @@
-"""The images of a data set as a protocol looks at them."""
+"""The images of a data set, resized and cropped for a protocol."""
 
 import numpy as np
 
@@ -11,13 +11,13 @@ from pipelines.labelled_images import EvaluationImages
 def framed_images(
     dataset: Dataset, config: ProtocolConfig, indices: np.ndarray, world: World
 ) -> EvaluationImages:
-    """Some images and their labels in the configuration's frame and batches, on this rank's device.
+    """Load images and their labels in the configuration's frame and batch size, on this rank's device.
 
     Args:
-        dataset: of the images.
-        config: of the protocol.
-        indices: (n,) of the images, in the order in which they are wanted.
-        world: whose device they go to.
+        dataset: data set of the images.
+        config: settings of the protocol.
+        indices: (n,) indices of the images, in the order in which to load them.
+        world: the ranks; images go to this rank's device.
     """
     return EvaluationImages(
         dataset,

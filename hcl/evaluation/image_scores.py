@@ -1,4 +1,4 @@
-"""Scores of single images: which ones a prediction fails on."""
+"""Scores of single images, which show where a prediction fails."""
 
 import torch
 from torch import Tensor
@@ -7,16 +7,16 @@ from hcl.evaluation.counting import IMAGES_AT_A_TIME, check_ids, check_shapes, c
 
 
 def image_confusions(predictions: Tensor, labels: Tensor, classes: int, ignore_index: int = 255) -> Tensor:
-    """The confusion matrix of every image: (n, classes, classes) int64 pixels, predictions by labels.
+    """Return the confusion matrix of every image: (n, classes, classes) int64 pixels, predictions by labels.
 
     Args:
         predictions: (n, H, W) integer class ids.
         labels: (n, H, W) uint8 class ids, or ``ignore_index`` where a pixel does not count.
-        classes: how many there are.
-        ignore_index: at least ``classes``.
+        classes: number of classes.
+        ignore_index: label of pixels that do not count, at least ``classes``.
 
     Raises:
-        ValueError: the shapes differ, a prediction or a label is no class.
+        ValueError: the shapes differ, or a prediction or label is not a class.
     """
     check_shapes(predictions, labels, "predictions and labels")
     check_ids(predictions, classes)
@@ -31,9 +31,9 @@ def image_confusions(predictions: Tensor, labels: Tensor, classes: int, ignore_i
 
 
 def image_class_iou(confusions: Tensor) -> Tensor:
-    """(n, classes, classes) pixels to the IoU of each class in each image, (n, classes) float64.
+    """Return the IoU of each class in each image, (n, classes) float64, from (n, classes, classes) pixels.
 
-    NaN where a class occurs neither among an image's labels nor among its predictions.
+    It is NaN where a class occurs neither among an image's labels nor among its predictions.
     """
     hit = confusions.diagonal(dim1=1, dim2=2)
     union = confusions.sum(dim=1) + confusions.sum(dim=2) - hit

@@ -1,20 +1,20 @@
-"""Dense nearest-neighbour retrieval: tokens take over the labels of the training tokens nearest to them.
+"""Dense nearest-neighbour retrieval: tokens take the labels of the nearest training tokens.
 
-Balazevic et al., "Towards In-context Scene Understanding", 2023 ("Hummingbird"). The facts are those of the
-open evaluation by Pariza, Salehi and Asano, 2024: 30 neighbours by cosine, temperature 0.02, a label
+Balazevic et al., "Towards In-context Scene Understanding", 2023 ("Hummingbird"). The settings are those of
+the open evaluation by Pariza, Salehi and Asano, 2024: 30 neighbours by cosine, temperature 0.02, a label
 distribution for each token, predictions upsampled bilinearly before the best class is taken, labels
-compared at the size of the input. Four things differ here:
+compared at the size of the input. Four things differ from that evaluation:
 
-- Pixels that are ignored do not count in a token's distribution, and tokens without any other stay out of
-  the memory; there they count as class 0.
-- The search is exact; there ScaNN approximates it, or faiss on GPUs finds it.
-- A memory holds as many tokens as asked for, where images have them, in shares that differ by at most one;
-  there shares are rounded down, and rows of zeros remain.
-- Classes are scored as they were retrieved; there predicted classes are first matched with the labelled ones,
-  one to one by IoU on the scored images. That reads the labels that it is scored by, and can only raise the
-  mIoU: `hcl.evaluation.metrics.Scores.matched_miou` is that number.
+- Ignored pixels do not count in a token's distribution, and tokens that have only ignored pixels stay out of
+  the memory; there, ignored pixels count as class 0.
+- The search is exact; there, it is approximated by ScaNN, or done by faiss on GPUs.
+- The memory holds the requested number of tokens, if the images have as many, in shares that differ by at
+  most one; there, shares are rounded down, and rows of zeros remain.
+- Classes are scored as they were retrieved; there, predicted classes are first matched with the labelled
+  ones, one to one by IoU on the scored images. That uses the labels of the scored images and can only raise
+  the mIoU: `hcl.evaluation.metrics.Scores.matched_miou` is that number.
 
-Which images a memory is made of is up to the caller; there, random crops with colour jitter.
+The caller chooses the images of the memory; there, they are random crops with colour jitter.
 """
 
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class Memory(NamedTuple):
     Attributes:
         tokens: (T, D) of unit length (see `unit_length`), bfloat16 or float32 (see `nearest_tokens`), on any
             device.
-        labels: (T, classes) their label distributions, of any float dtype, on the same device.
+        labels: (T, classes) label distributions of the tokens, of any float dtype, on the same device.
     """
 
     tokens: Tensor
@@ -42,26 +42,26 @@ class Memory(NamedTuple):
 
 
 def unit_length(tokens: Tensor, dtype: torch.dtype) -> Tensor:
-    """Tokens (..., D) scaled to unit length in float32, then brought to ``dtype``."""
+    """Scale tokens (..., D) to unit length in float32, then convert them to ``dtype``."""
     return F.normalize(tokens.float(), dim=-1).to(dtype)
 
 
 @torch.no_grad()
 def retrieve(queries: Tensor, memory: Memory, *, neighbours: int = 30, temperature: float = 0.02) -> Tensor:
-    """Label distributions of tokens: their nearest neighbours', weighted by softmax(cosine / temperature).
+    """Average the label distributions of the nearest neighbours, weighted by softmax(cosine / temperature).
 
     Args:
-        queries: (M, D) floating point, of any length, on the device to compute on.
+        queries: (M, D) floating point, not necessarily normalised, on the device to compute on.
         memory: labelled tokens.
-        neighbours: k.
-        temperature: the smaller, the more the nearest count.
+        neighbours: number of neighbours, k.
+        temperature: temperature of the softmax; the smaller it is, the more the nearest neighbours count.
 
     Returns:
         (M, classes) float32, on the device of the queries.
 
     Raises:
-        ValueError: the memory is smaller than ``neighbours`` or of another width, or the temperature is not
-            above 0.
+        ValueError: the memory has fewer than ``neighbours`` tokens or another number of channels, or the
+            temperature is not above 0.
     """
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0")
@@ -77,15 +77,15 @@ def retrieve(queries: Tensor, memory: Memory, *, neighbours: int = 30, temperatu
 
 
 def classes_of_pixels(distributions: Tensor, grid: tuple[int, int], size: int) -> Tensor:
-    """The likeliest class of each pixel.
+    """Return the most likely class of each pixel.
 
     Args:
-        distributions: (n, h * w, classes) of the tokens, floating point.
+        distributions: (n, h * w, classes) label distributions of the tokens, floating point.
         grid: (h, w).
-        size: side in pixels.
+        size: side of the result in pixels.
 
     Returns:
-        (n, size, size) int64, of the distributions upsampled bilinearly.
+        (n, size, size) int64, the best classes of the bilinearly upsampled distributions.
     """
     maps = distributions.mT.unflatten(-1, grid)
     return F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False).argmax(dim=1)

@@ -1,4 +1,4 @@
-"""A given linear classifier, this project's or a published one, scored on frozen tokens (HCL, section 7)."""
+"""Scoring a given linear classifier, this project's or a published one, on frozen tokens (HCL, section 7)."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,11 +20,11 @@ from hcl.models.head_files import load_linear_classifier
 
 @dataclass(kw_only=True)
 class LinearScoringConfig(ProtocolConfig):
-    """What scoring a linear classifier is told.
+    """Settings of scoring a linear classifier.
 
     Args:
-        crf: whether to score the predictions refined by a dense CRF too.
-        crf_settings: of that CRF.
+        crf: whether to also score the predictions after refinement by a dense CRF.
+        crf_settings: settings of that CRF.
     """
 
     crf: bool = False
@@ -36,14 +36,17 @@ class LinearConfig(LinearScoringConfig):
     """Score a linear classifier that was trained before.
 
     Args:
-        classifier: file with it: linear_classifier.pth.tar of `linear-probe`, or a published one.
+        classifier: file of the classifier: linear_classifier.pth.tar of `linear-probe`, or a published one.
     """
 
     classifier: str
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """With that of the classifier; raises as `hcl.models.head_files.load_linear_classifier`, too."""
+        """The inherited digests and that of the classifier.
+
+        Raises as `hcl.models.head_files.load_linear_classifier`, too.
+        """
         own = digest_of_weights(load_linear_classifier(self.classifier))
         return super().digests | {"classifier": own}
 
@@ -52,12 +55,12 @@ def run(config: LinearConfig, world: World) -> dict[str, Any]:
     """Score the classifier on the configuration's tokens.
 
     Returns:
-        What `hcl.evaluation.report` takes.
+        The input of `hcl.evaluation.report`.
 
     Raises:
-        ValueError: the classifier does not fit the tokens or the classes, or a file or label is not right.
+        ValueError: the classifier does not fit the tokens or the classes, or a file or label is invalid.
         FileNotFoundError: data, weights or the classifier are missing.
-        ModuleNotFoundError: a CRF was asked for that needs another package.
+        ModuleNotFoundError: the requested CRF needs a package that is not installed.
     """
     if config.crf:
         require_crf(config.crf_settings, config.frame.size, world.device)
@@ -70,7 +73,7 @@ def run(config: LinearConfig, world: World) -> dict[str, Any]:
 
 
 class Given(NamedTuple):
-    """A classifier on its device, the data set that it is for, and the extractor of the tokens it takes."""
+    """A classifier on its device, the data set to score it on, and the extractor of the tokens it takes."""
 
     classifier: nn.Conv2d
     dataset: Dataset
@@ -78,10 +81,10 @@ class Given(NamedTuple):
 
 
 def open_given(config: LinearConfig, world: World) -> Given:
-    """Open what the configuration names.
+    """Open the classifier, the data set and the extractor of a configuration.
 
     Raises:
-        ValueError: the classifier does not fit the tokens or the classes, or a file or label is not right.
+        ValueError: the classifier does not fit the tokens or the classes, or a file or label is invalid.
         FileNotFoundError: data, weights or the classifier are missing.
     """
     classifier = load_linear_classifier(config.classifier)
@@ -101,7 +104,7 @@ def report(
     *,
     labels_used_for: str,
 ) -> dict[str, Any]:
-    """Facts and scores of a classifier."""
+    """Return the facts and scores of a classifier."""
     crf = config.crf_settings if config.crf else None
     with stored_tokens(config, dataset, extractor, world) as store:
         results = score(classifier, store, dataset, config, crf, world)

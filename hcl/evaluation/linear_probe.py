@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Schedule(NamedTuple):
-    """What training is on, and the epochs from which the learning rate is a tenth of what it was."""
+    """The split to train on, and the numbers of epochs after which the learning rate is divided by ten."""
 
     train_split: str
     milestones: tuple[int, ...]
@@ -49,14 +49,14 @@ class LinearProbeConfig(LinearScoringConfig):
     Args:
         train_split: split to train on; by default trainaug for voc, the 49,629 images of
             Coco164kFull_Stuff_Coarse for coco, train for others.
-        crop_size: side in pixels of a training view; by default that of a scored image.
+        crop_size: side in pixels of a training view; by default the side of a scored image.
         views: how training views are drawn.
         epochs: passes over the training split.
         lr: learning rate of SGD.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        milestones: epochs from which the learning rate is a tenth of what it was; by default [4], for coco
-            [1, 4].
+        momentum: momentum of SGD.
+        weight_decay: weight decay of SGD.
+        milestones: numbers of epochs after which the learning rate is divided by ten; by default [4], for
+            coco [1, 4].
     """
 
     train_split: str | None = None
@@ -75,7 +75,7 @@ class LinearProbeConfig(LinearScoringConfig):
 
     @property
     def schedule(self) -> Schedule:
-        """The published schedule of the data's kind, but for what is set otherwise."""
+        """The published schedule of the kind of data, overridden by ``train_split`` and ``milestones``."""
         published = SCHEDULES[self.data.kind]
         milestones = published.milestones if self.milestones is None else tuple(self.milestones)
         return Schedule(self.train_split or published.train_split, milestones)
@@ -87,7 +87,7 @@ class LinearProbeConfig(LinearScoringConfig):
 
 
 class Probe(NamedTuple):
-    """What is trained, and on what it stands."""
+    """The classifier, and what its training needs."""
 
     classifier: nn.Conv2d
     extractor: TokenExtractor
@@ -99,14 +99,14 @@ def run(config: LinearProbeConfig, world: World) -> dict[str, Any]:
     """Train a linear classifier on the configuration's tokens, save it and score it.
 
     Returns:
-        What `hcl.evaluation.report` takes: facts of the run, and under ``results`` an entry without a CRF
-        and, where asked for, one with it.
+        The input of `hcl.evaluation.report`: facts of the run, and under ``results`` an entry without a CRF
+        and, if requested, one with it.
 
     Raises:
-        ValueError: a setting, file or label is not right.
+        ValueError: a setting, file or label is invalid.
         FileNotFoundError: data or weights are missing.
         FloatingPointError: the loss became NaN or infinite.
-        ModuleNotFoundError: a CRF was asked for that needs another package.
+        ModuleNotFoundError: the requested CRF needs a package that is not installed.
     """
     if config.crf:
         require_crf(config.crf_settings, config.frame.size, world.device)
@@ -187,7 +187,7 @@ def _train_epoch(probe: Probe, views: ProbeViews, epoch: int, config: LinearProb
 
 
 def _after_the_next(steps: Iterator[T]) -> Iterator[T]:
-    """Each step once the one after it is queued, so that reading its loss leaves the device with work."""
+    """Yield each step after the next one is queued, so that reading its loss does not idle the device."""
     current = next(steps)
     for following in steps:
         yield current
@@ -196,15 +196,16 @@ def _after_the_next(steps: Iterator[T]) -> Iterator[T]:
 
 
 def step(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> Tensor:
-    """One step of SGD on one batch over all ranks.
+    """Take one step of SGD on a batch that is divided among the ranks.
 
     Args:
-        probe: what is trained.
-        batch: this rank's part; None where it has none.
+        probe: classifier, extractor and optimiser.
+        batch: this rank's part of the batch; None if it has none.
         ignore_index: label of pixels that do not count.
 
     Returns:
-        The loss before the step, the mean over the labelled pixels of all ranks; 0-d float64, not waited for.
+        The loss before the step, averaged over the labelled pixels of all ranks; 0-d float64. The host does
+        not wait for it.
     """
     probe.optimizer.zero_grad(set_to_none=True)
     summed, pixels = _backward(probe, batch, ignore_index)
@@ -214,7 +215,7 @@ def step(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> Tensor
     )
     message = probe.world.all_reduce(message)
     summed, pixels = message[:2].unbind()
-    # A batch may hold ignored pixels only, of which the mean would be NaN.
+    # If all pixels of a batch are ignored, the mean would be NaN.
     mean = message[2:] / pixels.clamp(min=1)
     sizes = [gradient.numel() for gradient in gradients]
     for parameter, part in zip(probe.classifier.parameters(), mean.split(sizes), strict=True):
@@ -224,17 +225,17 @@ def step(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> Tensor
 
 
 def _backward(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """This rank's summed loss and labelled pixels, float64; the sum's gradient is left in the classifier."""
+    """Return this rank's summed loss and labelled pixels, float64; the classifier gets the sum's gradient."""
     if batch is None:
         nothing = torch.zeros((), dtype=torch.float64, device=probe.world.device)
         return nothing, nothing
     assert batch.labels is not None
     labels = batch.labels.long()
     size = labels.shape[-1]
-    # Tokens made in inference mode cannot be kept for backward; a copy made outside of it can.
+    # Tensors of inference mode cannot be saved for backward; a copy made outside of it can.
     tokens = probe.extractor(batch.images).tokens.clone()
     logits = logits_of(probe.classifier, tokens, probe.extractor.grid(size), size)
-    # Summed apart: on a GPU the sum inside of the loss has no reproducible form.
+    # Summed separately, since the sum inside cross_entropy is not reproducible on a GPU.
     losses = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
     summed = losses.sum(dtype=torch.float64)
     summed.backward()
@@ -242,7 +243,7 @@ def _backward(probe: Probe, batch: LabelledBatch | None, ignore_index: int) -> t
 
 
 def _finish(stream: Iterator[LabelledBatch]) -> None:
-    """Let the pipeline come to rest, so that the next epoch need not build it again."""
+    """Exhaust the pipeline, so that the next epoch need not build it again."""
     assert next(stream, None) is None
 
 
@@ -255,6 +256,6 @@ def _refuse_non_finite(loss: float, epoch: int, indices: np.ndarray, dataset: Da
     if not math.isfinite(loss):
         names = ", ".join(str(dataset.samples[index].image) for index in indices)
         raise FloatingPointError(
-            f"the loss of the linear classifier is {loss} in epoch {epoch + 1}: lower --lr, or see whether "
-            f"the tokens of these images are finite: {names}"
+            f"the loss of the linear classifier is {loss} in epoch {epoch + 1}: lower --lr, or check "
+            f"that the tokens of these images are finite: {names}"
         )

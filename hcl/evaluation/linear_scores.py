@@ -21,9 +21,9 @@ from pipelines.normalise import colours
 
 
 class Predicted(NamedTuple):
-    """Scores (B, classes, S, S) of some images, their labels (B, S, S) uint8, their indices in the set.
+    """Scores (B, classes, S, S) of a batch of images, labels (B, S, S) uint8 and indices in the data set.
 
-    Scores are logits, or the marginals that a CRF makes of them.
+    Scores are logits, or the marginals that a CRF computes from them.
     """
 
     scores: Tensor
@@ -40,9 +40,9 @@ def score(
     crf: CRFConfig | None,
     world: World,
 ) -> list[dict[str, Any]]:
-    """The entries of ``results``: the scores of the predictions, and with a CRF those of the refined ones.
+    """Return the entries of ``results``: scores of the predictions and, with a CRF, of the refined ones.
 
-    Each rank predicts the images of its share.
+    Each rank predicts its share of the images.
     """
     names = ["linear classifier", *(["linear classifier, CRF"] if crf else [])]
     metrics = [_metric(dataset, world) for _ in names]
@@ -63,18 +63,18 @@ def score(
 def predictions(
     classifier: nn.Conv2d, store: TokenStore, indices: np.ndarray, batch_size: int, world: World
 ) -> Iterator[Predicted]:
-    """What the classifier says of some images, batch by batch, on this rank's device.
+    """Predict images batch by batch, on this rank's device.
 
     Args:
-        classifier: 1x1 convolution of the store's channels to classes.
-        store: the images' tokens.
-        indices: (n,) of the images in the store.
-        batch_size: images at a time.
-        world: whose device computes.
+        classifier: 1x1 convolution from the store's channels to classes.
+        store: tokens and labels of the images.
+        indices: (n,) indices of the images in the store.
+        batch_size: images per batch.
+        world: the ranks; this rank's device computes.
 
     Yields:
-        Logits (B, classes, S, S) float32 for scores, at the size S of the labels; labels (B, S, S) uint8;
-        indices (B,).
+        Scores that are logits (B, classes, S, S) float32, at the size S of the labels; labels (B, S, S)
+        uint8; indices (B,).
     """
     size = store.labels.shape[-1]
     for start in range(0, len(indices), batch_size):
@@ -93,7 +93,7 @@ def _scored(batches: Iterator[Predicted], metric: SegmentationScores) -> Iterato
 def _refined(
     batches: Iterator[Predicted], images: Iterable[LabelledBatch], crf: CRFConfig
 ) -> Iterator[Predicted]:
-    """The same batches with the CRF's marginals for scores; ``images`` are theirs, batch by batch."""
+    """Replace the scores by the CRF's marginals; ``images`` holds the images of the same batches."""
     with_pictures = (
         ((predicted.labels, predicted.indices), predicted.scores, colours(labelled.images))
         for predicted, labelled in zip(batches, images, strict=True)

@@ -1,4 +1,4 @@
-"""Which class each cluster stands for, read off the confusion matrix (HCL, section 7)."""
+"""Matching of clusters with classes, computed from the confusion matrix (HCL, section 7)."""
 
 import numpy as np
 import torch
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 def many_to_one_by_precision(confusion: Tensor) -> Tensor:
-    """Give each cluster the class in which it has the highest precision; among equals, the lowest class id.
+    """Assign each cluster the class in which it has the highest precision; ties go to the lowest class id.
 
     Args:
         confusion: (clusters, classes) pixel counts.
 
     Returns:
-        (clusters,) int64 class ids. A cluster without pixels goes to class 0, where it changes nothing.
+        (clusters,) int64 class ids. A cluster without pixels gets class 0, where it changes nothing.
     """
     return confusion.argmax(dim=1)
 
@@ -25,7 +25,7 @@ def hungarian(confusion: Tensor) -> Tensor:
         confusion: (clusters, classes) pixel counts.
 
     Returns:
-        (clusters,) int64 class ids; clusters that no class is left for go to class 0.
+        (clusters,) int64 class ids; clusters that are left without a class get class 0.
     """
     counts = confusion.cpu().numpy()
     union = counts.sum(axis=1, keepdims=True) + counts.sum(axis=0, keepdims=True) - counts
@@ -36,7 +36,7 @@ def hungarian(confusion: Tensor) -> Tensor:
 
 
 def joined(confusion: Tensor, mapping: Tensor) -> Tensor:
-    """The clusters of each class as one row: (clusters, classes) pixel counts to (classes, classes).
+    """Sum the rows of each class's clusters: (clusters, classes) pixel counts to (classes, classes).
 
     Args:
         confusion: (clusters, classes) pixel counts.

@@ -1,4 +1,4 @@
-"""Segmentation scores, all of them read off one confusion matrix."""
+"""Segmentation scores, all computed from one confusion matrix."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -11,7 +11,7 @@ from hcl.evaluation.counting import check_shapes
 from hcl.evaluation.matching import MATCHINGS, hungarian, joined
 
 LABELS = 256
-"""Values that a uint8 label can take: counting all of them is cheaper than looking each one up."""
+"""Number of values of a uint8 label: counting all of them is cheaper than checking each label first."""
 
 SEGMENTATION_SCORES = ("miou", "miou_present", "pixel_accuracy")
 CLUSTERING_SCORES = (*SEGMENTATION_SCORES, "published_accuracy")
@@ -19,28 +19,28 @@ RETRIEVAL_SCORES = (*SEGMENTATION_SCORES, "matched_miou")
 
 
 class Scores(NamedTuple):
-    """What follows from ``confusion``, a (classes, classes) int64 matrix of pixels, predictions by labels."""
+    """Scores of ``confusion``, a (classes, classes) int64 matrix of pixels, predictions by labels."""
 
     confusion: Tensor
 
     @property
     def tp(self) -> Tensor:
-        """(classes,) int64 pixels that each class got right."""
+        """(classes,) int64: true positives of each class, in pixels."""
         return self.confusion.diagonal()
 
     @property
     def fp(self) -> Tensor:
-        """(classes,) int64 pixels that each class took from others."""
+        """(classes,) int64: false positives of each class, in pixels."""
         return self.confusion.sum(dim=1) - self.tp
 
     @property
     def fn(self) -> Tensor:
-        """(classes,) int64 pixels that each class lost to others."""
+        """(classes,) int64: false negatives of each class, in pixels."""
         return self.confusion.sum(dim=0) - self.tp
 
     @property
     def union(self) -> Tensor:
-        """(classes,) int64 pixels that are labelled or predicted as the class."""
+        """(classes,) int64: pixels that are labelled or predicted as the class."""
         return self.tp + self.fp + self.fn
 
     @property
@@ -55,7 +55,7 @@ class Scores(NamedTuple):
 
     @property
     def miou(self) -> float:
-        """Mean IoU over all classes; one that never occurs counts 0."""
+        """Mean IoU over all classes; a class that never occurs counts as 0."""
         return float(self.class_iou.mean())
 
     @property
@@ -65,12 +65,12 @@ class Scores(NamedTuple):
 
     @property
     def matched_miou(self) -> float:
-        """`miou` after the one-to-one renaming of predicted classes that raises it most: by these labels."""
+        """`miou` after matching predicted and labelled classes one to one, by IoU on these very labels."""
         return Scores(joined(self.confusion, hungarian(self.confusion))).miou
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of the labelled pixels that are right."""
+        """Share of the labelled pixels that are predicted correctly."""
         return float(self.tp.sum().double() / (self.tp + self.fn).sum().clamp(min=1))
 
     @property
@@ -79,14 +79,14 @@ class Scores(NamedTuple):
         return float(self.tp.sum().double() / self.union.sum().clamp(min=1))
 
     def numbers(self, names: Sequence[str]) -> dict[str, float]:
-        """The named ones of the scores that are one number, each in [0, 1]."""
+        """Return the scores of these names, each a single number in [0, 1]."""
         return {name: getattr(self, name) for name in names}
 
 
 class ConfusionMatrix(Metric):
-    """Counts of labelled pixels, clusters (or predicted classes) by classes: what the metrics below share.
+    """Counts of labelled pixels, clusters (or predicted classes) by classes: the base of the metrics below.
 
-    Its state, ``confusion`` (clusters, classes) int64, is summed over processes when it is computed.
+    `compute` sums the state, ``confusion`` (clusters, classes) int64, over the processes.
 
     Args:
         clusters: number of predicted ids, 0 to clusters - 1.
@@ -118,7 +118,9 @@ class ConfusionMatrix(Metric):
         index = predictions.flatten().int() * LABELS + labels.flatten()
         counts = torch.bincount(index, minlength=self.clusters * LABELS)
         if len(counts) > self.clusters * LABELS:
-            raise ValueError(f"prediction {(len(counts) - 1) // LABELS} with {self.clusters} clusters")
+            raise ValueError(
+                f"prediction {(len(counts) - 1) // LABELS} is out of range for {self.clusters} clusters"
+            )
         counts = counts.view(self.clusters, LABELS)
         self._refuse_unknown(counts.sum(dim=0))
         self.confusion += counts[:, : self.classes]
@@ -127,11 +129,11 @@ class ConfusionMatrix(Metric):
         unknown = pixels[self.classes :].nonzero().flatten() + self.classes
         unknown = unknown[unknown != self.ignore_index]
         if len(unknown):
-            raise ValueError(f"labels {unknown.tolist()} in a data set of {self.classes} classes")
+            raise ValueError(f"labels {unknown.tolist()} are out of range for {self.classes} classes")
 
 
 class SegmentationScores(ConfusionMatrix):
-    """The scores of predicted classes."""
+    """Scores of predicted classes."""
 
     def __init__(self, classes: int, *, ignore_index: int = 255) -> None:
         super().__init__(classes, classes, ignore_index=ignore_index)
@@ -142,13 +144,13 @@ class SegmentationScores(ConfusionMatrix):
 
 
 class ClusteringScores(ConfusionMatrix):
-    """The scores of clusters, once each stands for a class.
+    """Scores of clusters after each was matched with a class.
 
     Args:
         clusters: the number of cluster ids.
         classes: the number of class ids.
-        matching: ``precision`` (many clusters to one class) or ``hungarian`` (one to one by IoU, the clusters
-            that are left over to class 0).
+        matching: ``precision`` (many clusters to one class) or ``hungarian`` (one to one by IoU; the
+            remaining clusters get class 0).
         ignore_index: the label of pixels that do not count.
     """
 
@@ -169,13 +171,13 @@ class ClusteringScores(ConfusionMatrix):
 
 
 def over_seeds(numbers: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
-    """Mean and standard deviation of every number over the runs of one protocol.
+    """Return mean and standard deviation of every number over the runs of one protocol.
 
     Args:
-        numbers: by name, for each seed.
+        numbers: numbers by name, for each seed.
 
     Returns:
-        JSON-ready: ``mean`` and ``std`` (of the population) by name, ``seeds`` with the numbers of each.
+        JSON-ready: ``mean`` and ``std`` (of the population) by name, ``seeds`` with the numbers of each seed.
     """
     rows = list(numbers.values())
     table = torch.tensor([list(row.values()) for row in rows], dtype=torch.float64)
@@ -189,16 +191,16 @@ def over_seeds(numbers: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
 def summary(
     scores: Mapping[int, Scores], class_names: Sequence[str], names: Sequence[str] = SEGMENTATION_SCORES
 ) -> dict[str, Any]:
-    """Every score over the runs of one protocol, and the IoU of each class.
+    """Summarise the scores over the runs of one protocol, and the IoU of each class.
 
     Args:
-        scores: for each seed.
-        class_names: of the classes.
-        names: of the scores to give.
+        scores: scores of each seed.
+        class_names: names of the classes.
+        names: names of the scores to include.
 
     Returns:
-        What `over_seeds` gives of the scores, ``class_iou`` by name of the class (mean over the seeds),
-        ``absent_classes`` that occur neither in labels nor in predictions, and ``confusion``, pixels by
+        The result of `over_seeds` for the scores; ``class_iou`` by class name, averaged over the seeds;
+        ``absent_classes``, which occur neither in labels nor in predictions; and ``confusion``, pixels by
         predicted and labelled class, summed over the seeds.
     """
     runs = list(scores.values())

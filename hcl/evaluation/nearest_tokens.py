@@ -1,4 +1,4 @@
-"""Exact search for the nearest tokens of a large memory; the matrix of all similarities never exists."""
+"""Exact search for the nearest tokens of a large memory, without the matrix of all similarities."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from torch import Tensor
 QUERIES_AT_A_TIME = 1024
 MEMORY_AT_A_TIME = 32768
 SAMPLE = 4096
-"""Tokens of the memory from which the similarity of the last neighbour is estimated."""
+"""Maximum number of memory tokens from which the similarity of the k-th neighbour is estimated."""
 
 
 class Neighbours(NamedTuple):
@@ -17,7 +17,7 @@ class Neighbours(NamedTuple):
 
     Attributes:
         similarity: (M, k) float32 scalar products.
-        rows: (M, k) int64, of the memory.
+        rows: (M, k) int64, their rows in the memory.
     """
 
     similarity: Tensor
@@ -26,21 +26,22 @@ class Neighbours(NamedTuple):
 
 @torch.no_grad()
 def nearest_tokens(queries: Tensor, memory: Tensor, k: int) -> Neighbours:
-    """The k tokens of the memory with the greatest scalar product, for each query.
+    """Find the k tokens of the memory with the greatest scalar product, for each query.
 
-    Products are computed in the memory's dtype; bfloat16 is several times as fast as float32, but rounds to 8
-    significant bits: around 0.8 in steps of 0.004, and a dense memory has many tokens in each. So an estimate
-    of the last neighbour's similarity is subtracted inside the product, before it is rounded: what is left is
-    small, and precise, just where neighbours part from the rest. The best 2 k of these are ranked again by
-    float32 products. Among tokens of equal similarity any may be returned.
+    Products are computed in the memory's dtype. bfloat16 is several times as fast as float32, but rounds to 8
+    significant bits: around 0.8 in steps of 0.004, and a dense memory has many tokens within one step. So an
+    estimate of the k-th neighbour's similarity is subtracted inside the product, before rounding. The
+    difference is small, and therefore precise, close to the boundary between neighbours and other tokens. The
+    best 2 k tokens are then ranked again by float32 products. Among tokens of equal similarity, any may be
+    returned.
 
     Args:
         queries: (M, D) floating point, on the device to compute on.
-        memory: (T, D) bfloat16 or float32, on any device, or mapped from a file; moved piece by piece.
-        k: neighbours.
+        memory: (T, D) bfloat16 or float32, on any device or memory-mapped; moved to the device in pieces.
+        k: number of neighbours.
 
     Raises:
-        ValueError: the memory is smaller than k, or of another width or dtype.
+        ValueError: the memory has fewer than k tokens, another number of channels, or another dtype.
     """
     _check(queries, memory, k)
     device, candidates = queries.device, min(2 * k, len(memory))
@@ -61,8 +62,8 @@ def nearest_tokens(queries: Tensor, memory: Tensor, k: int) -> Neighbours:
 def _check(queries: Tensor, memory: Tensor, k: int) -> None:
     if queries.shape[1] != memory.shape[1]:
         raise ValueError(
-            f"queries have {queries.shape[1]} channels, but the tokens of the memory {memory.shape[1]}: take "
-            "both from the same model"
+            f"queries have {queries.shape[1]} channels, but the tokens of the memory have {memory.shape[1]}: "
+            "use the same model for both"
         )
     if memory.dtype not in (torch.bfloat16, torch.float32):
         raise ValueError(f"the memory is {memory.dtype}; it must be bfloat16 or float32")
@@ -70,13 +71,13 @@ def _check(queries: Tensor, memory: Tensor, k: int) -> None:
 
 
 def require_neighbours(k: int, tokens: int) -> None:
-    """Raise a ValueError where a memory of so many tokens has no k of them."""
+    """Raise a ValueError unless k is from 1 to the number of tokens in the memory."""
     if not 1 <= k <= tokens:
-        raise ValueError(f"{k} neighbours of a memory of {tokens} tokens: choose 1 to {tokens}")
+        raise ValueError(f"cannot find {k} neighbours in a memory of {tokens} tokens: choose 1 to {tokens}")
 
 
 def _bar(queries: Tensor, memory: Tensor, k: int) -> Tensor:
-    """(M, 1) about the similarity of the k-th neighbour: that of the same rank in a sample of the memory."""
+    """Estimate the similarity of the k-th neighbour, (M, 1), by its quantile in a sample of the memory."""
     sample = memory[:: -(-len(memory) // SAMPLE)].to(queries.device)
     rank = max(k * len(sample) // len(memory), 1)
     parts = [(queries[part] @ sample.T).topk(rank, dim=1).values[:, -1:] for part in _parts(len(queries))]
@@ -84,7 +85,7 @@ def _bar(queries: Tensor, memory: Tensor, k: int) -> Tensor:
 
 
 def _ranked(queries: Tensor, memory: Tensor, candidates: Tensor, k: int) -> Neighbours:
-    """The k best of the candidates, rows of the memory, by float32 products."""
+    """Return the k best of the candidates, which are rows of the memory, by float32 products."""
     similarity = torch.empty(len(queries), k, device=queries.device)
     rows = torch.empty(len(queries), k, dtype=torch.int64, device=queries.device)
     for part in _parts(len(queries)):

@@ -1,4 +1,4 @@
-"""The output folder of an evaluation: fit to be written to before there is work to lose, and of one kind."""
+"""Checks of an evaluation's output folder before any work: writable, without results of other settings."""
 
 import json
 from pathlib import Path
@@ -12,21 +12,21 @@ FREE = frozenset(
     {"output", "overwrite", "threads", "device", "deterministic", "data.on_error", "crf_settings.workers"}
     | {"token_cache", "token_cache_gib", "keep_tokens"}
 )
-"""Settings that do not make numbers others."""
+"""Settings that do not change the results."""
 
 
 def require_output(protocol: str, config: ProtocolConfig) -> None:
-    """Refuse an output folder that cannot be written to, or that holds the numbers of other settings.
+    """Check that the output folder can be written to and holds no results of other settings.
 
-    Nothing is left there, neither a folder nor a file.
+    The check leaves neither a folder nor a file there.
 
     Raises:
         OSError: the folder cannot be written to.
-        ValueError: another evaluation's `METRICS` is there, and ``overwrite`` is not set.
+        ValueError: the folder holds the `METRICS` of another evaluation, and ``overwrite`` is not set.
         FileNotFoundError, CheckpointError, ValueError: as `ProtocolConfig.given_head`.
     """
     folder = Path(config.output)
-    settings = settings_of(config)  # with or without a file: whether a checkpoint can be read is seen here
+    settings = settings_of(config)  # always, since this finds out whether the checkpoint can be read
     _refuse_unwritable(folder)
     path = folder / METRICS
     if config.overwrite or not path.exists():
@@ -35,17 +35,18 @@ def require_output(protocol: str, config: ProtocolConfig) -> None:
         written = json.loads(path.read_text(encoding="utf-8"))
         before = {"protocol": written["protocol"], **written["settings"]}
         now = json.loads(as_json({"protocol": protocol, **settings}))
-        if "digests" not in before:  # as earlier versions left it
+        if "digests" not in before:  # written by an earlier version
             del now["digests"]
         changed = changed_settings(before, now, FREE)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} does not say what it tells the numbers of: choose another --output, or --overwrite it"
+            f"{path} does not record the settings of its results: choose another --output, or replace it "
+            "with --overwrite"
         ) from error
     if changed:
         raise ValueError(
-            f"{path} holds the numbers of other settings ({'; '.join(changed)}): choose another --output, or "
-            "--overwrite it"
+            f"{path} holds the results of other settings ({'; '.join(changed)}): choose another --output, or "
+            "replace it with --overwrite"
         )
 
 

@@ -26,16 +26,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class OverclusteringConfig(ProtocolConfig, KMeansConfig):
-    """Overclustering: k-means of all tokens, scored after giving each cluster a class.
+    """Overclustering: k-means of all tokens, scored after assigning a class to each cluster.
 
     Args:
-        clusters: K of k-means, or several such as [21, 500]; by default 500 for overclustering, the number of
-            classes for K = number of classes.
-        matching: "precision" gives each cluster the class in which it is most precise; "hungarian" matches
-            clusters and classes one to one by IoU, and gives class 0 to clusters that are left over.
-        seeds: k-means runs with the seeds 0 to seeds - 1; mean and standard deviation over them are reported.
-        label_resolution: side in cells at which clusters and labels are compared, both taken there by nearest
-            neighbour.
+        clusters: K of k-means, or several values such as [21, 500]; by default 500 for overclustering, and
+            the number of classes for the protocol with as many clusters as classes.
+        matching: how clusters get their classes: "precision" gives each cluster the class in which it is most
+            precise; "hungarian" matches clusters and classes one to one by IoU, and gives class 0 to the
+            remaining clusters.
+        seeds: number of k-means runs, with the seeds 0 to seeds - 1; their mean and standard deviation are
+            reported.
+        label_resolution: side in cells at which clusters and labels are compared; both are resampled by
+            nearest neighbour.
     """
 
     published: ClassVar[dict[str, Frame]] = dict.fromkeys(FRAMES, Frame(448, "resize"))
@@ -58,13 +60,13 @@ class OverclusteringConfig(ProtocolConfig, KMeansConfig):
         return self.clusters if isinstance(self.clusters, list) else [self.clusters]
 
     def cluster_numbers(self, classes: int) -> list[int]:
-        """Every K asked for, in a data set of so many classes."""
+        """Return every requested K for a data set with this number of classes."""
         return [classes] if self.clusters is None else self._numbers
 
 
 @dataclass(kw_only=True)
 class ClassClusteringConfig(OverclusteringConfig):
-    """K = number of classes: as overclustering, with clusters and classes matched one to one."""
+    """K = number of classes: like overclustering, but with clusters and classes matched one to one."""
 
     published: ClassVar[dict[str, Frame]] = FRAMES
 
@@ -76,10 +78,10 @@ def run(config: OverclusteringConfig, world: World) -> dict[str, Any]:
     """Score the configuration's tokens by clustering them.
 
     Returns:
-        What `hcl.evaluation.report` takes: facts of the run, and under ``results`` one entry for each K.
+        The input of `hcl.evaluation.report`: facts of the run, and under ``results`` one entry for each K.
 
     Raises:
-        ValueError: there are fewer tokens than clusters, or a setting, file or label is not right.
+        ValueError: there are fewer tokens than clusters, or a setting, file or label is invalid.
         FileNotFoundError: data or weights are missing.
     """
     dataset = open_labelled(config.data, world)
@@ -90,7 +92,7 @@ def run(config: OverclusteringConfig, world: World) -> dict[str, Any]:
     with stored_tokens(config, dataset, extractor, world) as store:
         points = principal_components([store.tokens], config.dimensions, world)
         if points.shape[2] < config.dimensions:
-            logger.warning("PCA to %d dimensions: the tokens have no more", points.shape[2])
+            logger.warning("PCA keeps only %d dimensions, because the tokens have no more", points.shape[2])
         return {
             **facts(
                 config,
@@ -112,13 +114,13 @@ def score(
     config: OverclusteringConfig,
     world: World,
 ) -> dict[str, Any]:
-    """Cluster with every seed, and score.
+    """Cluster the tokens with every seed, and score the clusters.
 
     Args:
         points: (images, h*w, dimensions) float32, from `principal_components`, the same on every rank.
         store: tokens and labels of the images.
         clusters: K.
-        dataset: that is scored.
+        dataset: data set that is scored.
         config: seeds, restarts, iterations, matching, label resolution.
         world: the ranks.
 

@@ -1,4 +1,4 @@
-"""Standardisation and PCA of more tokens than should be copied: two passes, chunk by chunk."""
+"""Standardisation and PCA of tokens that are too many to copy: two passes, chunk by chunk."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -7,22 +7,22 @@ import torch
 from torch import Tensor
 
 CHUNK = 4096
-"""Rows brought to the device and to full precision at a time; few enough to sum their products in float32."""
+"""Rows moved to the device and to full precision at a time; few enough to sum their products in float32."""
 
 
 class PCA(NamedTuple):
-    """Projection onto the main axes of standardised rows.
+    """Projection onto the principal axes of standardised rows.
 
     Attributes:
         mean: (D,) float32.
-        axes: (D, d) float32, each channel divided by its standard deviation, the largest variance first.
+        axes: (D, d) float32, each channel divided by its standard deviation, sorted by descending variance.
     """
 
     mean: Tensor
     axes: Tensor
 
     def project(self, tokens: Tensor) -> Tensor:
-        """Rows (n, D) of any float dtype and device to (n, d) float32 on the device of the axes."""
+        """Project rows (n, D) of any float dtype and device to (n, d) float32 on the device of the axes."""
         projected = torch.empty(len(tokens), self.axes.shape[1], device=self.axes.device)
         for start, chunk in _chunks(tokens, self.axes.device):
             torch.mm(chunk.float() - self.mean, self.axes, out=projected[start : start + len(chunk)])
@@ -36,16 +36,17 @@ def fit_pca(
     *,
     reduce: Callable[[Tensor], Tensor] = lambda total: total,
 ) -> PCA:
-    """Main axes of the rows after standardising each channel (mean 0, standard deviation 1).
+    """Compute the principal axes of rows after standardising each channel (mean 0, standard deviation 1).
 
-    The covariance of standardised channels is their correlation: it follows from sums and products of the raw
-    rows, summed in float32 within a chunk and in float64 over all, so that the standardised rows never exist.
+    The covariance of standardised channels is their correlation. It follows from sums and products of the raw
+    rows, so that the standardised rows are never stored. Products are summed in float32 within a chunk and in
+    float64 over the chunks, sums always in float64.
 
     Args:
         parts: this rank's rows, each (n, D) of any float dtype and device.
-        dimensions: axes to keep; at most min(rows of all ranks, D) can be had.
-        device: where to compute.
-        reduce: sums a tensor over the ranks.
+        dimensions: number of axes to keep; there are at most min(rows of all ranks, D).
+        device: device to compute on.
+        reduce: function that sums a tensor over the ranks.
     """
     channels = parts[0].shape[1]
     sums = torch.zeros(channels + 1, dtype=torch.float64, device=device)
@@ -68,9 +69,9 @@ def fit_pca(
 
 
 def _some_row(parts: Sequence[Tensor], device: torch.device, reduce: Callable[[Tensor], Tensor]) -> Tensor:
-    """A row to shift all others by, the same on every rank: the mean of the ranks' first ones.
+    """Return a row to subtract from all others, the same on every rank: the mean of one row of each rank.
 
-    Shifted, the products do not cancel where a channel's mean is large beside its deviation.
+    Without this shift, the products would cancel where a channel's mean is much larger than its deviation.
     """
     first = torch.zeros(parts[0].shape[1] + 1, dtype=torch.float64, device=device)
     for part in parts:

@@ -1,4 +1,4 @@
-"""What every protocol is told, and what it opens before it begins."""
+"""Settings that all protocols share, and what they open before they begin."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +21,7 @@ from pipelines.usable import usable
 
 
 class Frame(NamedTuple):
-    """How images and labels are brought to size x size pixels."""
+    """How images and labels are resized and cropped to size x size pixels."""
 
     size: int
     mode: Mode
@@ -42,40 +42,43 @@ class ProtocolConfig:
 
     Args:
         data: the labelled images to score.
-        output: folder for metrics.json and what else the protocol leaves.
-        overwrite: replace a metrics.json of other settings there, which is refused otherwise.
-        backbone: the frozen transformer, where it is not as the checkpoint says.
-        tokens: "head" for the SegHead's component tokens, "pmvit" for the concatenated levels that it takes,
-            or "backbone" for the backbone's own tokens at its own patch size.
-        checkpoint: of a trained head: this program's, a published one, or a folder of Hugging Face's form;
-            without it the head is untrained.
-        branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
-            trained, "online".
-        heads: attention heads of the checkpoint's head, where it does not tell: published ones do not, and
-            have 12.
+        output: folder for metrics.json and the protocol's other files.
+        overwrite: whether to replace a metrics.json of other settings in that folder; by default, such a file
+            is an error.
+        backbone: the frozen transformer, where it differs from what the checkpoint records.
+        tokens: kind of tokens: "head" for the SegHead's component tokens, "pmvit" for its input, the
+            concatenated levels, or "backbone" for the backbone's own tokens at its own patch size.
+        checkpoint: checkpoint of a trained head: of this program, a published one, or a folder in Hugging
+            Face's format; without it the head is untrained.
+        branch: which head of the checkpoint: "momentum" is the moving average, "online" the one that the
+            optimiser trained.
+        heads: number of attention heads of the checkpoint's head, if the checkpoint does not record it:
+            published ones do not, and have 12.
         head: shape of an untrained head.
-        size: side in pixels that images and labels are brought to; by default the published one of the
-            protocol and the kind of data.
-        mode: "resize" to size x size, or "shorter-crop": the shorter side to size, then the centre; by
-            default as published.
-        batch_size: images at a time.
-        threads: of the data pipeline.
-        device: where to compute; auto takes a CUDA GPU if there is one.
-        precision: of the backbone and the head; bf16 pays on GPUs, and on CPUs with bf16 instructions; fp8 is
-            bf16 with the backbone's linear layers in FP8, on NVIDIA GPUs of compute capability 8.9 or more.
-        seed: of an untrained head, and of what the protocol draws.
-        deterministic: have torch choose reproducible algorithms, slower on a GPU, where operations that have
-            none are errors; a CPU computes so anyway.
-        token_cache: folder in which tokens are kept, so that another protocol on the same head starts at
-            once; by default "tokens" in the folder HCL_CACHE. Ranks must share it.
-        token_cache_gib: how much the tokens in that folder may take together, in GiB: where new ones would
-            take more, those used longest ago are deleted.
-        keep_tokens: whether tokens stay there; without, they lie in the output folder until the end.
+        size: side in pixels to which images and labels are resized; by default as published for the protocol
+            and the kind of data.
+        mode: how to resize: "resize" to size x size, or "shorter-crop": the shorter side to size, then crop
+            the centre; by default as published.
+        batch_size: images per batch.
+        threads: number of threads of the data pipeline.
+        device: device to compute on; auto takes a CUDA GPU if there is one.
+        precision: precision of the backbone and the head; bf16 is worthwhile on GPUs, and on CPUs with bf16
+            instructions; fp8 is bf16 with the backbone's linear layers in FP8, on NVIDIA GPUs of compute
+            capability 8.9 or more.
+        seed: seed of an untrained head and of the protocol's random draws.
+        deterministic: whether torch must use reproducible algorithms, which are slower on a GPU; an operation
+            without one is then an error. A CPU computes reproducibly anyway.
+        token_cache: folder in which tokens are cached, so that another protocol on the same head need not
+            compute them again; by default "tokens" in the folder HCL_CACHE. All ranks must share it.
+        token_cache_gib: size limit in GiB of all tokens in that folder: when new ones would exceed it, the
+            least recently used ones are deleted.
+        keep_tokens: whether to keep tokens in that folder; otherwise they are stored in the output folder and
+            deleted at the end.
     """
 
     published: ClassVar[dict[str, Frame]] = FRAMES
     needs_head: ClassVar[bool] = True
-    """Whether a checkpoint is of use for its head alone."""
+    """Whether a checkpoint is useful only for its head."""
 
     data: DataConfig
     output: str = "runs/evaluation"
@@ -104,24 +107,24 @@ class ProtocolConfig:
         require_above_zero(self, "token_cache_gib")
         if self.needs_head and self.checkpoint is not None and self.tokens != "head":
             raise ValueError(
-                f"checkpoint {self.checkpoint} holds a head, which tokens={self.tokens!r} does without: "
-                "leave out one of the two"
+                f"checkpoint {self.checkpoint} holds a head, which tokens={self.tokens!r} does not use: "
+                "leave out --checkpoint or --tokens"
             )
         if not self.data.labelled:
             raise ValueError(
-                f"{self.data.root} has no labels to score against; say by --data.masks and "
-                "--data.mask_classes where its masks are, or choose another --data.kind"
+                f"{self.data.root} has no labels to score against: give its masks with --data.masks and "
+                "--data.mask_classes, or choose another --data.kind"
             )
 
     @property
     def frame(self) -> Frame:
-        """The published frame, but for what is set otherwise."""
+        """The published frame, overridden by ``size`` and ``mode`` where they are set."""
         published = self.published[self.data.kind]
         return Frame(self.size or published.size, self.mode or published.mode)
 
     @cached_property
     def given_head(self) -> TrainedHead | None:
-        """What is needed of the checkpoint, which is read once; None without one.
+        """The trained head of the checkpoint, which is read once; None without a checkpoint.
 
         Raises:
             FileNotFoundError, CheckpointError, ValueError: as `hcl.models.trained_head.trained_head` and
@@ -134,12 +137,12 @@ class ProtocolConfig:
 
     @property
     def chosen_backbone(self) -> BackboneConfig:
-        """The backbone that the checkpoint and the settings come to; raises as `given_head`."""
+        """The backbone according to the checkpoint and the settings; raises as `given_head`."""
         return self.given_head.backbone if self.given_head else self.backbone.without_checkpoint()
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """SHA-256 of what was trained before, as it was when first asked for; raises as `given_head`."""
+        """SHA-256 of the trained weights, computed at the first access; raises as `given_head`."""
         return {} if self.given_head is None else {"head": digest_of_weights(self.given_head.head)}
 
     @property
@@ -156,7 +159,7 @@ class ProtocolConfig:
 
 
 def open_labelled(config: DataConfig, world: World) -> Dataset:
-    """The data set, once it is certain that every image and label is there.
+    """Open the data set and check that every image and label is there.
 
     Raises:
         FileNotFoundError: the data set, an image or a label is missing.
@@ -166,9 +169,9 @@ def open_labelled(config: DataConfig, world: World) -> Dataset:
 
 
 def open_two_splits(config: DataConfig, train_split: str, world: World) -> tuple[Dataset, Dataset]:
-    """Another split of the same data, which its labels are taken from, and the split that is scored.
+    """Open the split ``train_split`` of the same data, whose labels may be used, and the scored split.
 
-    Both are there before files of either are looked into.
+    Both splits are listed before the files of either are checked.
 
     Raises:
         FileNotFoundError, ValueError: as `open_labelled`.
@@ -178,7 +181,7 @@ def open_two_splits(config: DataConfig, train_split: str, world: World) -> tuple
         train = _listed(replace(config, split=train_split))
     except (FileNotFoundError, ValueError) as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-        raise kind(f"train_split is {train_split!r}: {error}: name another by --train_split") from error
+        raise kind(f"train_split is {train_split!r}: {error}: choose another --train_split") from error
     return (
         usable(train, config.on_error, labels=True, ranks=world),
         usable(scored, config.on_error, labels=True, ranks=world),
@@ -189,18 +192,18 @@ def _listed(config: DataConfig) -> Dataset:
     dataset = open_dataset(config)
     if not dataset.labelled:
         raise ValueError(
-            f"{dataset.name} has no labels to score against; choose a labelled data set or split"
+            f"{dataset.name} has no labels to score against: choose a labelled data set or split"
         )
     return dataset
 
 
 def open_extractor(config: ProtocolConfig, world: World) -> TokenExtractor:
-    """The token extractor that the configuration describes, its weights loaded.
+    """Build the token extractor that the configuration describes, and load its weights.
 
     Raises:
-        ValueError: the head does not fit the backbone or stands on another, or patches do not tile the
-            configuration's frame.
-        FileNotFoundError, CheckpointError, DownloadError: weights are missing or of another model.
+        ValueError: the head does not fit the backbone or was trained on another one, or patches do not tile
+            the configuration's frame.
+        FileNotFoundError, CheckpointError, DownloadError: weights are missing or belong to another model.
     """
     backbone = build_backbone(config.chosen_backbone)
     head = None
@@ -213,7 +216,7 @@ def open_extractor(config: ProtocolConfig, world: World) -> TokenExtractor:
 
 
 def images_of(dataset: Dataset) -> dict[str, Any]:
-    """Which images were used, and which could not be; JSON-ready."""
+    """Describe which images were used and which were skipped, JSON-ready."""
     return {"name": dataset.name, "images": len(dataset), "skipped": list(dataset.skipped)}
 
 
@@ -226,15 +229,15 @@ def facts(
     labels_used_for: str,
     crf: str = "off",
 ) -> dict[str, Any]:
-    """What every report says of the data, the tokens and the comparison, JSON-ready.
+    """Return the facts about data, tokens and comparison that every report holds, JSON-ready.
 
     Args:
-        config: of the protocol.
-        dataset: that is scored.
-        extractor: of its tokens.
+        config: settings of the protocol.
+        dataset: data set that is scored.
+        extractor: extractor of its tokens.
         label_resolution: side in pixels or cells at which predictions and labels are compared.
-        labels_used_for: besides scoring.
-        crf: its settings in words, or "off".
+        labels_used_for: what labels are used for in addition to scoring, in words.
+        crf: settings of the CRF in words, or "off".
     """
     grid = list(extractor.grid(config.frame.size))
     return {

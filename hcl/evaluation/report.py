@@ -1,4 +1,4 @@
-"""What a protocol leaves: metrics.json with everything that led to the numbers, and tables to read."""
+"""The report of a protocol: metrics.json with everything that led to the scores, and printed tables."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from hcl.provenance import provenance
 METRICS = "metrics.json"
 COLUMNS = {
     "miou": "mIoU, all classes",
-    "miou_present": "mIoU, present",
+    "miou_present": "mIoU, present classes",
     "matched_miou": "mIoU, matched by the scored labels",
     "pixel_accuracy": "pixel accuracy",
     "published_accuracy": "published accuracy",
@@ -30,15 +30,15 @@ COLUMNS = {
 def complete(
     results: dict[str, Any], protocol: str, config: ProtocolConfig, world: World, seconds: float
 ) -> dict[str, Any]:
-    """The results of a protocol together with all that is needed to get them again.
+    """Add to the results of a protocol all that is needed to reproduce them.
 
     Args:
-        results: as the protocols' ``run`` functions return them: the facts of `protocol.facts`, and under
+        results: return value of the protocol's ``run`` function: the facts of `protocol.facts`, and under
             ``results`` an entry for each row of the table.
-        protocol: its name on the command line.
-        config: its settings.
+        protocol: name of the protocol on the command line.
+        config: settings of the protocol.
         world: the ranks that it ran on.
-        seconds: that it took, from the opening of the data to the last score.
+        seconds: duration of the run, from the opening of the data to the last score.
     """
     return {
         "protocol": protocol,
@@ -51,10 +51,10 @@ def complete(
 
 
 def settings_of(config: ProtocolConfig) -> dict[str, Any]:
-    """The settings as `METRICS` tells them.
+    """Return the settings as `METRICS` records them.
 
-    With the backbone that the checkpoint and they come to, and digests of files, which may hold something
-    else another day.
+    They include the backbone according to checkpoint and settings, and digests of the weights, since the
+    content of files may change later.
 
     Raises:
         FileNotFoundError, CheckpointError, ValueError: as `ProtocolConfig.given_head`.
@@ -63,7 +63,7 @@ def settings_of(config: ProtocolConfig) -> dict[str, Any]:
 
 
 def as_json(report: dict[str, Any]) -> str:
-    """The report as JSON; a number that is not finite, which JSON does not know, as a word: "nan", "inf"."""
+    """Return the report as JSON; a number that is not finite becomes a string, such as "nan" or "inf"."""
     return json.dumps(_finite(report), indent=2, allow_nan=False)
 
 
@@ -76,7 +76,7 @@ def _finite(value: Any) -> Any:
 
 
 def write_metrics(report: dict[str, Any], folder: Path) -> Path:
-    """Write `METRICS` into the folder, whole or not at all."""
+    """Write `METRICS` into the folder, completely or not at all."""
     path = folder / METRICS
     with written_whole(path) as file:
         file.write(as_json(report).encode() + b"\n")
@@ -84,12 +84,12 @@ def write_metrics(report: dict[str, Any], folder: Path) -> Path:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """Print the scores, then the IoU of each class, in per cent, with every name as it is."""
+    """Print the scores and then the IoU of each class, in per cent; names are printed without markup."""
     console = Console(markup=False, emoji=False, highlight=False)
     data = report["data"]
     console.print(f"{report['protocol']} of {data['name']} ({data['images']} images)", style="bold")
     if data["skipped"]:
-        console.print(f"{len(data['skipped'])} images could not be used; {METRICS} names them")
+        console.print(f"{len(data['skipped'])} images could not be used; they are listed in {METRICS}")
     console.print(f"tokens: {described_tokens(report)}")
     console.print(f"labels compared at {report['label_resolution']}, CRF {report['crf']}")
     console.print(f"labels used for: {report['labels_used_for']}")
@@ -99,7 +99,7 @@ def print_report(report: dict[str, Any]) -> None:
 
 
 def described_tokens(report: dict[str, Any]) -> str:
-    """What a report's tokens are, in words; in a baseline's, the tokens of each kind of rows."""
+    """Describe the tokens of a report in words; for a report with baselines, every kind of tokens."""
     if "all_tokens" in report:
         return "; ".join(f"{name}: {_in_words(tokens)}" for name, tokens in report["all_tokens"].items())
     return _in_words(report["tokens"])
@@ -110,27 +110,27 @@ def _in_words(tokens: dict[str, Any]) -> str:
 
 
 class Cells(NamedTuple):
-    """A table to be shown: the names of its columns, and rows of a name and a cell for each column."""
+    """A table to show: the names of its columns, and rows of a name and one cell for each column."""
 
     columns: list[str]
     rows: list[tuple[str, list[str]]]
 
 
 def score_cells(results: list[dict[str, Any]]) -> Cells:
-    """The scores of results in per cent, a row each; with several seeds, mean ± standard deviation."""
+    """Tabulate scores in per cent, one row per result; with several seeds, mean ± standard deviation."""
     names = list(dict.fromkeys(name for result in results for name in result["mean"]))
     rows = [(result["name"], [_per_cent(result, name) for name in names]) for result in results]
     return Cells([COLUMNS[name] for name in names], rows)
 
 
 def class_cells(results: list[dict[str, Any]]) -> Cells:
-    """The IoU of each class in per cent, a column for each of the results, all of the same classes."""
+    """Tabulate the IoU of each class in per cent, one column per result; all have the same classes."""
     rows = [(name, [_class_cell(result, name) for result in results]) for name in results[0]["class_iou"]]
     return Cells([result["name"] for result in results], rows)
 
 
 def with_classes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of the results that say how each class fared."""
+    """Return the results that hold the IoU of each class."""
     return [result for result in results if "class_iou" in result]
 
 

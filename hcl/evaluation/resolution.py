@@ -1,4 +1,4 @@
-"""Maps of ids at the resolution at which they are compared."""
+"""Resampling of id maps to the resolution at which they are compared."""
 
 import torch
 from torch import Tensor
@@ -8,6 +8,6 @@ IMAGES_AT_A_TIME = 64
 
 
 def nearest(maps: Tensor, size: int) -> Tensor:
-    """Maps (B, h, w) of ids to (B, size, size) by nearest neighbour, which rounds towards the first row."""
+    """Resample maps (B, h, w) of ids to (B, size, size) by nearest neighbour, rounding indices down."""
     rows, columns = (torch.arange(size, device=maps.device) * side // size for side in maps.shape[1:])
     return maps[:, rows[:, None], columns]

@@ -1,4 +1,4 @@
-"""Dense nearest-neighbour retrieval as a protocol (Hummingbird; facts and departures: `label_retrieval`)."""
+"""Dense nearest-neighbour retrieval as a protocol (Hummingbird; see `label_retrieval` for its settings)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,15 +26,15 @@ TRAIN_SPLITS = {
 
 @dataclass(kw_only=True)
 class RetrievalConfig(ProtocolConfig):
-    """Dense nearest-neighbour retrieval: tokens take over the labels of the nearest labelled ones.
+    """Dense nearest-neighbour retrieval: tokens take the labels of the nearest labelled ones.
 
     Args:
-        train_split: whose tokens are remembered; by default trainaug for voc, the 49,629 images of
+        train_split: split whose tokens form the memory; by default trainaug for voc, the 49,629 images of
             Coco164kFull_Stuff_Coarse for coco, train for others.
-        memory_size: tokens that are remembered, evenly from all images; where there are fewer, all. They stay
-            on the host where a GPU has no room for them.
-        neighbours: k.
-        temperature: of the softmax over the neighbours' similarities.
+        memory_size: number of tokens in the memory, taken evenly from all images; if there are fewer, all of
+            them. They stay on the host if the GPU has no room for them.
+        neighbours: number of neighbours, k.
+        temperature: temperature of the softmax over the neighbours' similarities.
     """
 
     train_split: str | None = None
@@ -50,7 +50,7 @@ class RetrievalConfig(ProtocolConfig):
 
     @property
     def training_split(self) -> str:
-        """The split whose tokens are remembered."""
+        """The split whose tokens form the memory."""
         return self.train_split or TRAIN_SPLITS[self.data.kind]
 
 
@@ -58,11 +58,11 @@ def run(config: RetrievalConfig, world: World) -> dict[str, Any]:
     """Score the labels that the configuration's tokens retrieve.
 
     Returns:
-        What `hcl.evaluation.report` takes: one entry under ``results``.
+        The input of `hcl.evaluation.report`, with one entry under ``results``.
 
     Raises:
-        ValueError: the memory holds fewer tokens than neighbours or does not fit into the machine's, or a
-            setting, file or label is not right.
+        ValueError: the memory holds fewer tokens than neighbours or does not fit into the machine's memory,
+            or a setting, file or label is invalid.
         FileNotFoundError: data or weights are missing.
     """
     train, val = open_two_splits(config.data, config.training_split, world)
@@ -92,7 +92,7 @@ def run(config: RetrievalConfig, world: World) -> dict[str, Any]:
 def score(
     store: TokenStore, memory: Memory, dataset: Dataset, config: RetrievalConfig, world: World
 ) -> Scores:
-    """The scores of all images; each rank retrieves for its share."""
+    """Score all images; each rank retrieves for its share of them."""
     metric = SegmentationScores(len(dataset.class_names), ignore_index=dataset.ignore_index)
     metric.to(world.device)
     mine = np.arange(len(store))[world.slice(len(store))]

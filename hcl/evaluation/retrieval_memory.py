@@ -1,4 +1,4 @@
-"""The memory of dense retrieval: how large it becomes, where it fits, and its tokens, each rank's in turn."""
+"""The memory of dense retrieval: its size, the device that it fits on, and how the ranks fill it in turn."""
 
 import logging
 
@@ -17,24 +17,24 @@ from hcl.progress import progress
 TOKENS = torch.bfloat16
 LABELS = torch.float32
 SHARE = 0.5
-"""Of a GPU's free memory; the model's tokens and the search need some, too."""
+"""Share of a GPU's free memory that may be taken; the model's tokens and the search need some, too."""
 
 logger = logging.getLogger(__name__)
 
 
 def empty_memory(size: int, dataset: Dataset, extractor: TokenExtractor, side: int, world: World) -> Memory:
-    """Room for the tokens that a memory of a data set may hold at most.
+    """Allocate a memory for the tokens of a data set, ``size`` at most.
 
     Args:
-        size: tokens that are asked for.
-        dataset: whose tokens will be remembered.
-        extractor: of these.
-        side: of an image in pixels.
+        size: number of tokens that are requested.
+        dataset: data set whose tokens the memory will hold.
+        extractor: extractor of these tokens.
+        side: side of an image in pixels.
         world: the ranks; each has the whole memory.
 
     Returns:
-        Tensors without values: on this rank's device, or, said in the log, on the host where they would
-        take more than `SHARE` of what is free there. Neither makes a difference to what is found.
+        Uninitialised tensors on this rank's device; or on the host, with a warning in the log, if they would
+        take more than `SHARE` of the GPU memory that is free. The choice does not change the results.
 
     Raises:
         ValueError: there is not enough memory on the host either.
@@ -51,7 +51,7 @@ def empty_memory(size: int, dataset: Dataset, extractor: TokenExtractor, side: i
 
 
 def _home(needed: int, world: World) -> torch.device:
-    """Where so many bytes are to lie."""
+    """Return the device that has room for ``needed`` bytes."""
     host, there = torch.device("cpu"), world.device
     if there != host:
         free = free_memory(there)
@@ -59,15 +59,15 @@ def _home(needed: int, world: World) -> torch.device:
             return there
         if world.is_main:
             logger.warning(
-                "the memory takes %.1f GiB, and %.1f GiB of the GPU are free: it stays on the host, from "
-                "where it is searched more slowly; a smaller --memory_size would fit",
+                "the memory takes %.1f GiB, more than half of the %.1f GiB that are free on the GPU: it "
+                "stays on the host, where the search is slower; lower --memory_size to keep it on the GPU",
                 *(needed / GIB, free / GIB),
             )
     free = free_memory(host)
     if needed > free:
         raise ValueError(
-            f"the memory would take {needed / GIB:.1f} GiB on every rank, and {free / GIB:.1f} GiB are free: "
-            "lower --memory_size"
+            f"the memory would take {needed / GIB:.1f} GiB on every rank, but only {free / GIB:.1f} GiB are "
+            "free: lower --memory_size"
         )
     return host
 
@@ -75,18 +75,18 @@ def _home(needed: int, world: World) -> torch.device:
 def remember(
     empty: Memory, store: TokenStore, dataset: Dataset, *, batch_size: int, seed: int, world: World
 ) -> Memory:
-    """The memory of a training split, the same on every rank.
+    """Fill the memory with tokens of a training split; it becomes the same on every rank.
 
     Args:
-        empty: from `empty_memory`; it is filled.
-        store: the split's tokens.
+        empty: memory from `empty_memory`; it is filled in place.
+        store: tokens of the split.
         dataset: the split.
-        batch_size: images at a time, which the ranks take in turns.
-        seed: of the draw of tokens.
+        batch_size: images per batch; the ranks take batches in turn.
+        seed: seed of the draw of tokens.
         world: the ranks.
 
     Returns:
-        As many of its rows as images have labelled tokens to give.
+        The rows of the memory that were filled: fewer than all if the images have too few labelled tokens.
     """
     shares = memory_shares(len(empty.tokens), len(store))
     batches = np.split(np.arange(len(store)), range(batch_size, len(store), batch_size))

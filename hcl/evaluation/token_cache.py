@@ -1,4 +1,4 @@
-"""A folder of token stores that does not grow without end: those used longest ago make room for new ones."""
+"""A cache folder of token stores with a size limit: the least recently used make room for new ones."""
 
 import errno
 import fcntl
@@ -17,23 +17,26 @@ from hcl.memory import GIB
 logger = logging.getLogger(__name__)
 
 DONE = "done.npy"
-"""A folder with such a file is a store."""
+"""A folder with this file is a store."""
 DRAFT = ".draft"
-"""How the name of a store ends that is not made yet."""
+"""Suffix of the name of a store that is not complete yet."""
 ABANDONED = re.compile(rf"[0-9a-f]{{32}}{re.escape(DRAFT)}")
-"""Drafts of stores by their fingerprint; the folder may hold other things."""
+"""Names of drafts, which start with a fingerprint; the folder may hold other things."""
 
 
 @contextmanager
 def alone_in(store: Path) -> Iterator[None]:
-    """Keep other programs from filling a store; a lock whose holder died is free."""
-    with _locked(store.with_suffix(".lock"), f"another program is at the tokens in {store}"):
+    """Keep other programs from filling a store; the lock is released if its holder dies."""
+    with _locked(store.with_suffix(".lock"), f"another program is computing the tokens in {store}"):
         yield
 
 
 @contextmanager
 def in_use(store: Path) -> Iterator[None]:
-    """Keep a store from being deleted, where there are locks; it counts as used now. Many may use one."""
+    """Mark a store as used now and, if the file system has locks, keep it from being deleted.
+
+    Several programs may use a store at the same time.
+    """
     os.utime(store)
     with (store / DONE).open("rb") as file:
         with suppress(OSError):
@@ -43,8 +46,8 @@ def in_use(store: Path) -> Iterator[None]:
 
 @contextmanager
 def changing(cache: Path) -> Iterator[None]:
-    """Keep other programs from making and deleting stores of a folder."""
-    with _locked(cache / "room.lock", f"another program makes room in {cache}"):
+    """Keep other programs from creating and deleting stores in a folder."""
+    with _locked(cache / "room.lock", f"another program is making room in {cache}"):
         yield
 
 
@@ -54,7 +57,7 @@ def _locked(path: Path, occupied: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.warning("%s: waiting for it", occupied)
+        logger.warning("%s; waiting for it", occupied)
         lock.acquire()
     try:
         yield
@@ -64,17 +67,18 @@ def _locked(path: Path, occupied: str) -> Iterator[None]:
 
 @contextmanager
 def new_store(store: Path, needed: int, limit: float) -> Iterator[Path]:
-    """A folder to make a store in, which takes its place when the block ends and is gone when it fails.
+    """Yield a folder to create a store in; renamed to ``store`` when the block ends, or deleted if it fails.
 
-    Stores used longest ago are deleted for it, but for those in use; none is where that would not help.
+    The least recently used stores that are not in use are deleted to make room; none is deleted if the new
+    store cannot fit anyway.
 
     Args:
-        store: not there yet; this program is `changing` its folder.
-        needed: bytes that it will take.
-        limit: bytes that all stores of its folder may take together. Those in use may make it more.
+        store: path of the store, which must not exist; this program holds the lock `changing` of its folder.
+        needed: size of the store in bytes.
+        limit: maximum total size in bytes of all stores in the folder. Stores in use may make it larger.
 
     Raises:
-        OSError: it would take more than ``limit`` by itself, or more than the disk has.
+        OSError: the store alone would take more than ``limit``, or more than the disk has.
     """
     for abandoned in store.parent.glob(f"*{DRAFT}"):
         if ABANDONED.fullmatch(abandoned.name) and abandoned.is_dir():
@@ -105,10 +109,10 @@ def _make_room(cache: Path, needed: int, limit: float) -> None:
         _refuse_what_cannot_fit(cache, needed, limit, free)
         for path in chosen:
             shutil.rmtree(path)
-            logger.warning("deleted %.1f GiB of tokens used longest ago, %s", sizes[path] / GIB, path)
+            logger.warning("deleted %.1f GiB of the least recently used tokens, %s", sizes[path] / GIB, path)
     if total + needed > limit:
         logger.warning(
-            "tokens in %s will take %.1f GiB, more than --token_cache_gib: the others are in use",
+            "tokens in %s will take %.1f GiB, more than --token_cache_gib, because the others are in use",
             cache,
             (total + needed) / GIB,
         )
@@ -116,9 +120,11 @@ def _make_room(cache: Path, needed: int, limit: float) -> None:
 
 def _refuse_what_cannot_fit(cache: Path, needed: int, limit: float, free: int) -> None:
     if needed > limit:
-        reason = f"more than the {limit / GIB:.1f} GiB of --token_cache_gib: raise it, or --keep_tokens false"
+        reason = (
+            f"more than the {limit / GIB:.1f} GiB of --token_cache_gib: raise it, or use --keep_tokens false"
+        )
     elif needed > free:
-        reason = f"but {cache} has {free / GIB:.1f} GiB: choose another folder by --token_cache"
+        reason = f"but {cache} has only {free / GIB:.1f} GiB free: choose another folder with --token_cache"
     else:
         return
     raise OSError(errno.ENOSPC, f"tokens need {needed / GIB:.1f} GiB, {reason}")
@@ -130,8 +136,8 @@ def _size(store: Path) -> int:
 
 @contextmanager
 def _idle(store: Path) -> Iterator[bool]:
-    """Whether nobody uses a store; then nobody does before the block ends."""
-    # To be written, which NFS asks of who wants a file alone.
+    """Yield whether a store is not in use; if so, it is locked until the block ends."""
+    # Opened for writing, which NFS requires for an exclusive lock.
     with (store / DONE).open("r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

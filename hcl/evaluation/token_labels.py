@@ -1,7 +1,7 @@
-"""What tokens are labelled as, and which of them a memory keeps: the training side of dense retrieval.
+"""Labels of tokens, and which tokens a memory keeps: the training side of dense retrieval.
 
-Balazevic et al., "Towards In-context Scene Understanding", 2023, as the open evaluation of Pariza, Salehi and
-Asano, "Hummingbird Evaluation for vision encoders", 2024, runs it.
+Balazevic et al., "Towards In-context Scene Understanding", 2023, as implemented by the open evaluation of
+Pariza, Salehi and Asano, "Hummingbird Evaluation for vision encoders", 2024.
 """
 
 from collections.abc import Sequence
@@ -19,26 +19,26 @@ IMAGES_AT_A_TIME = 16
 def token_label_distributions(
     labels: Tensor, grid: tuple[int, int], classes: int, ignore_index: int = 255
 ) -> tuple[Tensor, Tensor]:
-    """Share of each class among the labelled pixels of every token's patch.
+    """Return the share of each class among the labelled pixels of every token's patch.
 
     Args:
         labels: (n, H, W) uint8 class ids or ``ignore_index``; the grid divides H and W.
         grid: (h, w) tokens.
-        classes: how many there are.
-        ignore_index: of pixels that do not count, at least ``classes``.
+        classes: number of classes.
+        ignore_index: label of pixels that do not count, at least ``classes``.
 
     Returns:
-        (n, h * w, classes) float32, each row of sum 1, or 0 where no pixel of the patch is labelled; and
-        (n, h * w) bool, true where one is.
+        (n, h * w, classes) float32, whose rows sum to 1, or to 0 where no pixel of the patch is labelled; and
+        (n, h * w) bool, true where at least one pixel is labelled.
 
     Raises:
-        ValueError: the grid does not divide the labels, or a label is no class.
+        ValueError: the grid does not divide the labels, or a label is not a class.
     """
     height, width = labels.shape[1:]
     if height % grid[0] or width % grid[1]:
         raise ValueError(
-            f"labels of {height}x{width} pixels do not divide into {grid[0]}x{grid[1]} patches: bring them "
-            "to the size of the images that the tokens come from"
+            f"labels of {height}x{width} pixels do not divide into {grid[0]}x{grid[1]} patches: resize "
+            "them to the size of the images that the tokens come from"
         )
     rows = torch.arange(height, device=labels.device) // (height // grid[0])
     columns = torch.arange(width, device=labels.device) // (width // grid[1])
@@ -56,11 +56,11 @@ def token_label_distributions(
 def _refuse_unknown(labels: Tensor, classes: int, ignore_index: int) -> None:
     unknown = labels[(labels >= classes) & (labels != ignore_index)].unique()
     if len(unknown):
-        raise ValueError(f"labels {unknown.tolist()} in a data set of {classes} classes")
+        raise ValueError(f"labels {unknown.tolist()} are out of range for {classes} classes")
 
 
 def memory_shares(memory_size: int, images: int) -> np.ndarray:
-    """How many tokens each image may give to a memory of ``memory_size``, (images,), as even as can be."""
+    """Return how many tokens each image may give to a memory, (images,), as evenly as possible."""
     ends = np.arange(images + 1) * memory_size // images
     return np.diff(ends)
 
@@ -75,19 +75,19 @@ def sample_tokens(
 ) -> Tensor:
     """Choose the tokens of some images that enter the memory, rare classes first.
 
-    A token's score is the number of tokens of its image that hold a class, summed over the classes that it
-    holds itself, times a number drawn from U(0, 1); those of lowest score are chosen. Only tokens with a
-    labelled pixel can be. The draw depends on the seed and the image alone.
+    For every class that a token contains, count the tokens of its image that contain the class. The token's
+    score is the sum of these counts times a number drawn from U(0, 1). The tokens with the lowest scores are
+    chosen, among those with a labelled pixel. The draw depends only on the seed and the image.
 
     Args:
         distributions: (n, N, classes) from `token_label_distributions`.
-        labelled: (n, N) bool, from there too.
+        labelled: (n, N) bool, also from `token_label_distributions`.
         images: (n,) indices of the images in the data set, on the CPU.
-        shares: of every image of the data set, from `memory_shares`.
-        seed: of the draw.
+        shares: share of every image of the data set, from `memory_shares`.
+        seed: seed of the draw.
 
     Returns:
-        (n, N) bool, true on as many tokens of each image as its share, or on all that are labelled.
+        (n, N) bool, true for the chosen tokens: the share of each image, or all its labelled ones if fewer.
     """
     chosen = torch.empty_like(labelled)
     batches = zip(

@@ -1,7 +1,7 @@
-"""Tokens of a whole data set, kept in files: computed once, read by every protocol after (HCL, section 7).
+"""Tokens of a whole data set, stored in files: computed once, then read by every protocol (HCL, section 7).
 
 A store is a folder of arrays with a row for each image. Rows are written as they are computed and then marked
-as done, so that work that was cut short goes on where it stopped; ranks write rows of their own into the same
+as done, so that interrupted work continues where it stopped. Each rank writes its own rows into the same
 files.
 """
 
@@ -37,11 +37,11 @@ Layout = dict[str, tuple[np.dtype, tuple[int, ...]]]
 
 
 class TokenStore(NamedTuple):
-    """Every image's tokens, attention and labels in the order of the data set, mapped from files.
+    """Tokens, attention and labels of every image in the order of the data set, memory-mapped from files.
 
     Attributes:
         tokens: (images, h·w, C) bfloat16, on the CPU.
-        attention: (images, heads, h, w) float32: what [CLS] attends to in the last block.
+        attention: (images, heads, h, w) float32, the attention of [CLS] in the last block.
         labels: (images, size, size) uint8.
         grid: (h, w).
     """
@@ -59,13 +59,13 @@ class TokenStore(NamedTuple):
 def stored_tokens(
     config: ProtocolConfig, dataset: Dataset, extractor: TokenExtractor, world: World
 ) -> Iterator[TokenStore]:
-    """The tokens of a data set: those that are kept already, the rest computed now, each rank its share.
+    """Yield the tokens of a data set; those that are not stored yet are computed first, each rank its share.
 
-    Every rank must call this. While one program computes tokens, another that wants the same ones waits; none
-    deletes them before the block ends.
+    Every rank must call this. While one program computes tokens, another that needs the same ones waits. No
+    program deletes them before the block ends.
 
     Raises:
-        OSError: there is not enough room for them, or they vanished while they were computed.
+        OSError: the tokens do not fit on the disk, or were removed or altered while they were computed.
         ValueError, DecodeError: an image or a mask cannot be used.
         FloatingPointError: an image's tokens are not finite.
     """
@@ -82,12 +82,12 @@ def stored_tokens(
                 store = _mapped(folder, layout, grid, world)
             yield store
     finally:
-        # What other ranks have mapped stays readable to them.
+        # Files that other ranks have mapped stay readable to them.
         if not config.keep_tokens and world.is_main:
             shutil.rmtree(folder.parent, ignore_errors=True)
             if output_is_new:
                 with suppress(OSError):
-                    Path(config.output).rmdir()  # unless there is something in it
+                    Path(config.output).rmdir()  # fails if something else is in it
 
 
 def _folder(config: ProtocolConfig, name: str) -> Path:
@@ -98,9 +98,9 @@ def _folder(config: ProtocolConfig, name: str) -> Path:
 
 @contextmanager
 def _prepared(folder: Path, layout: Layout, config: ProtocolConfig, used: ExitStack) -> Iterator[None]:
-    """A store that nobody else fills before the block ends, made anew unless it is there.
+    """Create the store unless it exists, and keep other programs from filling it until the block ends.
 
-    Nobody deletes it before ``used`` is closed.
+    No program deletes it before ``used`` is closed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
@@ -119,7 +119,7 @@ def _fill(
     extractor: TokenExtractor,
     world: World,
 ) -> None:
-    """Compute this rank's share of the rows that are missing."""
+    """Compute this rank's share of the missing rows."""
     arrays = _open(folder, layout, mode="r+")
     missing = np.flatnonzero(arrays["done"] == 0)
     world.barrier()
@@ -134,11 +134,11 @@ def _mapped(folder: Path, layout: Layout, grid: tuple[int, int], world: World) -
     arrays = _open(folder, layout, mode="r")
     if not arrays["done"].all():
         raise OSError(
-            f"the tokens in {folder} were removed or altered while they were computed: run it again"
+            f"the tokens in {folder} were removed or altered while they were computed: run the command again"
         )
-    world.barrier()  # where tokens are not kept, the main rank removes them as soon as it has done with them
+    world.barrier()  # without keep_tokens, the main rank removes the files as soon as it is done with them
     with catch_warnings():
-        # Read-only, since Linux refuses to map what could be written and is larger than its memory.
+        # Read-only, since Linux refuses writable mappings of files that are larger than its memory.
         filterwarnings("ignore", "The given NumPy array is not writable")
         mapped = [torch.from_numpy(arrays[name]) for name in ("tokens", "attention", "labels")]
     tokens, attention, labels = mapped
@@ -163,7 +163,9 @@ def _write(
     finite = tokens.isfinite().flatten(1).all(dim=1) & attention.isfinite().flatten(1).all(dim=1)
     if not finite.all():
         bad = [str(dataset.samples[row].image) for row in batch.indices[~finite.cpu().numpy()]]
-        raise FloatingPointError(f"tokens are not finite: NaN or too large, of {', '.join(bad)}")
+        raise FloatingPointError(
+            f"the tokens of these images are not finite (NaN or too large): {', '.join(bad)}"
+        )
     rows = batch.indices
     arrays["tokens"][rows] = tokens.cpu().view(torch.uint16).numpy()
     arrays["attention"][rows] = attention.cpu().numpy()
@@ -175,7 +177,7 @@ def _write(
 
 
 def _is_sound(folder: Path, layout: Layout) -> bool:
-    """Whether the store is there; one that is damaged is deleted. Nobody fills it."""
+    """Return whether the store exists; delete a damaged one. No other program may be filling it."""
     if not folder.is_dir():
         return False
     try:
@@ -188,7 +190,7 @@ def _is_sound(folder: Path, layout: Layout) -> bool:
 
 
 def _make(folder: Path, layout: Layout, limit: float) -> None:
-    """Make the arrays, beside others of so many bytes at most with them."""
+    """Create the arrays of a store; all stores of its folder may take ``limit`` bytes together."""
     needed = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in layout.values())
     with new_store(folder, needed, limit) as draft:
         for name, (dtype, shape) in layout.items():
@@ -199,13 +201,13 @@ def _create(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     offset, size = array.offset, array.nbytes
     del array
-    # Mapped files are sparse at first, and a disk that fills up later would end the process by SIGBUS.
+    # Mapped files are sparse at first, and a disk that fills up later would kill the process with SIGBUS.
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), offset, max(size, 1))
 
 
 def _open(folder: Path, layout: Layout, *, mode: str) -> dict[str, np.memmap]:
-    """The arrays of a store, checked against their layout; nothing in the files is executed."""
+    """Open the arrays of a store and check their layout; nothing in the files is executed."""
     arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", mode=mode) for name in layout}
     for name, (dtype, shape) in layout.items():
         array = arrays[name]

@@ -17,10 +17,10 @@ TokenKind = Literal["head", "pmvit", "backbone"]
 
 
 class ImageTokens(NamedTuple):
-    """What the frozen model says of a batch of images.
+    """Output of the frozen model for a batch of images.
 
-    tokens (B, h·w, C) float32; attention (B, heads, h, w) float32: what [CLS] attends to in the last block at
-    the finest level.
+    tokens (B, h·w, C) float32; attention (B, heads, h, w) float32: the attention of [CLS] in the last block
+    at the finest level.
     """
 
     tokens: Tensor
@@ -28,22 +28,22 @@ class ImageTokens(NamedTuple):
 
 
 class TokenExtractor:
-    """Frozen tokens of the finest level's grid.
+    """Extractor of frozen tokens, on the grid of the finest level.
 
     Args:
         backbone: PM-ViT.
         kind: ``head`` for the component tokens S(z), ``pmvit`` for z, ``backbone`` for the patch tokens of
             level 0 after the final LayerNorm.
-        head: for kind ``head``.
-        device: where to compute.
-        precision: of the forward pass; the tokens are float32 either way.
+        head: required for kind ``head``, None for the others.
+        device: device to compute on.
+        precision: precision of the forward pass; the tokens are float32 in any case.
 
     Raises:
-        ValueError: kind and head do not go together, or the device does not compute in the precision.
+        ValueError: kind and head do not go together, or the device does not support the precision.
 
     Attributes:
-        channels: of a token.
-        attention_heads: of the backbone.
+        channels: number of channels of a token.
+        attention_heads: number of attention heads of the backbone.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class TokenExtractor:
         precision: Precision = "fp32",
     ) -> None:
         if (kind == "head") != (head is not None):
-            raise ValueError(f"tokens of kind {kind!r} and {'a' if head else 'no'} head do not go together")
+            raise ValueError(f"tokens of kind {kind!r} {'cannot have' if head else 'need'} a head")
         # The backbone's own tokens need no other level.
         levels = PMViT(backbone.vit, backbone.patch_sizes[:1]) if kind == "backbone" else backbone
         self.backbone = prepare(levels.to(device), precision, device)
@@ -81,22 +81,23 @@ class TokenExtractor:
         return digest_of_weights(self.backbone)
 
     def grid(self, size: int) -> tuple[int, int]:
-        """Rows and columns of tokens in a square image.
+        """Return the rows and columns of tokens in a square image.
 
         Raises:
-            ValueError: patches do not tile the image, so that tokens and labels would not lie on each other.
+            ValueError: patches do not tile the image, so that tokens and labels would not align, or the image
+                is smaller than a patch of the coarsest level.
         """
         patch = self.backbone.patch_sizes[0]
         if size % patch or size < self.backbone.patch_sizes[-1]:
             raise ValueError(
                 f"size {size} must be a multiple of the patch size {patch} and at least "
-                f"{self.backbone.patch_sizes[-1]}: take --size {-(-max(size, 56) // patch) * patch}"
+                f"{self.backbone.patch_sizes[-1]}: use --size {-(-max(size, 56) // patch) * patch}"
             )
         return size // patch, size // patch
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> ImageTokens:
-        """Normalised images (B, 3, H, W) to tokens and attention, on the extractor's device."""
+        """Compute tokens and attention of normalised images (B, 3, H, W), on the extractor's device."""
         with mixed(self.device, self.precision):
             levels = self.backbone(images.to(self.device))
             return ImageTokens(self._tokens(levels).float(), levels.cls_attention.float())
@@ -109,7 +110,7 @@ class TokenExtractor:
 
 
 def untrained_head(backbone: PMViT, config: SegHeadConfig, seed: int) -> SegHead:
-    """A head as training begins with it, the same for the same seed."""
+    """Return a head as it is initialised for training, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return SegHead((backbone.levels + 1) * backbone.embed_dim, config)

@@ -1,1 +1,1 @@
-"""A local page on which one clicks a part of a photograph and sees where else that component is."""
+"""A local web page: click a part of a photograph and see where else that component occurs."""

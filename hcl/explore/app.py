@@ -1,4 +1,4 @@
-"""The page's addresses; a request names photographs by keys, never files."""
+"""The page's routes; a request names photographs by keys, never by files."""
 
 from importlib.resources import files
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ STATIC = {
     "/explore.css": ("explore.css", "text/css"),
     "/explore.js": ("explore.js", "text/javascript"),
 }
-"""The package's own files, read once; these addresses and no others lead to files."""
+"""The package's own files, read once; no other route serves files."""
 
 Share = Annotated[float, Query(ge=0, le=1)]
 
@@ -25,14 +25,14 @@ Share = Annotated[float, Query(ge=0, le=1)]
 def build_app(
     explorer: Explorer, *, most_bytes: int, most_pixels: int, clusters: int, most_clusters: int
 ) -> FastAPI:
-    """The application.
+    """Build the application.
 
     Args:
-        explorer: what answers.
-        most_bytes: of an uploaded file.
-        most_pixels: of an uploaded photograph.
-        clusters: that the page begins with.
-        most_clusters: that the page offers.
+        explorer: object that answers the requests.
+        most_bytes: maximum size of an uploaded file.
+        most_pixels: maximum number of pixels of an uploaded photograph.
+        clusters: number of clusters that the page begins with.
+        most_clusters: largest number of clusters that the page offers.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.add_middleware(LocalOnly)
@@ -81,7 +81,7 @@ def _served(content: bytes, kind: str) -> Any:
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """What a request carries, read no further than is allowed."""
+    """Read the body of a request, but no further than is allowed."""
     too_large = RefusedError(413, f"The file is larger than {most / 1e6:g} MB: make it smaller first.")
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length[:20]) > most:
@@ -102,4 +102,4 @@ def _refused(request: Request, error: Exception) -> JSONResponse:
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     places = sorted({str(problem["loc"][-1]) for problem in error.errors()})
-    return JSONResponse({"error": f"The request is not right: {', '.join(places)}."}, 422)
+    return JSONResponse({"error": f"The request is invalid: {', '.join(places)}."}, 422)

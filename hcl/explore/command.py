@@ -1,4 +1,4 @@
-"""``evaluate.py explore``: the page, on this computer only."""
+"""``evaluate.py explore``: serve the page, on this computer only."""
 
 import socket
 from contextlib import suppress
@@ -18,19 +18,19 @@ ADDRESS = "127.0.0.1"
 
 @dataclass(kw_only=True)
 class ExploreConfig(InferenceConfig):
-    """A page on this computer to explore components on: click a part, see it elsewhere.
+    """A page on this computer to explore components: click a part, see where else it occurs.
 
     Args:
-        data: images in which parts are looked for; labels are not read.
-        images: how many of them, spread evenly over the data set.
+        data: images in which to look for parts; labels are not read.
+        images: number of images to take, spread evenly over the data set.
         clusters: number of clusters that the page begins with.
-        most_clusters: largest number that it offers.
-        leaves: small clusters, which are joined to fewer ones.
-        neighbours: images in which a part is shown.
-        most_megabytes: of an uploaded file.
-        most_megapixels: of an uploaded photograph.
-        port: of the page at 127.0.0.1; 0 takes a free one.
-        seed: of k-means.
+        most_clusters: largest number of clusters that the page offers.
+        leaves: number of small clusters, which are merged into fewer ones.
+        neighbours: number of images in which a part is shown.
+        most_megabytes: maximum size of an uploaded file in megabytes.
+        most_megapixels: maximum size of an uploaded photograph in megapixels.
+        port: port of the page at 127.0.0.1; 0 takes a free one.
+        seed: seed of k-means.
     """
 
     data: DataConfig
@@ -52,14 +52,14 @@ class ExploreConfig(InferenceConfig):
         if not 2 <= self.clusters <= self.most_clusters <= self.leaves:
             raise ValueError(
                 f"clusters, most_clusters and leaves are {self.clusters}, {self.most_clusters} and "
-                f"{self.leaves}; they must ascend, from 2 on"
+                f"{self.leaves}; they must be in ascending order, and at least 2"
             )
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}; it must lie between 0 and 65535")
 
 
 def run(config: ExploreConfig, world: World) -> None:
-    """Compute the data set's tokens and serve the page until Ctrl-C; by the main rank alone.
+    """Compute the data set's tokens and serve the page until Ctrl-C; only the main rank does so.
 
     Raises:
         FileNotFoundError: the checkpoint, its backbone's weights, or data are missing.
@@ -91,14 +91,14 @@ def run(config: ExploreConfig, world: World) -> None:
         clusters=min(config.clusters, len(hierarchy.leaves)),
         most_clusters=config.most_clusters,
     )
-    print(f"http://{ADDRESS}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+    print(f"http://{ADDRESS}:{listening.getsockname()[1]} (press Ctrl-C to stop)", flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
-    with suppress(KeyboardInterrupt):  # which uvicorn passes on once it has ended
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again after its shutdown
         server.run(sockets=[listening])
 
 
 def _listen(port: int) -> socket.socket:
-    """A socket at the port of this computer alone, taken before anything is computed; who calls waits."""
+    """Listen on a local port before anything is computed; requests that come early wait."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -106,5 +106,5 @@ def _listen(port: int) -> socket.socket:
         listening.listen()
     except OSError as error:
         listening.close()
-        raise ValueError(f"port {port} cannot be had ({error.strerror}): choose another --port") from error
+        raise ValueError(f"port {port} cannot be used ({error.strerror}): choose another --port") from error
     return listening

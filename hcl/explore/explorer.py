@@ -1,4 +1,4 @@
-"""What the page asks for: components of a photograph, and where else a part of it occurs."""
+"""Answers to the page's requests: components of a photograph, and where else a part of it occurs."""
 
 import secrets
 from collections import OrderedDict
@@ -38,19 +38,19 @@ class Point(NamedTuple):
     y: float
 
     def cell(self, grid: tuple[int, int]) -> Cell:
-        """The token that lies there."""
+        """Return the cell of the token at this point."""
         rows, columns = grid
         return Cell(min(int(self.y * rows), rows - 1), min(int(self.x * columns), columns - 1))
 
 
 class Explorer:
-    """Answers the page's questions; may be asked by several threads.
+    """Answers the page's requests; several threads may use it.
 
     Args:
         segmenter: the trained model.
         library: the data set.
-        hierarchy: of the library's tokens.
-        neighbours: how many places in other images are shown.
+        hierarchy: clusters of the library's tokens.
+        neighbours: number of places in other images that are shown.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Explorer:
         self._lock = Lock()
 
     def add(self, image: Image.Image) -> str:
-        """Show a visitor's photograph to the model; the key that it has from now on.
+        """Run the model on a visitor's photograph, and return the photograph's new key.
 
-        The oldest of `UPLOADS_KEPT` gives way.
+        Only the latest `UPLOADS_KEPT` photographs are kept.
         """
         with self._lock:
             parts = self.segmenter(image)
@@ -77,21 +77,21 @@ class Explorer:
         return key
 
     def photograph(self, key: str) -> Seen:
-        """A photograph by its key: ``upload-...``, or ``data-`` and its number in the library.
+        """Return a photograph by its key: ``upload-...``, or ``data-`` and its number in the library.
 
         Raises:
-            RefusedError: 404, there is none.
+            RefusedError: 404 if there is none.
         """
         number = _number_of(key)
         if number is not None and number < len(self.library.images):
             return self.library.images[number]
         with self._lock:
             if key not in self._uploads:
-                raise RefusedError(404, "That photograph is no longer here: drop it again.")
+                raise RefusedError(404, "That photograph is no longer available: upload it again.")
             return self._uploads[key]
 
     def components(self, key: str, clusters: int, *, crf: bool) -> dict[str, Any]:
-        """All components of a photograph at one number of clusters, JSON-ready."""
+        """Return all components of a photograph at one number of clusters, JSON-ready."""
         seen, cut = self.photograph(key), self._cut(clusters)
         ids = self._ids(seen, cut, crf)
         return {
@@ -101,7 +101,7 @@ class Explorer:
         }
 
     def select(self, key: str, point: Point, clusters: int, *, crf: bool) -> dict[str, Any]:
-        """The part of a photograph at a point, and where else it is, JSON-ready."""
+        """Return the part of a photograph at a point, and where else it occurs, JSON-ready."""
         seen, cut = self.photograph(key), self._cut(clusters)
         cell = point.cell(seen.grid)
         token = seen.tokens[cell.row * seen.grid[1] + cell.column]
@@ -145,19 +145,19 @@ class Explorer:
             raise RefusedError(422, f"{error}.") from error
 
     def _ids(self, seen: Seen, cut: Cut, crf: bool) -> np.ndarray:
-        """The component of every token (h, w), or with a CRF of every pixel (H, W)."""
+        """Return the component of every token (h, w) or, with a CRF, as `_refined` does."""
         ids = cut.of_leaf[self.hierarchy.leaf_of(seen.tokens)].view(seen.grid)
         return (self._refined(seen, cut, ids) if crf else ids).numpy()
 
     def _refined(self, seen: Seen, cut: Cut, ids: Tensor) -> Tensor:
-        """Components (h, w) to (H, W), drawn to the edges of the photograph by a dense CRF."""
+        """Refine components (h, w) to (H, W) with a dense CRF; a single component stays (h, w)."""
         present = ids.unique()
         if len(present) == 1:
             return ids
         picture = torch.from_numpy(np.array(seen.picture())).movedim(-1, 0)[None]
         centroids = cut.centroids[torch.isin(cut.names, present)]
         cosines = (seen.tokens @ centroids.T).T.view(1, len(present), *seen.grid)
-        # As in HCL's loss, cosines over the temperature are the logits of a token.
+        # As in HCL's loss, the cosines divided by the temperature are the logits of a token.
         logits = F.interpolate(
             cosines / self.segmenter.model.temperature, size=picture.shape[2:], mode="bilinear"
         )
@@ -170,7 +170,7 @@ class Explorer:
 
 
 def _number_of(key: str) -> int | None:
-    """The number in the library of a key such as ``data-3``."""
+    """Return the number in the library for a key such as ``data-3``; None for other keys."""
     prefix, _, number = key.partition("-")
     return (
         int(number)

@@ -1,4 +1,4 @@
-"""Who may talk to the page: this computer's own browser, on this very page."""
+"""Access to the page: only for browsers on this computer, and not for requests from other sites."""
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -19,7 +19,7 @@ HEADERS = {
 
 
 class LocalOnly:
-    """Answers requests that name this computer and come from its own pages, and refuses all others with 403.
+    """Middleware that refuses, with 403, requests for another host or from pages of another site.
 
     A foreign site whose name is made to point here (DNS rebinding) sends its own name as Host; a foreign page
     that sends a request here sends its own Origin.
@@ -29,7 +29,7 @@ class LocalOnly:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it; add the headers of safety to whatever is sent."""
+        """Pass a request on or refuse it, and add the security headers to the response."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -47,13 +47,13 @@ class LocalOnly:
 
 
 def _problem(headers: Headers, port: int) -> str | None:
-    """Why a request is refused, or None."""
+    """Return why a request is refused, or None."""
     hosts = {f"{name}:{port}" for name in NAMES} | (NAMES if port == 80 else set())
     if headers.get("host", "").lower() not in hosts:
-        return "This page answers to 127.0.0.1 and localhost only."
+        return "This page is served only at 127.0.0.1 and localhost."
     origin = headers.get("origin")
     if origin is not None and origin.lower() not in {f"http://{host}" for host in hosts}:
-        return "Another site may not ask here."
+        return "Requests from other sites are refused."
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        return "Another site may not ask here."
+        return "Requests from other sites are refused."
     return None

@@ -1,4 +1,4 @@
-"""Clusters of every number at once: small ones found by k-means, joined step by step to fewer."""
+"""Hierarchical clusters: small ones found by k-means, merged step by step into fewer."""
 
 from typing import NamedTuple, Self
 
@@ -11,16 +11,16 @@ from hcl.inference.ward import groups_of, ward_tree
 from kernels.kmeans import kmeans, nearest_centroid
 
 SAMPLE = 65_536
-"""Tokens from which the small clusters are found."""
+"""Maximum number of tokens from which the small clusters are found."""
 
 
 class Cut(NamedTuple):
     """The hierarchy at one number of clusters.
 
     Attributes:
-        of_leaf: (leaves,) int64, the cluster of each leaf, named by the first leaf in it: so a cluster that
-            does not change between two cuts keeps its name.
-        names: (K,) int64 of the clusters, ascending.
+        of_leaf: (leaves,) int64, the cluster of each leaf. A cluster is named by its first leaf, so that a
+            cluster that does not change between two cuts keeps its name.
+        names: (K,) int64 names of the clusters, ascending.
         centroids: (K, C) float32 of unit length, in the order of the names.
     """
 
@@ -30,7 +30,7 @@ class Cut(NamedTuple):
 
 
 class Hierarchy:
-    """Leaves, and the tree that Ward's method makes of them.
+    """Small clusters, the leaves, and the tree that Ward's method makes of them.
 
     Args:
         centroids: (leaves, C) float32 of unit length, at least two.
@@ -42,34 +42,36 @@ class Hierarchy:
 
     @classmethod
     def of(cls, tokens: Tensor, leaves: int, *, seed: int) -> Self:
-        """The hierarchy of tokens.
+        """Build the hierarchy of tokens.
 
         Args:
             tokens: (n, C) float32 of unit length, on the CPU.
-            leaves: how many to find, at most one a token.
-            seed: of k-means.
+            leaves: number of leaves to find, at most one per token.
+            seed: seed of k-means.
 
         Raises:
             ValueError: there are fewer than two tokens.
         """
         if len(tokens) < 2:
-            raise ValueError(f"{len(tokens)} tokens make no hierarchy: show more images, or larger ones")
+            raise ValueError(
+                f"{len(tokens)} tokens are too few for a hierarchy: use more images, or larger ones"
+            )
         chosen = np.linspace(0, len(tokens) - 1, min(SAMPLE, len(tokens))).round().astype(int)
         found = kmeans(tokens[chosen], min(leaves, len(chosen)), iterations=25, seed=seed, spherical=True)
         return cls(found.centroids)
 
     def leaf_of(self, tokens: Tensor) -> Tensor:
-        """The nearest leaf of tokens (n, C): (n,) int64."""
+        """Return the nearest leaf of each of the tokens (n, C): (n,) int64."""
         return nearest_centroid(tokens, self.leaves)
 
     def cut(self, clusters: int) -> Cut:
-        """At most so many clusters; fewer where joins are of equal cost.
+        """Cut the tree into this number of clusters, or fewer if merges have equal cost.
 
         Raises:
             ValueError: the number does not lie between 2 and that of the leaves.
         """
         if not 2 <= clusters <= len(self.leaves):
-            raise ValueError(f"{clusters} clusters: choose 2 to {len(self.leaves)}")
+            raise ValueError(f"clusters is {clusters}; it must lie between 2 and {len(self.leaves)}")
         branches = groups_of(self._tree, clusters)
         same = branches[:, None] == branches
         of_leaf = same.int().argmax(dim=1)

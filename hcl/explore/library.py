@@ -1,4 +1,4 @@
-"""The data set that is explored: its images small, and the tokens of all of them, in memory."""
+"""The explored data set in memory: its images, resized, and the tokens of all of them."""
 
 import io
 from typing import NamedTuple, Self
@@ -18,13 +18,13 @@ QUALITY = 95
 
 
 class Seen(NamedTuple):
-    """A photograph and what the model says of it.
+    """A photograph and the model's outputs for it.
 
     Attributes:
-        name: of its file.
+        name: name of its file.
         jpeg: the photograph at the size at which the model saw it.
         grid: (h, w).
-        tokens: (h·w, C) float32, L2-normalised projections: what HCL's clusters are of.
+        tokens: (h·w, C) float32, L2-normalised projections: the features that HCL clusters.
         foreground: (h, w) bool.
     """
 
@@ -36,7 +36,7 @@ class Seen(NamedTuple):
 
     @classmethod
     def of(cls, name: str, image: Image.Image, parts: Parts, size: tuple[int, int]) -> Self:
-        """What is kept of a photograph; ``size`` is the (H, W) at which the model saw it."""
+        """Return what is kept of a photograph; ``size`` is the (H, W) at which the model saw it."""
         file = io.BytesIO()
         shown = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
         shown.save(file, format="JPEG", quality=QUALITY)
@@ -45,12 +45,12 @@ class Seen(NamedTuple):
         return cls(name, file.getvalue(), (rows, columns), tokens, parts.foreground.cpu())
 
     def picture(self) -> Image.Image:
-        """The photograph in RGB."""
+        """Return the photograph in RGB."""
         return Image.open(io.BytesIO(self.jpeg))
 
 
 class Nearest(NamedTuple):
-    """The token of an image of the library that is most similar to another one: cosine, place, cell."""
+    """The token of a library image that is most similar to another token: cosine, image and cell numbers."""
 
     similarity: float
     image: int
@@ -61,8 +61,8 @@ class Library:
     """Images of a data set with their tokens.
 
     Args:
-        name: of the data set.
-        images: at least one.
+        name: name of the data set.
+        images: at least one image.
     """
 
     def __init__(self, name: str, images: list[Seen]) -> None:
@@ -71,12 +71,12 @@ class Library:
         self._lengths = [len(seen.tokens) for seen in images]
 
     def nearest(self, token: Tensor, most: int, *, leave_out: int | None = None) -> list[Nearest]:
-        """The most similar token (C,) in each image, of the images with the most similar ones.
+        """Find the most similar token in each image; return those of the most similar images.
 
         Args:
-            token: of unit length.
-            most: images, at most.
-            leave_out: an image that is not looked at, if any.
+            token: (C,) of unit length.
+            most: maximum number of images.
+            leave_out: number of an image to leave out, if any.
         """
         found = []
         for image, similarities in enumerate((self.tokens @ token).split(self._lengths)):
@@ -87,7 +87,7 @@ class Library:
 
 
 def fill(dataset: Dataset, segmenter: Segmenter, batch_size: int, world: World) -> Library:
-    """Show every image of a data set to the model, with a progress bar.
+    """Run the model on every image of a data set, with a progress bar.
 
     Raises:
         FileNotFoundError, ValueError: an image cannot be used.

@@ -1,4 +1,4 @@
-"""Photographs that a browser sends: bytes that nobody has looked at."""
+"""Photographs that a browser uploads: untrusted bytes."""
 
 import io
 
@@ -11,7 +11,7 @@ CONTENT_TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "image/bmp",
 
 
 class RefusedError(Exception):
-    """A request that cannot be served, with the HTTP status that says why; the message is for the visitor."""
+    """A request that cannot be served, with the HTTP status for it; the message is shown to the visitor."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -19,19 +19,21 @@ class RefusedError(Exception):
 
 
 def require_image_type(content_type: str) -> None:
-    """Refuse what does not say of itself that it is an image of a kind that is read here."""
+    """Raise a RefusedError unless the content type is that of a supported image format."""
     kind = content_type.split(";")[0].strip().lower()
     if kind not in CONTENT_TYPES:
         kinds = ", ".join(sorted(name.removeprefix("image/") for name in CONTENT_TYPES))
-        raise RefusedError(415, f"That is no photograph ({kind[:60] or 'of no kind'}): choose a {kinds}.")
+        raise RefusedError(
+            415, f"That is not a photograph ({kind[:60] or 'unknown type'}): choose a {kinds}."
+        )
 
 
 def read_upload(content: bytes, most_pixels: int) -> Image.Image:
-    """The photograph in some bytes, upright and in RGB.
+    """Decode an uploaded photograph, upright and in RGB.
 
     Raises:
-        RefusedError: 413 where it has more pixels than allowed, known before they are decoded; 422 where the
-            bytes are no whole image of a kind that is read here.
+        RefusedError: 413 if it has more pixels than allowed, which is checked before they are decoded; 422 if
+            the bytes are not a complete image of a supported format.
     """
     try:
         with opened_stream(io.BytesIO(content)) as image:

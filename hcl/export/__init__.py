@@ -1,1 +1,1 @@
-"""A trained model for elsewhere: torch.export, ONNX and Hugging Face's Hub."""
+"""Export of a trained model: torch.export, ONNX and Hugging Face's Hub."""

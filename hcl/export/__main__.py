@@ -1,4 +1,4 @@
-"""Export a trained model: ``hcl-export --checkpoint FILE``, or ``python -m hcl.export``; ``--help`` helps."""
+"""Export a trained model: ``hcl-export --checkpoint FILE``, or ``python -m hcl.export``; see ``--help``."""
 
 import sys
 
@@ -18,15 +18,15 @@ def build_parser() -> SettingsParser:
     parser = SettingsParser(
         prog=PROGRAM,
         version=__version__,
-        description="Write a trained model as programs of torch.export and ONNX, and its head in the form of "
-        "Hugging Face's Hub; each program is compared with the model.",
+        description="Export a trained model as torch.export and ONNX programs, and its head in the format of "
+        "Hugging Face's Hub. Each program is compared with the model.",
     )
     parser.add_settings(ExportConfig)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Export as the arguments say; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Export as the arguments say; return the exit status: 0 done, 2 bad input, 130 interrupted."""
 
     def run() -> int:
         parser = build_parser()

@@ -1,4 +1,4 @@
-"""How far an exported program is from the model that it came from."""
+"""Comparison of an exported program with the model that it came from."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,13 @@ from hcl.export.programs import Program
 from hcl.models.component_model import ComponentModel
 
 BATCHES = (1, 3)
-"""Neither is the batch that a program is traced with."""
+"""Batch sizes; neither is the one that a program is traced with."""
 FLIPPED_SHARE = 0.01
-"""The share of cells that may change sides: where attention ties with the threshold, rounding decides."""
+"""Share of cells whose foreground may differ: where attention ties with the threshold, rounding decides."""
 
 
 class Agreement(NamedTuple):
-    """The greatest absolute differences of tokens and attention; foreground cells that differ, and all."""
+    """Greatest absolute differences of tokens and attention; numbers of flipped and all foreground cells."""
 
     tokens: float
     attention: float
@@ -31,11 +31,11 @@ class Agreement(NamedTuple):
 
 @torch.no_grad()
 def compare(program: Program, model: ComponentModel, size: tuple[int, int]) -> Agreement:
-    """The differences on images of noise, in batches of `BATCHES`.
+    """Compare a program with the model on images of noise, in batches of `BATCHES`.
 
     Args:
-        program: gives tokens, attention and foreground for images (B, 3, *size).
-        model: on the CPU.
+        program: returns tokens, attention and foreground for images (B, 3, *size).
+        model: the model, on the CPU.
         size: height and width in pixels.
     """
     found = Agreement(0.0, 0.0, 0, 0)
@@ -53,15 +53,15 @@ def compare(program: Program, model: ComponentModel, size: tuple[int, int]) -> A
 
 
 def _greater(known: float, new: Tensor) -> float:
-    """The greater of the two; NaN is greater than anything."""
+    """Return the greater of the two; NaN is greater than anything."""
     return torch.maximum(torch.tensor(known), new).item()
 
 
 def require_agreement(name: str, found: Agreement, tolerance: float) -> None:
-    """Raise a ValueError unless the differences are within bounds; NaN is not."""
+    """Raise a ValueError unless the differences are within the tolerances; NaN never is."""
     near = found.tokens <= tolerance and found.attention <= tolerance
     if not near or found.flipped > FLIPPED_SHARE * found.cells:
         raise ValueError(
-            f"{name} was not written: it does not compute what the model computes ({found}; the tolerance is "
-            f"{tolerance:g}, and {FLIPPED_SHARE:.0%} of the cells)"
+            f"{name} was not written, because its results differ too much from the model's ({found}; the "
+            f"tolerance is {tolerance:g}, and {FLIPPED_SHARE:.0%} of the cells)"
         )

@@ -1,4 +1,4 @@
-"""Everything that an export can be told."""
+"""Settings of an export."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,21 +12,23 @@ Form = Literal["pt2", "onnx", "hub"]
 
 @dataclass(kw_only=True)
 class ExportConfig:
-    """An export.
+    """Export of a trained model.
 
     Args:
-        checkpoint: of a trained head: this program's, a published one, or a folder of the Hub's form.
+        checkpoint: checkpoint of a trained head: of this program, a published one, or a folder in the Hub's
+            format.
         output: folder for components.pt2, components.onnx, model.safetensors and config.json.
-        backbone: the frozen transformer that the head was trained on, where it is not as the checkpoint says.
-        branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
-            trained, "online".
-        heads: attention heads of the head's block, where the checkpoint does not tell: published ones do not,
-            and have 12.
-        forms: which to write: "pt2" for torch.export, "onnx" for ONNX, "hub" for Hugging Face's Hub.
-        size: height and width in pixels of the images that the programs take; the batch is free.
-        keep_mass: share of the attention that the programs call foreground; by default the checkpoint's, and
-            the published one, 0.7, where it records none.
-        tolerance: greatest difference between a program's tokens or attention and the model's.
+        backbone: the frozen transformer that the head was trained on, where it differs from what the
+            checkpoint records.
+        branch: which head of the checkpoint: "momentum" is the moving average, "online" the one that the
+            optimiser trained.
+        heads: number of attention heads of the head's block, if the checkpoint does not record it: published
+            ones do not, and have 12.
+        forms: formats to write: "pt2" for torch.export, "onnx" for ONNX, "hub" for Hugging Face's Hub.
+        size: height and width in pixels of the images that the programs take; the batch size is free.
+        keep_mass: share of the attention that the programs take as foreground; by default the one that the
+            checkpoint records, or else the published one, 0.7.
+        tolerance: greatest allowed difference between a program's tokens or attention and the model's.
     """
 
     checkpoint: str

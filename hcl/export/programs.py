@@ -19,26 +19,26 @@ Program = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 def trace(model: ComponentModel, size: tuple[int, int]) -> ExportedProgram:
-    """The model's graph for images (batch, 3, *size), the batch left open.
+    """Trace the model's graph for images (batch, 3, *size) with a dynamic batch size.
 
     Raises:
-        ValueError: the images hold no patch of the coarsest level.
+        ValueError: the images are smaller than a patch of the coarsest level.
     """
     example = torch.zeros(2, 3, *size)
     with torch.no_grad():
-        model(example)  # whose errors read better than those of tracing
+        model(example)  # its errors are clearer than those of tracing
         return torch.export.export(model, (example,), dynamic_shapes=_shapes(), strict=False)
 
 
 def to_pt2(program: ExportedProgram) -> bytes:
-    """The archive that `torch.export.load` reads, on machines without this project too."""
+    """Return an archive that `torch.export.load` reads, also on machines without this project."""
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()
 
 
 def to_onnx(program: ExportedProgram) -> bytes:
-    """The same graph in ONNX, weights inside, its input ``images`` and its outputs `OUTPUTS`.
+    """Convert the graph to ONNX with its weights, the input ``images`` and the outputs `OUTPUTS`.
 
     Raises:
         ModuleNotFoundError: a package that ONNX needs is not installed.
@@ -60,12 +60,12 @@ def to_onnx(program: ExportedProgram) -> bytes:
 
 
 def open_pt2(content: bytes) -> Program:
-    """What `to_pt2` gave, ready to run."""
+    """Load the result of `to_pt2`, ready to run."""
     return torch.export.load(io.BytesIO(content)).module()
 
 
 def open_onnx(content: bytes) -> Program:
-    """What `to_onnx` gave, run by onnxruntime on the CPU."""
+    """Load the result of `to_onnx`, to be run by onnxruntime on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -77,7 +77,7 @@ def open_onnx(content: bytes) -> Program:
 
 
 def require_onnx() -> None:
-    """Raise a ModuleNotFoundError with what to install, unless ONNX can be written and run."""
+    """Raise a ModuleNotFoundError that says what to install, unless ONNX can be written and run."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         try:
             importlib.import_module(package)
@@ -93,7 +93,7 @@ def _shapes() -> tuple[dict[int, Any]]:
 
 
 def _stable_sort(x: Any, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
-    """torch.sort(stable=True), which torch has no ONNX form of; equal values keep their order in TopK too."""
+    """Translate torch.sort(stable=True), which torch cannot; TopK also keeps the order of equal values."""
     from onnxscript import opset18 as op
 
     everything = op.Gather(op.Shape(x), op.Constant(value_ints=[dim]))
@@ -102,7 +102,7 @@ def _stable_sort(x: Any, *, stable: bool | None = None, dim: int = -1, descendin
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's remarks on packages that this project does not use, and on its own deprecations."""
+    """Silence torch's messages on packages that this project does not use, and on its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

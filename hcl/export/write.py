@@ -1,4 +1,4 @@
-"""Writes a trained head in the forms asked for, each checked against the model before it gets its name."""
+"""Writing a trained model in the requested forms; programs are compared with the model first."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,16 +19,16 @@ PROGRAMS: dict[str, tuple[Callable[[ExportedProgram], bytes], Callable[[bytes], 
     "pt2": (to_pt2, open_pt2),
     "onnx": (to_onnx, open_onnx),
 }
-"""By the ending of its file: how a program is written, and how it is run."""
+"""By file extension: how a program is written, and how it is loaded."""
 
 
 def export(config: ExportConfig) -> Iterator[str]:
-    """Write every form; gives a line on each once it is there: what it is, how far it is from the model.
+    """Write every form; yield a line on each: what it is and, for a program, how far it is from the model.
 
     Raises:
-        ValueError: the head does not fit the backbone or stands on another, the images are too small, or a
-            program differs from the model by more than the tolerance.
-        FileNotFoundError, CheckpointError, DownloadError: weights are missing or of another model.
+        ValueError: the head does not fit the backbone or was trained on another one, the images are too
+            small, or a program differs from the model by more than the tolerance.
+        FileNotFoundError, CheckpointError, DownloadError: weights are missing or belong to another model.
         ModuleNotFoundError: a form needs a package that is not installed.
     """
     if "onnx" in config.forms:
@@ -43,7 +43,7 @@ def export(config: ExportConfig) -> Iterator[str]:
 
 
 def open_model(config: ExportConfig) -> tuple[ComponentModel, BackboneConfig]:
-    """The model that a configuration describes, its weights loaded, on the CPU, and which backbone it has."""
+    """Load the model of a configuration on the CPU; return it and the settings of its backbone."""
     read = read_head_checkpoint(config.checkpoint)
     trained = trained_head(
         read, config.checkpoint, config.branch, backbone=config.backbone, heads=config.heads
@@ -69,10 +69,10 @@ def _write_pretrained(model: ComponentModel, backbone: BackboneConfig, config: E
         from hcl.models.pretrained import PretrainedSegHead
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(
-            f"the Hub's form needs the package {missing.name}, which is not installed: "
+            f"the Hub's format needs the package {missing.name}, which is not installed: "
             "pip install '.[hub]' in the project's folder, or leave out hub from --forms"
         ) from missing
     levels = list(model.backbone.patch_sizes)
     head = PretrainedSegHead.of(model.head, backbone.name, levels, config.branch, model.keep_mass)
     head.save_pretrained(config.output)
-    return f"{config.output}: the head as model.safetensors and config.json; load it by --checkpoint"
+    return f"{config.output}: the head as model.safetensors and config.json; load it with --checkpoint"

@@ -1,4 +1,4 @@
-"""Charts of the classes: the IoU of each, and which is taken for which."""
+"""Charts of the classes: the IoU of each, and which classes are confused."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,16 +9,16 @@ from matplotlib.figure import Figure
 from hcl.figures.charts import LINES, WIDTH, chart_style, shortened, svg_of
 
 BAR, GAP = 0.1, 0.1
-"""Height of a bar and room between classes, in inches."""
+"""Height of a bar and space between classes, in inches."""
 
 
 @chart_style
 def class_iou_chart(class_iou: Mapping[str, Sequence[float | None]], results: Sequence[str]) -> Markup:
-    """Horizontal bars, a group for each class and in it one bar for each result, for a page.
+    """Draw horizontal bars for a page: a group for each class, with one bar for each result.
 
     Args:
-        class_iou: by class, in [0, 1] and one for each result; None where the class is absent.
-        results: their names.
+        class_iou: IoU in [0, 1] by class, one for each result; None if the class is absent.
+        results: names of the results.
     """
     bars = len(results)
     height = 0.9 + len(class_iou) * (BAR * bars + GAP) + 0.2 * bars
@@ -38,18 +38,16 @@ def class_iou_chart(class_iou: Mapping[str, Sequence[float | None]], results: Se
     axes.grid(visible=False, axis="y")
     if bars > 1:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", fontsize=9)
-    return svg_of(
-        figure, f"Bars of the IoU of {len(class_iou)} classes; the table after it holds the numbers."
-    )
+    return svg_of(figure, f"Bars of the IoU of {len(class_iou)} classes; the table below holds the numbers.")
 
 
 @chart_style
 def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> Markup:
-    """What share of each labelled class is predicted as which, for a page.
+    """Draw for a page which share of each labelled class is predicted as each class.
 
     Args:
         confusion: (classes, classes) pixels, predicted by labelled.
-        classes: their names.
+        classes: names of the classes.
     """
     shares = (confusion / np.maximum(confusion.sum(axis=0), 1)).T
     side = 0.17 * len(classes)

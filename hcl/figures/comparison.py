@@ -1,4 +1,4 @@
-"""Times beside those of the published way, as bars: ``python -m hcl.figures.comparison``."""
+"""Bar chart of times, of this project and of the published way: ``python -m hcl.figures.comparison``."""
 
 import argparse
 import csv
@@ -16,7 +16,7 @@ OURS, PUBLISHED = "#00796b", "#9aa0a6"
 
 
 class Timing(NamedTuple):
-    """Seconds for one piece of work, here and the published way; the latter measured, or extrapolated."""
+    """Seconds for one task with this project and the published way; the latter measured or extrapolated."""
 
     work: str
     ours: float
@@ -25,11 +25,11 @@ class Timing(NamedTuple):
 
 
 def read_timings(path: Path) -> list[Timing]:
-    """The rows of a table with work, this_project_seconds, published_way_seconds and published_way.
+    """Read a table with work, this_project_seconds, published_way_seconds and published_way.
 
     Raises:
         FileNotFoundError: there is no table.
-        ValueError: it has other columns, or a time that is no positive number.
+        ValueError: it has other columns, or a time that is not a positive number.
     """
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -44,21 +44,19 @@ def read_timings(path: Path) -> list[Timing]:
             for row in rows
         ]
     except KeyError as error:
-        raise ValueError(
-            f"{path}: a row has no {error}, or says neither measured nor extrapolated"
-        ) from error
+        raise ValueError(f"{path}: a row lacks {error}, or is neither measured nor extrapolated") from error
     if any(min(timing.ours, timing.published) <= 0 for timing in timings):
         raise ValueError(f"{path}: times must be above 0 seconds")
     return timings
 
 
 def draw_comparison(timings: list[Timing], path: Path, *, note: str) -> None:
-    """Draw two bars for each piece of work on a logarithmic axis, the ratio beside them.
+    """Draw two bars for each task on a logarithmic axis, with their ratio next to them.
 
     Args:
-        timings: in the order from top to bottom.
-        path: of the SVG file.
-        note: on what it was measured, below the axis.
+        timings: timings in the order from top to bottom.
+        path: path of the SVG file.
+        note: text below the axis: the machine of the measurements.
     """
     figure = Figure(figsize=(8, 0.5 * len(timings) + 1.4), layout="constrained")
     axes = figure.subplots()
@@ -84,7 +82,7 @@ def draw_comparison(timings: list[Timing], path: Path, *, note: str) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The same figures give the same file: no date, no ids drawn at random.
+    # The same timings give the same file: no date, no random ids.
     with mpl.rc_context({"svg.hashsalt": "hcl"}):
         figure.savefig(path, format="svg", metadata={"Date": None})
 

@@ -1,4 +1,4 @@
-"""The component picture: query tokens, each with a cross, and beside them the like tokens of other images."""
+"""The component picture: query tokens, marked by a cross, next to similar tokens of other images."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,20 +15,20 @@ SIDE = 190
 GAP = 6
 CAPTION = 20
 LIGHT = 0.45
-"""Share of its light that is left to what does not belong to a match's component."""
+"""Share of the brightness that is left outside of a match's component."""
 WINDOW = 0.45
-"""Side of what is shown around a match, as a share of its image's shorter side."""
+"""Side of the square that is shown around a match, as a share of its image's shorter side."""
 LEAST = 7
-"""And at least so many tokens."""
+"""Minimum side of that square, in tokens."""
 
 
 class Tile(NamedTuple):
-    """A token in its image, and the tokens that belong with it.
+    """A token in its image, and the tokens that belong to the same component.
 
     Attributes:
         image: RGB.
         cell: row and column of the token.
-        member: (h, w) bool, on the grid that covers the image.
+        member: (h, w) bool, true for the tokens of the component, on the grid that covers the image.
     """
 
     image: Image.Image
@@ -42,7 +42,7 @@ class Tile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A query, its matches, and what is written above them."""
+    """A query, its matches, and the caption above them."""
 
     query: Tile
     matches: Sequence[Tile]
@@ -50,12 +50,12 @@ class Row(NamedTuple):
 
 
 def draw_components(path: Path, rows: Iterable[Row], matches: int) -> None:
-    """Draw a line for each query: its image with a cross, then the surroundings of the matches.
+    """Draw a row for each query: its image with a cross, then the surroundings of the matches.
 
     Args:
-        path: of the PNG file.
-        rows: asked for one after the other, so that one row's images are in memory at a time.
-        matches: the most that a row has.
+        path: path of the PNG file.
+        rows: rows to draw; read one after the other, so that only one row's images are in memory at a time.
+        matches: maximum number of matches in a row.
     """
     strips = [_strip(row, matches) for row in rows]
     picture = Image.new("RGB", (strips[0].width, sum(strip.height for strip in strips)), "white")
@@ -81,7 +81,7 @@ def _strip(row: Row, matches: int) -> Image.Image:
 
 
 def _with_cross(tile: Tile, box: tuple[int, int]) -> Image.Image:
-    """The whole image within a box (width, height), its component lit, a cross on the token."""
+    """Draw the whole image within a box (width, height), its component lit and a cross on the token."""
     scale = min(box[0] / tile.image.width, box[1] / tile.image.height)
     size = (max(round(tile.image.width * scale), 1), max(round(tile.image.height * scale), 1))
     image = _lit(tile, (0, 0, *tile.image.size), size, light=0.65)
@@ -94,7 +94,7 @@ def _with_cross(tile: Tile, box: tuple[int, int]) -> Image.Image:
 
 
 def _around(tile: Tile) -> Image.Image:
-    """A square around the token, what belongs to the component lit."""
+    """Draw a square around the token, with the component lit."""
     width, height = tile.image.size
     patch = max(height / tile.grid[0], width / tile.grid[1])
     side = max(WINDOW * min(width, height), LEAST * patch)
@@ -104,7 +104,7 @@ def _around(tile: Tile) -> Image.Image:
 def _lit(
     tile: Tile, box: tuple[float, float, float, float], size: tuple[int, int], light: float
 ) -> Image.Image:
-    """A part of the image at a size (width, height), its component lit and within a line."""
+    """Draw a part of the image at a size (width, height), its component lit and outlined."""
     pixels = np.asarray(tile.image)
     picture = Image.fromarray(lit(pixels, tile.member, light))
     picture = picture.resize(size, Image.Resampling.LANCZOS, box=box)

@@ -1,4 +1,4 @@
-"""How a run went: its losses, and what its clusterings came to."""
+"""Charts of a run: its losses and the quality of its clusterings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,22 +21,22 @@ Records = Sequence[Mapping[str, Any]]
 
 
 def of_losses(records: Records) -> list[Mapping[str, Any]]:
-    """The records with a step and every loss; others (of the clustering, say) are left out."""
+    """Return the records with a step and every loss; others (of the clustering, for example) are left out."""
     return [record for record in records if record.keys() >= {"step", *LOSSES}]
 
 
 def of_clusterings(records: Records) -> list[Mapping[str, Any]]:
-    """The records of clusterings of both token banks."""
+    """Return the records of clusterings of both token banks."""
     wanted = {"step", *(f"{bank}_inertia" for bank in BANKS)}
     return [record for record in records if record.keys() >= wanted]
 
 
 @chart_style
 def loss_figure(records: Records) -> Figure:
-    """The losses over the steps; the prediction's, which is of another size, on an axis of its own.
+    """Draw the losses over the steps; the prediction's, which has another scale, on an axis of its own.
 
     Args:
-        records: with ``step`` and `LOSSES`, at least one.
+        records: records with ``step`` and `LOSSES`, at least one.
     """
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -55,7 +55,7 @@ def loss_figure(records: Records) -> Figure:
 
 @chart_style
 def loss_chart(records: Records) -> Markup:
-    """`loss_figure` for a page."""
+    """Draw `loss_figure` for a page."""
     first, last = records[0], records[-1]
     return svg_of(
         loss_figure(records),
@@ -66,10 +66,10 @@ def loss_chart(records: Records) -> Markup:
 
 @chart_style
 def clustering_chart(records: Records) -> Markup:
-    """Mean squared distance of a banked token to its centroid, at every clustering, for a page.
+    """Draw for a page the mean squared distance of a banked token to its centroid at every clustering.
 
     Args:
-        records: as `of_clusterings` gives them, at least one.
+        records: records from `of_clusterings`, at least one.
     """
     figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
     axes = figure.subplots()

@@ -1,6 +1,6 @@
 """How data flows through each kernel, as SVG: ``python -m hcl.figures.dataflow`` writes docs/images/kernels.
 
-Text stands in boxes of their own colour and lines are grey: a picture can be read on light and on dark.
+Text is in coloured boxes and lines are grey, so that a picture is readable on light and dark backgrounds.
 """
 
 import sys
@@ -11,11 +11,11 @@ from xml.sax.saxutils import escape
 
 COLUMN, ROW, BOX, LINE, MARGIN = 216, 92, 184, 16, 12
 FILLS = {"input": "#cfe3f7", "step": "#e9e9ee", "output": "#cdebd2", "never": "#f7d9d5"}
-"""What a colour means: an input, work of the kernel, a result, and what never exists in memory."""
+"""Meaning of the colours: an input, a step of the kernel, a result, and what is never stored in memory."""
 
 
 class Box(NamedTuple):
-    """A box: column and row of its centre, its lines of text, and what it stands for, a key of `FILLS`."""
+    """A box: column and row of its centre, its lines of text, and its kind, a key of `FILLS`."""
 
     column: float
     row: float
@@ -24,7 +24,7 @@ class Box(NamedTuple):
 
 
 class Diagram(NamedTuple):
-    """A picture: its title (read out to those who do not see it), boxes by name, arrows "from > to"."""
+    """A picture: its title (read out by screen readers), boxes by name, and arrows "from > to"."""
 
     title: str
     boxes: Mapping[str, Box]
@@ -147,7 +147,7 @@ DIAGRAMS = {
 
 
 def svg(diagram: Diagram) -> str:
-    """The picture as a document of SVG."""
+    """Return the picture as an SVG document."""
     top = min(box.row for box in diagram.boxes.values())
     boxes = {name: box._replace(row=box.row - top) for name, box in diagram.boxes.items()}
     width = (max(box.column for box in boxes.values()) + 1) * COLUMN
@@ -188,7 +188,7 @@ def _box(box: Box) -> str:
 
 
 def _arrow(start: Box, end: Box) -> str:
-    """A line of right angles: sideways between columns, straight up or down within one."""
+    """Draw an arrow with right angles: sideways between columns, straight up or down within one."""
     (x1, y1), (x2, y2) = _centre(start), _centre(end)
     if start.column == end.column:
         down = 1 if y2 > y1 else -1

@@ -1,4 +1,4 @@
-"""A run at a glance: what the model sees in a few images, and how its losses went."""
+"""A run at a glance: what the model sees in a few images, and its loss curves."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ TITLES = ("image", "label", "foreground", "components")
 
 
 def draw_overview(path: Path, images: Tensor, labels: Tensor, foreground: Tensor, clusters: Tensor) -> None:
-    """Draw one row an image: image, label, foreground map, map of components.
+    """Draw one row per image: image, label, foreground map, map of components.
 
     Args:
-        path: of the PNG file.
+        path: path of the PNG file.
         images: (B, 3, H, W) float, ImageNet-normalised.
         labels: (B, H, W) class ids, 255 where unlabelled.
         foreground: (B, h, w) bool.
@@ -46,13 +46,13 @@ def draw_losses(log: Path, path: Path) -> None:
     """Draw the loss curves of a run.
 
     Args:
-        log: JSON lines; those with ``step``, ``loss``, ``loss_fg``, ``loss_bg`` and ``loss_prediction`` are
-            drawn, others (of the clustering, say) are not.
-        path: of the PNG file.
+        log: file of JSON lines; those with ``step``, ``loss``, ``loss_fg``, ``loss_bg`` and
+            ``loss_prediction`` are drawn, others (such as those of the clustering) are not.
+        path: path of the PNG file.
 
     Raises:
         FileNotFoundError: there is no log.
-        ValueError: no line of the log holds the losses.
+        ValueError: no line of the log has all of these.
     """
     records = of_losses(read_records(log))
     if not records:
@@ -61,7 +61,7 @@ def draw_losses(log: Path, path: Path) -> None:
 
 
 def _pixels(images: Tensor) -> np.ndarray:
-    """Normalised (B, 3, H, W) to (B, H, W, 3) in [0, 1]."""
+    """Convert normalised images (B, 3, H, W) to (B, H, W, 3) in [0, 1]."""
     return (_numpy(images.movedim(1, -1)) * STD + MEAN).clip(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Photographs under a map of their tokens, whole or cut out around a token; and pictures inside a page."""
+"""Photographs with a map of their tokens on top, whole or cropped around a token; and pictures as URIs."""
 
 import base64
 import io
@@ -11,23 +11,23 @@ from PIL import Image
 from hcl.figures.colours import as_bytes
 
 Pixels = np.ndarray
-"""(H, W, 3) uint8, red first."""
+"""(H, W, 3) uint8, RGB."""
 
 QUALITY = 82
 SHADE = 0.28
-"""Share of its light that is left to what lies outside of a mask."""
+"""Share of the brightness that is left outside of a mask."""
 MARK = (255, 255, 255)
 
 
 class Cell(NamedTuple):
-    """A token's place in its image's grid."""
+    """The position of a token in its image's grid."""
 
     row: int
     column: int
 
 
 def data_uri(pixels: Pixels, side: int) -> str:
-    """A JPEG inside a URI, its longer side at most so many pixels."""
+    """Return a picture as a data URI of a JPEG whose longer side has at most ``side`` pixels."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
@@ -36,14 +36,14 @@ def data_uri(pixels: Pixels, side: int) -> str:
 
 
 def overlay_uri(layer: np.ndarray) -> str:
-    """A PNG (H, W, 4) uint8, colour and opacity, inside a URI: to lie over a picture."""
+    """Return a layer (H, W, 4) uint8, colour and opacity, as a data URI of a PNG to lay over a picture."""
     file = io.BytesIO()
     Image.fromarray(layer).save(file, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def heat_layer(values: np.ndarray) -> np.ndarray:
-    """A map (h, w) of values as a layer: warm colours, clear where it is low, dense where it is high."""
+    """Return a map (h, w) of values as a layer of warm colours, transparent where low, dense where high."""
     scaled = _scaled(values)
     layer = colormaps["inferno"](0.3 + 0.65 * scaled)
     layer[..., 3] = 0.85 * scaled**2
@@ -51,37 +51,37 @@ def heat_layer(values: np.ndarray) -> np.ndarray:
 
 
 def shade_layer(mask: np.ndarray) -> np.ndarray:
-    """A mask (h, w) as a layer: clear where it is true, dark elsewhere."""
+    """Return a mask (h, w) as a layer: transparent where it is true, dark elsewhere."""
     layer = np.zeros((*mask.shape, 4))
     layer[..., 3] = np.where(mask, 0, 1 - SHADE)
     return as_bytes(layer)
 
 
 def colour_layer(colours: np.ndarray, opacity: float = 0.6) -> np.ndarray:
-    """Colours (h, w, 3) in [0, 1] as a layer."""
+    """Return colours (h, w, 3) in [0, 1] as a layer."""
     return as_bytes(np.concatenate([colours, np.full_like(colours[..., :1], opacity)], axis=2))
 
 
 def heat(pixels: Pixels, values: np.ndarray) -> Pixels:
-    """A map (h, w) of values as warm colours over a picture in grey, dark where they are low."""
+    """Draw a map (h, w) of values in warm colours over a picture in grey, dark where values are low."""
     warm = colormaps["inferno"](_enlarged(_scaled(values).astype(np.float32), pixels))[..., :3]
     grey = pixels.mean(axis=2, keepdims=True) / 255
     return as_bytes(0.3 * grey + 0.7 * warm)
 
 
 def lit(pixels: Pixels, mask: np.ndarray, light: float = SHADE) -> Pixels:
-    """A picture whose parts outside of a mask (h, w) lie in the shade, with so much of their light."""
+    """Darken a picture outside of a mask (h, w) to the share ``light`` of its brightness."""
     share = np.where(stretched(mask, pixels), 1.0, light)
     return as_bytes(pixels / 255 * share[..., None])
 
 
 def coloured(pixels: Pixels, colours: np.ndarray, strength: float = 0.65) -> Pixels:
-    """A picture under colours (h, w, 3) in [0, 1]."""
+    """Blend a picture with colours (h, w, 3) in [0, 1]."""
     return as_bytes((1 - strength) * pixels / 255 + strength * stretched(colours, pixels))
 
 
 def crop(pixels: Pixels, cell: Cell, grid: tuple[int, int], *, context: int = 2) -> Pixels:
-    """A square around a token, so many cells on each side where the picture has them, its cell in a frame."""
+    """Crop a square around a token, ``context`` cells to each side where they exist, and frame its cell."""
     height, width = pixels.shape[0] // grid[0], pixels.shape[1] // grid[1]
     box = window(cell, grid, pixels.shape[:2], (2 * context + 1) * max(height, width))
     left, top, right, bottom = map(round, box)
@@ -98,13 +98,13 @@ def crop(pixels: Pixels, cell: Cell, grid: tuple[int, int], *, context: int = 2)
 def window(
     cell: tuple[int, int], grid: tuple[int, int], size: tuple[int, ...], side: float
 ) -> tuple[float, float, float, float]:
-    """The square around a token, moved and made small enough to lie inside its image.
+    """Return the square around a token, moved and shrunk so that it lies inside its image.
 
     Args:
         cell: row and column of the token.
         grid: (h, w), which covers the image.
         size: (H, W) of the image in pixels.
-        side: of the square in pixels.
+        side: side of the square in pixels.
 
     Returns:
         left, top, right and bottom in pixels.
@@ -116,12 +116,12 @@ def window(
 
 
 def centre(cell: tuple[int, int], grid: tuple[int, int], size: tuple[int, ...]) -> tuple[float, float]:
-    """Where the middle of a token is in an image of size (H, W): x and y in pixels."""
+    """Return the centre of a token in an image of size (H, W): x and y in pixels."""
     return (cell[1] + 0.5) * size[1] / grid[1], (cell[0] + 0.5) * size[0] / grid[0]
 
 
 def stretched(values: np.ndarray, pixels: Pixels) -> np.ndarray:
-    """A map (h, w, ...) at the size of a picture by nearest neighbour."""
+    """Resize a map (h, w, ...) to the size of a picture by nearest neighbour."""
     rows, columns = (
         np.arange(side) * own // side for side, own in zip(pixels.shape, values.shape[:2], strict=False)
     )
@@ -129,12 +129,12 @@ def stretched(values: np.ndarray, pixels: Pixels) -> np.ndarray:
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """Values brought to [0, 1]."""
+    """Scale values to [0, 1]."""
     low, high = float(values.min()), float(values.max())
     return (values - low) / max(high - low, 1e-12)
 
 
 def _enlarged(values: np.ndarray, pixels: Pixels) -> np.ndarray:
-    """A map (h, w) float32 at the size of a picture, smoothly."""
+    """Resize a map (h, w) float32 to the size of a picture, smoothly."""
     size = (pixels.shape[1], pixels.shape[0])
     return np.asarray(Image.fromarray(values, mode="F").resize(size, Image.Resampling.BICUBIC)).clip(0, 1)

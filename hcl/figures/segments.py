@@ -7,18 +7,18 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy import ndimage
 
 STRENGTH = 0.5
-"""Share of the labels' colours in an overlay."""
+"""Opacity of the labels' colours in an overlay."""
 SMALL = 0.01
-"""A segment below this share of the picture carries no name."""
+"""Segments below this share of the picture get no name."""
 UNNAMED = "background"
 LEGEND_ROWS = 32
-"""Labels in a column of a legend."""
+"""Maximum number of labels in a column of a legend."""
 NAMING_SIDE = 256
-"""Longer side of the map in which the places of names are looked for."""
+"""Maximum longer side of the subsampled map in which the positions of names are searched."""
 
 
 def label_map(labels: np.ndarray, colours: np.ndarray) -> Image.Image:
-    """Labels (H, W) uint8 as an image with the palette ``colours`` (labels, 3) uint8."""
+    """Return labels (H, W) uint8 as an image with the palette ``colours`` (labels, 3) uint8."""
     image = Image.fromarray(labels)
     image.putpalette(colours.tobytes())
     return image
@@ -27,13 +27,13 @@ def label_map(labels: np.ndarray, colours: np.ndarray) -> Image.Image:
 def overlay(
     picture: Image.Image, labels: np.ndarray, colours: np.ndarray, names: Sequence[str] | None = None
 ) -> Image.Image:
-    """A photograph under the colours of its labels, which light lines divide.
+    """Blend a photograph with the colours of its labels, with light lines between segments.
 
     Args:
         picture: RGB.
-        labels: (H, W) uint8, of its size.
+        labels: (H, W) uint8, of the picture's size.
         colours: (labels, 3) uint8.
-        names: of the labels, to be written into their larger segments; None for none.
+        names: names of the labels, to write into their larger segments; None to write no names.
     """
     image = Image.blend(picture, label_map(labels, colours).convert("RGB"), STRENGTH)
     image.paste((255, 255, 255), mask=_borders(labels))
@@ -43,7 +43,7 @@ def overlay(
 
 
 def legend(names: Sequence[str], colours: np.ndarray) -> Image.Image:
-    """Columns with a row for each label: its colour, of (labels, 3) uint8, and its name."""
+    """Draw columns with a row for each label: its colour, from (labels, 3) uint8, and its name."""
     row, font = 32, ImageFont.load_default(18)
     width = row + 24 + max(round(font.getlength(name)) for name in names)
     columns = -(-len(names) // LEGEND_ROWS)
@@ -58,7 +58,7 @@ def legend(names: Sequence[str], colours: np.ndarray) -> Image.Image:
 
 
 def _borders(labels: np.ndarray) -> Image.Image:
-    """Where a label gives way to another: a mask of lines that a reader of the whole picture can see."""
+    """Return a mask of the lines between labels, thick enough to be visible in the whole picture."""
     border = np.zeros(labels.shape, dtype=np.uint8)
     border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     border[1:] |= labels[1:] != labels[:-1]
@@ -84,7 +84,7 @@ def _write_names(image: Image.Image, labels: np.ndarray, names: Sequence[str]) -
 
 
 def _inner_places(member: np.ndarray) -> list[tuple[int, int]]:
-    """The innermost cell (row, column) of each larger component of a mask (h, w)."""
+    """Return the innermost cell (row, column) of each larger component of a mask (h, w)."""
     components, _ = ndimage.label(member)
     sizes = np.bincount(components.ravel())[1:]
     places = []

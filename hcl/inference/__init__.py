@@ -1,6 +1,6 @@
-"""Photographs in, object components out: the trained model as a library, and the commands on it.
+"""Photographs in, object components out: the trained model as a library, and the commands that use it.
 
-``Segmenter.open("runs/voc/checkpoint.pt")("photo.jpg")`` is all it takes: see `Parts` for what comes back.
+``Segmenter.open("runs/voc/checkpoint.pt")("photo.jpg")`` is all it takes; `Parts` describes the result.
 """
 
 from hcl.inference.segmenter import Parts, Segmenter

@@ -1,4 +1,4 @@
-"""Which tokens stand for components: those at given points, or such as recur and differ."""
+"""Choice of query tokens: those at given points, or tokens that recur in other images and differ."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from hcl.inference.component_search import Query, best_tokens, clusters_of, quer
 from hcl.inference.segmenter import Parts, Segmenter
 
 CANDIDATES = 512
-"""Foreground tokens of which queries are chosen."""
+"""Maximum number of foreground tokens from which queries are chosen."""
 
 
 class Looked(NamedTuple):
@@ -28,17 +28,18 @@ class Looked(NamedTuple):
 def queries_at(
     points: Sequence[str], dataset: Dataset, segmenter: Segmenter, *, by_cluster: bool
 ) -> list[Query]:
-    """The tokens at points IMAGE:x,y.
+    """Return the tokens at points that are written IMAGE:x,y.
 
     Args:
-        points: in pixels of the upright image; IMAGE is a file or the name of an image of the data set.
-        dataset: to look names up in.
-        segmenter: to look at the images with.
-        by_cluster: whether matches must be of a query's cluster.
+        points: x and y are in pixels of the upright image; IMAGE is a file or the name of an image of the
+            data set.
+        dataset: data set in which names are looked up.
+        segmenter: model to run on the images.
+        by_cluster: whether matches must belong to the query's cluster.
 
     Raises:
         FileNotFoundError: an image is neither a file nor in the data set.
-        ValueError: a point is not written so, or lies outside of its image, or the image cannot be used.
+        ValueError: a point is malformed or lies outside of its image, or the image cannot be used.
     """
     queries = []
     for point in points:
@@ -47,7 +48,7 @@ def queries_at(
         image = upright(path)
         if not (0 <= x < image.width and 0 <= y < image.height):
             raise ValueError(
-                f"point {point!r} lies outside of {shown(path)}, {image.width}x{image.height} pixels"
+                f"point {point!r} lies outside {shown(path)}, which has {image.width}x{image.height} pixels"
             )
         parts = segmenter(image)
         rows, columns = parts.foreground.shape
@@ -60,7 +61,7 @@ def _parsed(point: str) -> tuple[str, int, int]:
     name, _, place = point.rpartition(":")
     coordinates = place.split(",")
     if not name or len(coordinates) != 2 or not all(value.strip().isdecimal() for value in coordinates):
-        raise ValueError(f"point {point!r} is not written as IMAGE:x,y, whole numbers of pixels")
+        raise ValueError(f"point {point!r} must have the form IMAGE:x,y, with x and y in whole pixels")
     return name, int(coordinates[0]), int(coordinates[1])
 
 
@@ -75,17 +76,17 @@ def _found(name: str, dataset: Dataset) -> Path:
 
 
 def chosen_queries(images: Sequence[Looked], count: int, matches: int, *, by_cluster: bool) -> list[Query]:
-    """Foreground tokens that recur in other images and differ from each other.
+    """Choose foreground tokens that recur in other images and differ from each other.
 
-    Of candidates drawn evenly, the next is always the one whose recurrence (the mean cosine of the nearest
-    token in the nearest few images) most exceeds its greatest cosine with those chosen before; at first, one
-    from each image.
+    Candidates are drawn evenly. Each step chooses the candidate whose recurrence (the mean cosine of the
+    nearest token in each of the ``matches`` nearest images) most exceeds its greatest cosine with the queries
+    chosen before. At first, one query is chosen from each image.
 
     Args:
-        images: to choose from.
-        count: of queries.
-        matches: in how many other images a token should recur.
-        by_cluster: whether matches must be of a query's cluster.
+        images: images to choose from.
+        count: number of queries.
+        matches: number of other images in which a token should recur.
+        by_cluster: whether matches must belong to the query's cluster.
 
     Raises:
         ValueError: no image has any foreground.
@@ -102,7 +103,7 @@ def chosen_queries(images: Sequence[Looked], count: int, matches: int, *, by_clu
 
 
 def _candidates(images: Sequence[Looked], by_cluster: bool) -> list[Query]:
-    """Foreground tokens, of images that have such only those with foreground all around them."""
+    """Return foreground tokens; from each image only those surrounded by foreground, if it has any."""
     cells = [
         (image, (row, column)) for image in images for row, column in _inside(image.parts.foreground).tolist()
     ]
@@ -113,7 +114,7 @@ def _candidates(images: Sequence[Looked], by_cluster: bool) -> list[Query]:
 
 
 def _inside(foreground: Tensor) -> Tensor:
-    """The cells (n, 2) of a map (h, w) whose neighbours are all in it, or all its cells if there is none."""
+    """Return the cells (n, 2) of a map (h, w) with all neighbours in it, or all cells if there are none."""
     outside = F.max_pool2d((~foreground).float()[None], kernel_size=3, stride=1, padding=1)[0].bool()
     inner = foreground & ~outside
     return (inner if inner.any() else foreground).nonzero()
@@ -122,7 +123,7 @@ def _inside(foreground: Tensor) -> Tensor:
 def _recurrence(
     candidates: list[Query], projections: Tensor, images: Sequence[Looked], matches: int
 ) -> Tensor:
-    """How well each candidate is found again in its best images, (candidates,); what is missing counts -1."""
+    """Return each candidate's mean cosine in its best images, (candidates,); a missing match counts as -1."""
     clusters = clusters_of(candidates)
     found = torch.stack([best_tokens(image.parts, projections, clusters)[0] for image in images])
     own = [[image.path == candidate.place.path for candidate in candidates] for image in images]
@@ -131,9 +132,9 @@ def _recurrence(
 
 
 def _worthiest(projections: Tensor, worth: Tensor, owners: Sequence[Path], count: int) -> list[int]:
-    """Places of ``count`` rows, each of the greatest worth less its greatest cosine with those before it.
+    """Choose ``count`` rows in turn, each of the greatest worth minus its greatest cosine with earlier ones.
 
-    No owner gives a second row while another has given none.
+    No owner gives a second row before every other owner has given one.
     """
     chosen: list[int] = []
     nearest = torch.zeros_like(worth)

@@ -1,4 +1,4 @@
-"""The tokens of many images that are most like some query tokens, an image at a time."""
+"""Search for the tokens of many images that are most similar to query tokens, one image at a time."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,12 +11,12 @@ from hcl.inference.segmenter import Parts
 
 
 class Place(NamedTuple):
-    """A token in an image, and the tokens of the image that belong with it.
+    """A token in an image, and the tokens of the image that belong to the same component.
 
     Attributes:
-        path: of the image.
-        cell: its row and column in the grid.
-        member: (h, w) bool.
+        path: path of the image.
+        cell: row and column of the token in the grid.
+        member: (h, w) bool, true for the tokens of the component.
     """
 
     path: Path
@@ -25,12 +25,12 @@ class Place(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A token to be found again.
+    """A token to search for in other images.
 
     Attributes:
-        place: where it is.
+        place: where the token is.
         projection: (C,) L2-normalised.
-        cluster: its id, of which matches must be; None for any.
+        cluster: id of the cluster that matches must belong to; None for any cluster.
     """
 
     place: Place
@@ -39,24 +39,24 @@ class Query(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A token that is like a query, and the cosine of the two."""
+    """A token that is similar to a query, and the cosine of the two."""
 
     similarity: float
     place: Place
 
 
 def query_at(path: Path, parts: Parts, cell: tuple[int, int], *, by_cluster: bool) -> Query:
-    """The token in a cell of an image as a query."""
+    """Return the token in a cell of an image as a query."""
     cluster = int(parts.clusters[cell]) if by_cluster and parts.clusters is not None else None
     return Query(_place(path, parts, cell, cluster), parts.projections[cell], cluster)
 
 
 class Gallery:
-    """The most similar images seen so far, for each query; a query's own image does not count.
+    """The most similar images seen so far for each query, except the query's own image.
 
     Args:
-        queries: the tokens.
-        size: images to keep for each.
+        queries: tokens to search for.
+        size: number of images to keep for each query.
     """
 
     def __init__(self, queries: list[Query], size: int) -> None:
@@ -66,7 +66,7 @@ class Gallery:
         self._clusters = clusters_of(queries)
 
     def look_at(self, path: Path, parts: Parts) -> None:
-        """Take an image's best token for each query, if it is among the best."""
+        """Keep an image's most similar token for each query if it is among the best so far."""
         similarity, places = best_tokens(parts, self._projections, self._clusters)
         width = parts.foreground.shape[1]
         for query, kept, value, place in zip(
@@ -81,18 +81,19 @@ class Gallery:
 
 
 def clusters_of(queries: list[Query]) -> Tensor | None:
-    """The clusters (Q,) that matches must be of; None where any will do."""
+    """Return the clusters (Q,) that matches must belong to; None if any cluster will do."""
     clusters = [query.cluster for query in queries if query.cluster is not None]
     return torch.tensor(clusters, device=queries[0].projection.device) if clusters else None
 
 
 def best_tokens(parts: Parts, projections: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
-    """An image's most similar token for each query: its cosine (Q,), and its row-major place (Q,).
+    """Return an image's most similar token for each query: its cosine (Q,) and its row-major index (Q,).
 
     Args:
-        parts: of the image.
-        projections: (Q, C), L2-normalised.
-        clusters: (Q,) that the token must be of; the cosine is -inf where the image has none. None for any.
+        parts: parts of the image.
+        projections: (Q, C) projections of the queries, L2-normalised.
+        clusters: (Q,) clusters that the token must belong to; the cosine is -inf if the image has no such
+            token. None for any cluster.
     """
     similarity = parts.projections.flatten(0, 1) @ projections.T
     if clusters is not None:

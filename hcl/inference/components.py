@@ -1,4 +1,4 @@
-"""Object components at a glance: a token of one image, and the like tokens of others (HCL, section 7)."""
+"""Pictures of object components: a token of one image, and similar tokens of others (HCL, section 7)."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ from hcl.progress import progress
 log = logging.getLogger(__name__)
 
 POOL = 48
-"""Images among which query tokens are looked for."""
+"""Number of images from which query tokens are chosen."""
 SHOWN_SIDE = 800
 """Longer side in pixels of an image that is drawn."""
 
@@ -43,15 +43,15 @@ class ComponentsConfig(InferenceConfig):
     Args:
         data: the images to search, labelled or not (--data.kind, --data.root, --data.split, --data.on_error);
             by default those that the head was trained on.
-        output: folder for components.png, and for components.json, which tells where everything is.
+        output: folder for components.png, and for components.json, which records the position of every token.
         points: query tokens, each as IMAGE:x,y in pixels of the upright image, where IMAGE is a file or
             the name of an image of the data; for several, --points+ A:x,y --points+ B:x,y. Without points,
-            they are chosen: foreground tokens that recur in other images and differ from each other.
-        queries: how many to choose.
-        matches: images beside each query, the most similar first.
-        images: how many images to search, evenly drawn from the data; null for all.
-        match: "cluster" shows tokens of the query's own cluster, as published; "nearest" the most similar
-            ones, whatever their cluster.
+            queries are chosen: foreground tokens that recur in other images and differ from each other.
+        queries: number of queries to choose.
+        matches: number of images shown next to each query, the most similar first.
+        images: number of images to search, evenly drawn from the data; null for all.
+        match: which tokens to show: "cluster" for tokens of the query's own cluster, as published; "nearest"
+            for the most similar tokens of any cluster.
     """
 
     data: DataConfig | None = None
@@ -73,14 +73,16 @@ def run(config: ComponentsConfig, world: World) -> None:
 
     Raises:
         FileNotFoundError: images, the checkpoint or weights are missing.
-        ValueError: a file or a setting is not right, or several processes were started.
+        ValueError: a file or a setting is invalid, or several processes were started.
     """
     if world.size > 1:
-        raise ValueError(f"components draws one picture, but {world.size} processes were started: start one")
+        raise ValueError(
+            f"components draws one picture, but {world.size} processes were started: start only one"
+        )
     segmenter = open_segmenter(config, world)
     if config.match == "cluster" and segmenter.banks is None:
         raise ValueError(
-            f"{config.checkpoint} holds no clusters (centroids_foreground, centroids_background): choose "
+            f"{config.checkpoint} holds no clusters (centroids_foreground, centroids_background): use "
             "--match nearest"
         )
     dataset, skipped = _open_images(config, segmenter)
@@ -96,11 +98,11 @@ def run(config: ComponentsConfig, world: World) -> None:
 
 
 def _open_images(config: ComponentsConfig, segmenter: Segmenter) -> tuple[Dataset, list[str] | None]:
-    """The data set, and where what is skipped is told of, if it may be skipped."""
+    """Return the data set, and a list for the errors of skipped files; None if no file may be skipped."""
     data = config.data or segmenter.model.data
     if data is None:
         raise ValueError(
-            f"{config.checkpoint} does not say what it was trained on: give --data.kind and --data.root"
+            f"{config.checkpoint} does not record what it was trained on: give --data.kind and --data.root"
         )
     dataset = open_dataset(data)
     if data.on_error == "skip":
@@ -117,7 +119,7 @@ def _filled(
     skipped: list[str] | None,
     bar: tqdm,
 ) -> Gallery:
-    """The queries, at points of the data set or chosen, with their matches in the images searched."""
+    """Return the queries, at given points or chosen, with their matches in the searched images."""
     by_cluster = config.match == "cluster"
     points = [config.points] if isinstance(config.points, str) else config.points
     first = [] if points else [sample.image for sample in searched.spread_out(POOL).samples]
@@ -166,7 +168,7 @@ def _tile(place: Place) -> Tile:
 def _caption(query: Query, matches: Sequence[Match]) -> str:
     name = "nearest tokens" if query.cluster is None else f"cluster {query.cluster}"
     if not matches:
-        return f"{name}: in no other image"
+        return f"{name}: not found in other images"
     return f"{name}, cosine {matches[0].similarity:.2f} to {matches[-1].similarity:.2f}"
 
 
@@ -184,7 +186,7 @@ def _record(path: Path, gallery: Gallery) -> None:
 
 
 def _described(place: Place) -> dict[str, Any]:
-    """An image, the token's row and column, the grid, and how many tokens belong with it."""
+    """Describe a place: image, row and column of the token, grid, and number of tokens in the component."""
     return {
         "image": str(place.path),
         "cell": list(place.cell),

@@ -1,4 +1,4 @@
-"""What the commands on photographs are told of the model, and how they open it."""
+"""Settings of the model that the commands on photographs share, and how they open it."""
 
 from dataclasses import dataclass, field
 
@@ -15,21 +15,23 @@ class InferenceConfig:
     """Settings that the commands on photographs share.
 
     Args:
-        checkpoint: of a trained head: this program's, a published one, or a folder of Hugging Face's form.
-            This program's records its backbone, the head's shape and the share of the attention that is
-            foreground; what the others leave open is on the page on checkpoints.
-        backbone: what is to be otherwise than the checkpoint says.
-        branch: which head of the checkpoint: the moving average, "momentum", or the one that the optimiser
-            trained, "online".
-        heads: attention heads of the checkpoint's head, where it does not tell: published ones do not, and
-            have 12.
-        size: photographs are looked at with about size x size pixels, in their own shape.
-        batch_size: photographs at a time; three times as many are in memory at most, with a CRF another
-            two batches and one for every worker of it.
-        threads: that read and write files.
-        device: where to compute; auto takes a CUDA GPU if there is one.
-        precision: of the backbone and the head; bf16 pays on GPUs, and on CPUs with bf16 instructions; fp8 is
-            bf16 with the backbone's linear layers in FP8, on NVIDIA GPUs of compute capability 8.9 or more.
+        checkpoint: checkpoint of a trained head: of this program, a published one, or a folder in Hugging
+            Face's format. Checkpoints of this program record the backbone, the head's shape and the share of
+            the attention that is foreground; the page on checkpoints says what the others lack.
+        backbone: settings of the backbone that the checkpoint lacks, or that differ from it.
+        branch: which head of the checkpoint: "momentum" is the moving average, "online" the one that the
+            optimiser trained.
+        heads: number of attention heads of the checkpoint's head, if the checkpoint does not record it:
+            published ones do not, and have 12.
+        size: working size: photographs are resized to an area of about size x size pixels and keep their
+            shape.
+        batch_size: photographs per batch; at most three batches are in memory, and with a CRF another two
+            batches and one photograph for each of its workers.
+        threads: number of threads that read and write files.
+        device: device to compute on; auto takes a CUDA GPU if there is one.
+        precision: precision of the backbone and the head; bf16 is worthwhile on GPUs, and on CPUs with bf16
+            instructions; fp8 is bf16 with the backbone's linear layers in FP8, on NVIDIA GPUs of compute
+            capability 8.9 or more.
     """
 
     checkpoint: str
@@ -47,7 +49,7 @@ class InferenceConfig:
 
 
 def open_segmenter(config: InferenceConfig, world: World) -> Segmenter:
-    """The model that the configuration names, on this rank's device.
+    """Open the model that the configuration names, on this rank's device.
 
     Raises:
         FileNotFoundError, ValueError: as `Segmenter.open`.

@@ -5,14 +5,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BAND = 2**24
-"""Scores that exist at once: 64 MB."""
+"""Number of enlarged scores in memory at once: 64 MB."""
 
 
 def labels_at(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """The label of greatest score at every pixel, the scores enlarged bilinearly.
+    """Return the label with the greatest score at every pixel, after bilinear upsampling of the scores.
 
-    As ``interpolate(scores, size, mode="bilinear").argmax()``, but band by band: of a photograph of twelve
-    million pixels the enlarged scores of twenty labels would take a gigabyte.
+    Like ``interpolate(scores, size, mode="bilinear").argmax()``, but in bands of rows: for a photograph of
+    twelve million pixels, the upsampled scores of twenty labels would take a gigabyte.
 
     Args:
         scores: (labels, h, w) floating point, at most 256 labels.
@@ -23,7 +23,7 @@ def labels_at(scores: Tensor, size: tuple[int, int]) -> Tensor:
     """
     height, width = size
     wide = F.interpolate(scores[None], size=(scores.shape[1], width), mode="bilinear")[0]
-    # Row y shows the source at (y + 1/2) · h / H - 1/2, as align_corners=False has it.
+    # Row y samples the source at (y + 1/2) · h / H - 1/2, as with align_corners=False.
     places = (torch.arange(height, device=scores.device) + 0.5) * (scores.shape[1] / height) - 0.5
     places = places.clamp(0, scores.shape[1] - 1)
     above = places.long()

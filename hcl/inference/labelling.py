@@ -1,4 +1,4 @@
-"""What a token is called: a class of a linear classifier, or one of few clusters."""
+"""Labels of tokens: the classes of a linear classifier, or a small number of clusters."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from hcl.inference.ward import groups_of, ward_tree
 from hcl.models.head_files import load_linear_classifier
 
 MOST = 256
-"""Labels that a map of 8 bits a pixel can hold."""
+"""Number of labels that a map with 8 bits per pixel can hold."""
 
 CLASS_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -32,12 +32,12 @@ CLASS_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 class Labels(NamedTuple):
-    """What there is to tell apart.
+    """A set of labels and how tokens are scored for them.
 
     Attributes:
-        scores: the parts of a photograph to scores (labels, h, w), the greater the likelier; their softmax is
-            a probability.
-        names: of the labels.
+        scores: function from the parts of a photograph to scores (labels, h, w); a greater score means a more
+            likely label, and the softmax of the scores is a probability.
+        names: names of the labels.
         colours: (labels, 3) uint8, the same in every run.
         spoken: whether the names mean something to a reader.
     """
@@ -49,28 +49,29 @@ class Labels(NamedTuple):
 
 
 def classes(segmenter: Segmenter, classifier: str, names: str | None) -> Labels:
-    """The classes of a linear classifier, as ``linear-probe`` leaves it or as published.
+    """Return the classes of a linear classifier, a published one or one from ``linear-probe``, as labels.
 
     Args:
-        segmenter: whose tokens it was trained on.
-        classifier: file with it.
-        names: of the classes: one of `CLASS_NAMES`, or a text file with a name a line; None for those of the
-            data that the head was trained on.
+        segmenter: model on whose tokens the classifier was trained.
+        classifier: file of the classifier.
+        names: names of the classes: a key of `CLASS_NAMES`, or a text file with one name per line; None for
+            those of the data that the head was trained on.
 
     Raises:
         FileNotFoundError: the classifier or the file of names is missing.
-        ValueError: the classifier is for other tokens, or there are not as many names as classes.
+        ValueError: the classifier is for other tokens, the numbers of names and classes differ, or there are
+            more than `MOST` classes.
     """
     layer = load_linear_classifier(classifier)
     refuse_other_channels(layer, segmenter.extractor.channels, classifier)
     called = _class_names(segmenter, names)
     count = layer.out_channels
     if len(called) != count or count > MOST:
-        unnamed = "the head was trained on images without labels, which name none"
-        known = f"{names or 'the training data'} names {len(called)}" if called or names else unnamed
+        unnamed = "the head was trained on images without labels, so there are no names for them"
+        known = f"{names or 'the training data'} has {len(called)} names" if called or names else unnamed
         raise ValueError(
-            f"{classifier} tells {count} classes apart, but {known}: choose --class_names among "
-            f"{', '.join(CLASS_NAMES)}, or a text file with a name a line"
+            f"{classifier} has {count} classes, but {known}: set --class_names to one of "
+            f"{', '.join(CLASS_NAMES)}, or to a text file with one name per line"
         )
     layer.to(segmenter.device).requires_grad_(False)
 
@@ -97,20 +98,20 @@ def _class_names(segmenter: Segmenter, names: str | None) -> tuple[str, ...]:
 
 
 def clusters(segmenter: Segmenter, count: int) -> Labels:
-    """The checkpoint's clusters, the like ones of both banks put together until there are ``count``.
+    """Return the checkpoint's clusters as labels, similar ones of both banks merged until ``count`` are left.
 
     A token's score for a group is the logarithm of the probability that the loss gives to the group's
-    centroids: the softmax of the cosines over the temperature (HCL, section 5), here over both banks, because
-    an object that the attention misses is still the same object. Ids depend on the checkpoint and ``count``
-    alone.
+    centroids: the softmax of the cosines divided by the temperature (HCL, section 5), here over both banks,
+    because an object that the attention misses is still the same object. Ids depend only on the checkpoint
+    and ``count``.
 
     Raises:
-        ValueError: the checkpoint has no clusters, or not so many.
+        ValueError: the checkpoint has no clusters, or ``count`` is out of range.
     """
     if segmenter.banks is None:
         raise ValueError(
-            "this checkpoint holds no clusters (centroids_foreground, centroids_background), nor does a head "
-            "in the form of Hugging Face's Hub: give a --classifier, or a checkpoint that has them"
+            "this checkpoint holds no clusters (centroids_foreground, centroids_background), and heads in "
+            "the format of Hugging Face's Hub never do: give a --classifier, or a checkpoint with clusters"
         )
     centroids = F.normalize(torch.cat(segmenter.banks), dim=1)
     if not 2 <= count <= min(MOST, len(centroids)):

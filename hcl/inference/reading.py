@@ -1,4 +1,4 @@
-"""Photographs from files, the next ones read while some are worked on."""
+"""Reading photographs from files; the next ones are read while the current ones are processed."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -11,7 +11,7 @@ from hcl.data.photographs import upright
 
 
 class Read(NamedTuple):
-    """A photograph in memory, and its place in the list of files."""
+    """A photograph in memory, and its index in the list of files."""
 
     place: int
     image: Image.Image
@@ -20,16 +20,16 @@ class Read(NamedTuple):
 def read_ahead(
     paths: Sequence[Path], batch_size: int, pool: Executor, skipped: list[str] | None = None
 ) -> Iterator[list[Read]]:
-    """The photographs in batches; while one is worked on, the pool reads the next, and no more.
+    """Yield photographs in batches; while one batch is processed, the pool reads only the next one.
 
     Args:
-        paths: of the files.
-        batch_size: files at a time; a batch may hold fewer photographs, or none, where files are skipped.
-        pool: that reads.
-        skipped: gets what is wrong with each file that cannot be used; None to raise it.
+        paths: files to read.
+        batch_size: files per batch; a batch may hold fewer photographs, or none, if files are skipped.
+        pool: executor that reads the files.
+        skipped: list that gets an error message for each file that cannot be used; None to raise the error.
 
     Raises:
-        FileNotFoundError, ValueError: as `hcl.data.photographs.upright`, without ``skipped``.
+        FileNotFoundError, ValueError: as `hcl.data.photographs.upright`, if ``skipped`` is None.
     """
     following = _begin(paths[:batch_size], pool)
     for start in range(0, len(paths), batch_size):

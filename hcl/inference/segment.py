@@ -1,7 +1,8 @@
 """Segmentation of photographs: a map of labels and an overlay for each.
 
-A label is a class where a linear classifier is given, else one of few clusters: the checkpoint's own, merged
-by likeness (`hcl.inference.labelling.clusters`), so that a colour means the same in all photographs.
+Labels are the classes of a linear classifier if one is given. Otherwise they are a few clusters, merged by
+similarity from those of the checkpoint (`hcl.inference.labelling.clusters`), so that a colour means the same
+in all photographs.
 """
 
 import hashlib
@@ -46,7 +47,7 @@ from hcl.progress import progress
 log = logging.getLogger(__name__)
 
 Scored = tuple[list[Read], Sequence[Tensor] | Tensor]
-"""Some photographs, and the scores of each."""
+"""A batch of photographs, and the scores of each."""
 
 
 @dataclass(kw_only=True)
@@ -54,21 +55,23 @@ class SegmentConfig(InferenceConfig):
     """Segment photographs.
 
     Args:
-        photographs: an image file, or a folder whose images are taken, those of its sub-folders too.
-        output: folder for labels/NAME.png (value i of a pixel is label i, with the label's colour), for
-            overlays/NAME.jpg and for segments.json, which tells labels, colours and settings.
-        classifier: file with a linear classifier on the head's tokens: linear_classifier.pth.tar of
+        photographs: an image file, or a folder of images, those in its sub-folders included.
+        output: folder for labels/NAME.png (pixel value i is label i, in the label's colour), for
+            overlays/NAME.jpg and for segments.json, which records labels, colours and settings.
+        classifier: file of a linear classifier on the head's tokens: linear_classifier.pth.tar of
             `linear-probe`, or a published one. Labels are its classes; without one they are clusters.
-        class_names: of the classifier's classes: voc, coco, coco-things, coco-stuff or scenes, or a text file
-            with a name a line; by default those of the data that the head was trained on.
-        clusters: number of labels without a classifier, to which the checkpoint's clusters are merged.
+        class_names: names of the classifier's classes: voc, coco, coco-things, coco-stuff or scenes, or a
+            text file with one name per line; by default those of the data that the head was trained on.
+        clusters: number of labels, without a classifier; the checkpoint's clusters are merged to this number.
         crf: whether a dense CRF makes the labels follow the edges of the photograph.
-        crf_size: longer side in pixels at which the CRF works; what it finds is enlarged to the photograph.
-        crf_settings: of that CRF.
-        on_error: what to do about a file that cannot be used: "raise" looks at all of them first and stops,
-            "skip" leaves it out, goes on, and tells at the end how many and which.
-        resume: leave out the photographs whose pictures are there already.
-        overwrite: remove the pictures in the output folder first; without it, others' settings are refused.
+        crf_size: maximum longer side in pixels at which the CRF works; its result is enlarged to the
+            photograph.
+        crf_settings: settings of that CRF.
+        on_error: what to do about a file that cannot be used: "raise" checks all files first and stops,
+            "skip" leaves the file out, goes on, and reports at the end how many were left out and which.
+        resume: whether to leave out the photographs whose pictures exist already.
+        overwrite: whether to remove the pictures in the output folder first; otherwise pictures made with
+            other settings are an error.
     """
 
     photographs: str
@@ -88,10 +91,12 @@ class SegmentConfig(InferenceConfig):
         require_at_least(2, self, "clusters")
         require_at_least(16, self, "crf_size")
         if self.resume and self.overwrite:
-            raise ValueError("resume keeps the pictures that are there, overwrite removes them: choose one")
+            raise ValueError(
+                "resume keeps existing pictures and overwrite removes them: choose one of the two"
+            )
         if self.class_names is not None and self.classifier is None:
             raise ValueError(
-                f"class_names={self.class_names!r} is for the classes of a --classifier: give one"
+                f"class_names={self.class_names!r} names the classes of a classifier: give --classifier too"
             )
 
 
@@ -100,8 +105,8 @@ def run(config: SegmentConfig, world: World) -> None:
 
     Raises:
         FileNotFoundError: a photograph, the checkpoint, weights or the classifier are missing.
-        ValueError: a file or a setting is not right, or no photograph can be used.
-        ModuleNotFoundError: a CRF was asked for that needs another package.
+        ValueError: a file or a setting is invalid, or no photograph can be used.
+        ModuleNotFoundError: the requested CRF needs a package that is not installed.
     """
     if config.crf:
         require_crf(config.crf_settings, config.crf_size, world.device)
@@ -112,7 +117,7 @@ def run(config: SegmentConfig, world: World) -> None:
     else:
         labels = classes(segmenter, config.classifier, config.class_names)
     if config.on_error == "raise":
-        # After what a typing error ends at once, since every file is looked into.
+        # Last, since it opens every file, and mistyped settings should fail at once.
         check_images(dataset, ranks=world)
     folder = Path(config.output).expanduser()
     outputs = outputs_of(dataset, folder)
@@ -127,7 +132,7 @@ def run(config: SegmentConfig, world: World) -> None:
             remove_pictures(folder)
         describe(folder, labels, settings, outputs)
     world.barrier()
-    # Shared out first: what is there already may be more for a rank that looks when others write.
+    # Divided among the ranks before looking for existing pictures, since other ranks may be writing already.
     photographs = [*zip(dataset.samples, outputs, strict=True)][world.rank :: world.size]
     pending = [own for own in photographs if not (config.resume and own[1].exist())]
     with progress(world, f"segments of {dataset.name}", "image", total=len(pending)) as bar:
@@ -136,7 +141,7 @@ def run(config: SegmentConfig, world: World) -> None:
 
 
 def _digests(segmenter: Segmenter, classifier: str | None) -> dict[str, str | list[int]]:
-    """What the model is, wherever its files lie."""
+    """Return what identifies the model, wherever its files are."""
     digests: dict[str, str | list[int]] = {
         "backbone": digest_of_weights(segmenter.model.backbone),
         "patch_sizes": list(segmenter.model.backbone.patch_sizes),
@@ -154,7 +159,7 @@ def _segment(
     config: SegmentConfig,
     bar: tqdm,
 ) -> list[str]:
-    """Write the pictures of some photographs; returns what is wrong with those that were skipped."""
+    """Write the pictures of photographs; return an error message for each one that was skipped."""
     skipped: list[str] = []
     writing: list[Future[None]] = []
     paths = [sample.image for sample, _ in pending]
@@ -176,40 +181,42 @@ def _segment(
 
 
 def open_photographs(config: SegmentConfig) -> Dataset:
-    """The photographs, into which nobody has looked yet.
+    """List the photographs without opening them.
 
     Raises:
-        FileNotFoundError: there is no folder, or no photograph in it.
-        ValueError: the output is among the photographs, where the next run would take it for some.
+        FileNotFoundError: the folder holds no photograph.
+        ValueError: the output is among the photographs, where the next run would take it for photographs, or
+            the photographs are among the output.
     """
     path = Path(config.photographs).expanduser()
     output = Path(config.output).expanduser().resolve()
     if any(path.resolve().is_relative_to(output / kind) for kind in KINDS):
         raise ValueError(
-            f"{config.photographs} is among the pictures of output {config.output}: choose another"
+            f"{config.photographs} is among the pictures of output {config.output}: choose another --output"
         )
     if not path.is_dir():
         return Dataset(path.name, [Sample(path, None, path.name)])
     if output.is_relative_to(path.resolve()):
         raise ValueError(
-            f"output {config.output} lies in the folder of photographs {config.photographs}: choose another"
+            f"output {config.output} lies in the folder of photographs {config.photographs}: choose another "
+            "--output"
         )
     return open_folder(path)
 
 
 def _scored(photographs: Iterable[list[Read]], segmenter: Segmenter, labels: Labels) -> Iterator[Scored]:
-    """The labels' scores (labels, h, w) for every photograph, on the grid of its tokens."""
+    """Yield the scores (labels, h, w) of every photograph, on the grid of its tokens."""
     for batch in photographs:
         yield batch, [labels.scores(found) for found in segmenter.batch([read.image for read in batch])]
 
 
 def _refined(batches: Iterator[Scored], config: SegmentConfig) -> Iterator[Scored]:
-    """Scores to the CRF's marginals, at a size of which the longer side is ``crf_size``."""
+    """Refine scores to the CRF's marginals, at a size whose longer side is at most ``crf_size``."""
     return refine_batches(_of_one_size(batches, config.crf_size), config.crf_settings)
 
 
 def _of_one_size(batches: Iterator[Scored], side: int) -> Iterator[tuple[list[Read], Tensor, Tensor]]:
-    """Photographs of one size with their logits and pictures, at which the CRF can look together."""
+    """Group photographs by size for the CRF; yield each group with its logits and pictures."""
     for batch, scores in batches:
         for size, places in together([_within(*_size(read), side) for read in batch]).items():
             enlarged = [F.interpolate(scores[place][None], size, mode="bilinear") for place in places]
@@ -229,7 +236,7 @@ def _within(height: int, width: int, side: int) -> tuple[int, int]:
 
 def _write(image: Image.Image, found: np.ndarray, labels: Labels, outputs: Outputs) -> None:
     names = labels.names if labels.spoken else None
-    # The map comes last: where it is, the overlay is.
+    # The map is written last: if it exists, so does the overlay.
     with written_whole(outputs.overlay) as file:
         overlay(image, found, labels.colours, names).save(file, format="JPEG", quality=90)
     with written_whole(outputs.labels) as file:
@@ -251,7 +258,7 @@ def _tell(
     if skipped:
         log.warning("left out %d of %d photographs:\n%s", len(skipped), tried, listed([*skipped]))
     if world.is_main:
-        before = f", {there} were there already" if there else ""
+        before = f" ({there} had been segmented before)" if there else ""
         print(
             f"segmented {tried - count} of {tried + there} photographs{before}: see overlays and labels in "
             f"{config.output}"

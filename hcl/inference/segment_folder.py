@@ -1,4 +1,4 @@
-"""The folder that a segmentation leaves: where each photograph's pictures are, and what they mean."""
+"""The output folder of a segmentation: where each photograph's pictures are, and what they mean."""
 
 import json
 from collections import Counter
@@ -22,7 +22,7 @@ FREE = frozenset(
     | {"resume", "overwrite"}
     | {"checkpoint", "classifier", "backbone.name", "backbone.weights", "backbone.patch_sizes"}
 )
-"""Settings that may be otherwise where pictures are added: what files hold is compared by digests."""
+"""Settings that may differ when pictures are added; the content of model files is compared by digests."""
 
 
 class Outputs(NamedTuple):
@@ -32,15 +32,15 @@ class Outputs(NamedTuple):
     overlay: Path
 
     def exist(self) -> bool:
-        """Whether they are there already."""
+        """Return whether both exist already."""
         return self.labels.is_file() and self.overlay.is_file()
 
 
 def outputs_of(dataset: Dataset, folder: Path) -> list[Outputs]:
-    """Where each photograph's pictures go: under its name, with its ending where two would share one."""
+    """Return where each photograph's pictures go: its name, with its extension if two names would clash."""
     names = [Path(sample.origin) for sample in dataset.samples]
     stems = [name.with_suffix("") for name in names]
-    # Once more for a name with its ending that is another's without: a.jpg of a.jpg and a.png, and a.jpg.png.
+    # Repeated, since a name with its extension may clash again: a.jpg and a.png next to a.jpg.png.
     while len(set(stems)) < len(stems):
         shared = Counter(stems)
         stems = [name if shared[stem] > 1 else stem for name, stem in zip(names, stems, strict=True)]
@@ -51,10 +51,10 @@ def describe(folder: Path, labels: Labels, settings: dict[str, Any], pictures: I
     """Write segments.json, and the legend as a picture.
 
     Args:
-        folder: of the segmentation.
-        labels: that pixels may have.
-        settings: of the run.
-        pictures: that it will make; those of runs before stay on the list.
+        folder: output folder of the segmentation.
+        labels: labels that pixels may have.
+        settings: settings of the run.
+        pictures: pictures that the run will make; those of earlier runs stay on the list.
     """
     entries = [
         {"id": number, "name": name, "colour": as_hex(colour)}
@@ -73,7 +73,7 @@ def describe(folder: Path, labels: Labels, settings: dict[str, Any], pictures: I
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """What `describe` left, or nothing where it left nothing or somebody else did."""
+    """Read the record that `describe` wrote; empty if there is none or the file is something else."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -82,47 +82,47 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def refuse_other_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Refuse a folder with pictures that were made otherwise.
+    """Check that the pictures in a folder were made with the same settings.
 
     Raises:
-        ValueError: they were made with other settings or by another head, or nothing tells how.
+        ValueError: they were made with other settings or by another model, or it is not recorded how.
     """
     refuse_foreign_pictures(folder)
     path = folder / RECORD
     if not path.exists():
         return
     try:
-        # Through JSON, so that tuples and lists are the same.
+        # Through JSON, so that tuples and lists compare equal.
         changed = changed_settings(_record(folder)["settings"], json.loads(json.dumps(settings)), FREE)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} does not say how its pictures were made: choose another --output"
+            f"{path} does not record how its pictures were made: choose another --output"
         ) from error
     if changed:
         raise ValueError(
             f"the pictures in {folder} were made with other settings ({'; '.join(changed)}): choose another "
-            "--output, or --overwrite them"
+            "--output, or replace them with --overwrite"
         )
 
 
 def refuse_foreign_pictures(folder: Path) -> None:
-    """Refuse a folder with files where pictures would go.
+    """Check that a folder holds no files of others where pictures would go.
 
     Raises:
-        ValueError: there are such files, and no record tells of them.
+        ValueError: there are files, and no record that they were made here.
     """
     if (folder / RECORD).exists():
         return
     for name in KINDS:
         if (folder / name).is_dir() and any((folder / name).iterdir()):
             raise ValueError(
-                f"{folder / name} holds files, and no {RECORD} says that they are pictures made here: choose "
+                f"{folder / name} holds files, but no {RECORD} records that this program made them: choose "
                 "another --output"
             )
 
 
 def remove_pictures(folder: Path) -> None:
-    """Remove the pictures on the list of a folder's record, and the record."""
+    """Remove the pictures that a folder's record lists, and the record."""
     for name in _record(folder).get("pictures", []):
         picture = folder / name
         if Path(name).parts[0] in KINDS and ".." not in Path(name).parts and picture.is_file():

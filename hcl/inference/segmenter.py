@@ -1,4 +1,4 @@
-"""From a photograph to its object components, in a call (HCL, sections 1 to 5)."""
+"""From a photograph to its object components in one call (HCL, sections 1 to 5)."""
 
 import math
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ from pipelines.normalise import MEAN, STD
 
 
 class Parts(NamedTuple):
-    """What the model says of one photograph, on the grid (h, w) of its patches, on the segmenter's device.
+    """Output of the model for one photograph, on the grid (h, w) of its patches, on the segmenter's device.
 
     Attributes:
         tokens: (h, w, E) float32 component tokens.
-        projections: (h, w, C) float32, L2-normalised: what the clusters are of.
+        projections: (h, w, C) float32, L2-normalised: the features that are clustered.
         foreground: (h, w) bool.
         clusters: (h, w) int64: the nearest centroid of the token's bank; ids of the background's bank follow
-            those of the foreground's. None where the checkpoint has no centroids.
+            those of the foreground's. None if the checkpoint has no centroids.
         size: (H, W) in pixels of the upright photograph, which the grid covers.
     """
 
@@ -46,18 +46,18 @@ class Segmenter:
     """A trained head and its backbone, ready for photographs.
 
     Args:
-        model: as `open_trained` reads it.
-        size: photographs are brought to about ``size`` x ``size`` pixels, of their own shape.
-        device: where to compute.
-        precision: of the forward pass.
+        model: model from `open_trained`.
+        size: photographs are resized to an area of about ``size`` x ``size`` pixels and keep their shape.
+        device: device to compute on.
+        precision: precision of the forward pass.
 
     Attributes:
-        model: backbone, head, centroids and the figures that go with them.
+        model: backbone, head, centroids and the settings that go with them.
         size: as above.
-        device: where the results lie.
+        device: device of the results.
 
     Raises:
-        ValueError: head and backbone do not fit, or the size holds no patch of the coarsest level.
+        ValueError: head and backbone do not fit, or the size is smaller than a patch of the coarsest level.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Segmenter:
         self.size = size
         if size < model.backbone.patch_sizes[-1]:
             raise ValueError(
-                f"size {size} holds no patch of the coarsest level: choose at least "
-                f"{model.backbone.patch_sizes[-1]}, as 448"
+                f"size {size} is smaller than a patch of the coarsest level: choose at least "
+                f"{model.backbone.patch_sizes[-1]}, such as 448"
             )
 
     @classmethod
@@ -94,7 +94,7 @@ class Segmenter:
         device: DeviceName | torch.device = "auto",
         precision: Precision = "fp32",
     ) -> Self:
-        """Open a checkpoint of this program or a published one: `open_trained` says what is raised."""
+        """Open a checkpoint of this program or a published one; raises the errors of `open_trained`."""
         model = open_trained(
             checkpoint,
             backbone=backbone,
@@ -106,7 +106,7 @@ class Segmenter:
         return cls(model, size=size, device=device, precision=precision)
 
     def __call__(self, photograph: Photograph) -> Parts:
-        """The parts of one photograph.
+        """Return the parts of one photograph.
 
         Raises:
             FileNotFoundError, ValueError: as `hcl.data.photographs.upright`.
@@ -114,7 +114,7 @@ class Segmenter:
         return self.batch([photograph])[0]
 
     def batch(self, photographs: Sequence[Photograph]) -> list[Parts]:
-        """The parts of some photographs, in their order; those of one working size take one pass together."""
+        """Return the parts of photographs, in their order; those of one working size share a forward pass."""
         images = [upright(photograph) for photograph in photographs]
         sizes = [self.working_size(image.height, image.width) for image in images]
         parts: dict[int, Parts] = {}
@@ -124,11 +124,11 @@ class Segmenter:
         return [parts[index] for index in range(len(images))]
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
-        """The (H, W) in pixels at which a photograph is looked at.
+        """Return the (H, W) in pixels to which a photograph is resized.
 
-        Its area is about that of a square of ``size``, so that photographs of all shapes take the same work.
-        A side is a multiple of the coarsest patch where the finer ones divide it, else of the finest, and
-        holds at least one of the coarsest.
+        The area is about that of a square with side ``size``, so that photographs of all shapes take the same
+        work. Each side is a multiple of the coarsest patch size if the finer ones divide it, otherwise of the
+        finest, and holds at least one patch of the coarsest level.
         """
         sizes = self.model.backbone.patch_sizes
         step = sizes[-1] if all(sizes[-1] % size == 0 for size in sizes) else sizes[0]
@@ -142,7 +142,7 @@ class Segmenter:
         grid = self.grid(size)
         assert self.extractor.head is not None
         tokens, attention = self.extractor(torch.stack([_normalised(image, size) for image in images]))
-        tokens = tokens.clone()  # no longer one of inference mode, so that a caller may train on it
+        tokens = tokens.clone()  # not a tensor of inference mode, so that a caller may train on it
         projections = self.extractor.head.project(tokens)
         foreground = foreground_mask(attention.clone(), self.model.keep_mass)
         clusters = self._clusters(projections, foreground)
@@ -158,20 +158,20 @@ class Segmenter:
         ]
 
     def grid(self, size: tuple[int, int]) -> Grid:
-        """Rows and columns of tokens at a working size."""
+        """Return the rows and columns of tokens at a working size."""
         patch = self.model.backbone.patch_sizes[0]
         return size[0] // patch, size[1] // patch
 
     @cached_property
     def banks(self) -> tuple[Tensor, Tensor] | None:
-        """The foreground's and the background's centroids on the device."""
+        """The foreground's and the background's centroids on the device; None if there are none."""
         if self.model.centroids is None:
             return None
         foreground, background = self.model.centroids
         return foreground.to(self.device), background.to(self.device)
 
     def _clusters(self, projections: Tensor, foreground: Tensor) -> Tensor | None:
-        """Projections (B, h·w, C) and foreground (B, h, w) to cluster ids (B, h, w)."""
+        """Map projections (B, h·w, C) and foreground (B, h, w) to cluster ids (B, h, w)."""
         if self.banks is None:
             return None
         of_foreground, of_background = (
@@ -181,7 +181,7 @@ class Segmenter:
 
 
 def together(sizes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
-    """The places at which each size stands."""
+    """Return the indices at which each size occurs."""
     places: dict[tuple[int, int], list[int]] = {}
     for place, size in enumerate(sizes):
         places.setdefault(size, []).append(place)
@@ -189,12 +189,12 @@ def together(sizes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[int
 
 
 def pixels_at(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """An RGB image to (3, H, W) uint8 at a size (H, W); what shrinks is smoothed."""
+    """Resize an RGB image to a size (H, W), with smoothing when it shrinks; returns (3, H, W) uint8."""
     resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
     return torch.from_numpy(resized).permute(2, 0, 1)
 
 
 def _normalised(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """An RGB image to (3, H, W) float32 at a size (H, W), ImageNet-normalised."""
+    """Resize an RGB image to a size (H, W) and normalise it as for ImageNet; returns (3, H, W) float32."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     return (pixels_at(image, size) / 255 - mean) / std

@@ -22,16 +22,16 @@ BANKS = ("centroids_foreground", "centroids_background")
 
 
 class TrainedModel(NamedTuple):
-    """What a checkpoint holds, on the CPU.
+    """The content of a checkpoint, on the CPU.
 
     Attributes:
-        backbone: frozen, its weights loaded.
-        head: of the branch that was asked for.
+        backbone: frozen backbone with its weights loaded.
+        head: head of the requested branch.
         centroids: (K_fg, C) and (K_bg, C) float32, raw, of the foreground's and the background's bank; None
-            where the file has none.
-        keep_mass: share of the attention that is foreground; the published one where the file does not say.
-        temperature: of the softmax over centroids; likewise.
-        data: what the head was trained on; None where the file does not say.
+            if the file has none.
+        keep_mass: share of the attention that is foreground; the published one if the file records none.
+        temperature: temperature of the softmax over centroids; likewise.
+        data: what the head was trained on; None if the file does not record it.
     """
 
     backbone: PMViT
@@ -51,24 +51,26 @@ def open_trained(
     branch: Branch = "momentum",
     heads: int | None = None,
 ) -> TrainedModel:
-    """Read a checkpoint of this program, a published one or the Hub's form, and the backbone it stands on.
+    """Read a checkpoint of this program, a published one or one in the Hub's format, and its backbone.
 
     Args:
-        path: of the checkpoint; or of the folder in the Hub's form or its ``.safetensors``, which hold a head
-            and no clusters.
-        backbone: its name; by default the one that the checkpoint names. Published files name none.
-        weights: file with the backbone's weights; by default where the checkpoint found them, or downloaded.
-        patch_sizes: of the levels; by default the checkpoint's, or the usual ones of the backbone.
+        path: file of the checkpoint; or a folder in the Hub's format or its ``.safetensors`` file, which hold
+            a head and no clusters.
+        backbone: name of the backbone; by default the one that the checkpoint records. Published checkpoints
+            record none.
+        weights: file with the backbone's weights; by default the one that the checkpoint records, or a
+            download.
+        patch_sizes: patch sizes of the levels; by default the checkpoint's, or the backbone's usual ones.
         branch: which of the two heads.
-        heads: attention heads of the head's block, where the checkpoint does not tell: published ones do not,
-            and have 12; of a ``.safetensors`` alone it must be said.
+        heads: number of attention heads of the head's block, if the checkpoint does not record it: published
+            ones do not, and have 12; for a ``.safetensors`` file alone it is required.
 
     Raises:
         FileNotFoundError: the checkpoint or the backbone's weights are missing.
-        CheckpointError: a file is damaged, would execute code, or holds something else; or nobody says how
-            many heads a block has.
-        ValueError: the backbone is unknown, neither given nor named by the checkpoint, or given as another
-            than the checkpoint's.
+        CheckpointError: a file is damaged, would execute code, or holds something else; or the number of
+            attention heads is neither given nor recorded.
+        ValueError: the backbone is unknown, is neither given nor recorded in the checkpoint, or differs from
+            the recorded one.
     """
     checkpoint = read_head_checkpoint(path)
     whole = "config" in checkpoint and not is_pretrained(path)
@@ -95,7 +97,7 @@ def _centroids(checkpoint: dict[str, Any], channels: int, path: str | Path) -> t
 def _bank(bank: Any, name: str, channels: int, path: str | Path) -> Tensor:
     if not isinstance(bank, Tensor) or bank.ndim != 2 or not len(bank) or bank.shape[1] != channels:
         found = tuple(bank.shape) if isinstance(bank, Tensor) else type(bank).__name__
-        raise CheckpointError(f"{path} holds no clusters: {name} is {found}, not (K, {channels})")
+        raise CheckpointError(f"{path} holds no valid clusters: {name} is {found}, not (K, {channels})")
     if not torch.isfinite(bank).all():
-        raise CheckpointError(f"{path} holds no clusters: {name} has values that are not finite")
+        raise CheckpointError(f"{path} holds no valid clusters: {name} has values that are not finite")
     return bank.float()

@@ -1,4 +1,4 @@
-"""The backbones that HCL can stand on, by name (HCL, sections 1 and 11)."""
+"""The backbones that HCL can be built on, by name (HCL, sections 1 and 11)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from hcl.models.vit import VisionTransformer, ViTConfig, initialise
 from hcl.models.weights import CheckpointError, load_into, read_checkpoint
 
 TINY_WEIGHTS = Path(__file__).with_name("tiny.safetensors")
-"""Made by scripts/pretrain_tiny.py, whose settings the file's metadata hold."""
+"""Made by scripts/pretrain_tiny.py; the file's metadata hold the settings."""
 
-# Trained with the model, but of no use without masked images.
+# Trained with the model, but only used for masked images.
 _UNUSED_KEYS = frozenset({"mask_token"})
 
 
@@ -75,11 +75,12 @@ class BackboneConfig:
     Args:
         name: dino_vits16, dino_vits8, dino_vitb16, dino_vitb8, dinov2_vits14, dinov2_vitb14, dinov2_vitl14,
             with registers dinov2_vits14_reg, dinov2_vitb14_reg, dinov2_vitl14_reg; or tiny, which was
-            pretrained on generated scenes and comes with the project, or tiny_random, of its shape with
-            seeded random weights.
-        weights: file with the backbone's state dict, of torch.save or .safetensors; without one those of the
-            project or, downloaded, of its authors are taken.
-        patch_sizes: of the levels in pixels, ascending from the backbone's own; by default the usual ones.
+            pretrained on generated scenes and comes with the project; or tiny_random, which has the same
+            shape and seeded random weights.
+        weights: file with the backbone's state dict, by torch.save or .safetensors; by default the project's
+            own weights (tiny) or the backbone authors', which are downloaded.
+        patch_sizes: patch sizes of the levels in pixels, ascending from the backbone's own; by default the
+            usual ones.
     """
 
     name: str = "dino_vits16"
@@ -92,11 +93,11 @@ class BackboneConfig:
 
 
 def build_backbone(config: BackboneConfig) -> PMViT:
-    """The chosen backbone, its weights loaded, frozen, on the CPU in float32.
+    """Build the chosen backbone with its weights: frozen, on the CPU, in float32.
 
     Raises:
         ValueError: the patch sizes do not ascend from the backbone's own.
-        FileNotFoundError, CheckpointError: the file of weights is missing, unsafe, or of another model.
+        FileNotFoundError, CheckpointError: the weights file is missing, unsafe, or of another model.
         DownloadError: the weights can neither be found in the cache nor downloaded.
     """
     backbone = BACKBONES[config.name]
@@ -105,7 +106,7 @@ def build_backbone(config: BackboneConfig) -> PMViT:
         _draw_weights(vit)
     else:
         path = config.weights or _own_weights(config.name)
-        state = read_checkpoint(path, "file of the backbone's weights")
+        state = read_checkpoint(path, "file of backbone weights")
         used = {key: value for key, value in state.items() if key not in _UNUSED_KEYS}
         _load(vit, used, config.name, path)
     return PMViT(vit, config.patch_sizes or backbone.patch_sizes)
@@ -118,7 +119,8 @@ def _load(vit: VisionTransformer, state: dict[str, Any], name: str, path: str | 
         fitting = [other for other in BACKBONES if _has_shapes_of(other, state)]
         if fitting and name not in fitting:
             raise CheckpointError(
-                f"{path} does not fit {name}; by its shapes it is {' or '.join(fitting)} (--backbone.name)"
+                f"{path} does not fit {name}; its shapes are those of {' or '.join(fitting)} "
+                "(--backbone.name)"
             ) from error
         raise
 
@@ -135,7 +137,7 @@ def _own_weights(name: str) -> Path:
 
 
 def _draw_weights(vit: VisionTransformer) -> None:
-    """Random weights, always the same, whatever the state of the global generator."""
+    """Draw random weights, always the same whatever the state of the global generator."""
     generator = torch.Generator().manual_seed(0)
     initialise(vit, generator)
     for parameter in (vit.cls_token, vit.pos_embed, *vit.patch_embed.parameters()):

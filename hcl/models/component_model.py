@@ -1,4 +1,4 @@
-"""What a trained HCL gives for images, as one module: PM-ViT, SegHead and the foreground of the attention."""
+"""A trained HCL as one module: PM-ViT, SegHead and the foreground of the attention."""
 
 from torch import Tensor, nn
 
@@ -8,11 +8,11 @@ from kernels.foreground import foreground_mask
 
 
 class ComponentModel(nn.Module):
-    """Images to component tokens; frozen, in evaluation mode.
+    """Maps images to component tokens; frozen and in evaluation mode.
 
     Args:
         backbone: PM-ViT.
-        head: takes the backbone's levels.
+        head: SegHead that fits the backbone's levels.
         keep_mass: share of the attention that is foreground, theta, in (0, 1].
 
     Raises:
@@ -43,7 +43,7 @@ class ComponentModel(nn.Module):
 
 
 def require_fit(backbone: PMViT, head: SegHead) -> None:
-    """Raise a ValueError that names both widths where a head takes other levels than a backbone gives."""
+    """Raise a ValueError, which names both widths, if a head does not fit a backbone's levels."""
     given = (backbone.levels + 1) * backbone.embed_dim
     if head.in_features != given:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Weights as a number: the same number, the same weights, wherever their files lie."""
+"""A digest of weights: equal digests mean equal weights, whatever files they are from."""
 
 import hashlib
 

@@ -1,10 +1,10 @@
 """Backbone weights from their authors' addresses, verified and kept in a cache folder.
 
-Every file is checked against a SHA-256 whenever it is used. Where a trustworthy sum is known it stands below,
-so a file that was tampered with is never used. For three of DINO's files none is known: their first download
-is taken on the word of the https server, its sum is written beside it (``<file>.sha256``), and later uses are
-checked against that. In either case `hcl.models.weights` reads the file without executing anything, and
-checks every key and shape. Processes that need the same file at once wait for the first of them.
+Every file is checked against a SHA-256 whenever it is used. If a trustworthy checksum is known, it is listed
+below, so a file that was tampered with is never used. For three of DINO's files and two of DINOv2's none is
+known: the first download relies on the https server, its checksum is written beside it (``<file>.sha256``),
+and later uses are checked against that. In either case `hcl.models.weights` reads the file without executing
+anything, and checks every key and shape. Processes that need the same file at once wait for the first one.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _CHUNK = 1 << 20  # bytes
 
 
 class DownloadError(OSError):
-    """A file could not be had, or is not the file that its authors published."""
+    """A file could not be obtained, or is not the file that its authors published."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ def cache_folder() -> Path:
 
 
 def fetch(remote: RemoteFile) -> Path:
-    """The verified local copy of a file, downloaded on first use.
+    """Return the verified local copy of a file, downloaded on first use.
 
     Raises:
-        DownloadError: there is no way to download it, what came is incomplete, or the checksum is wrong.
+        DownloadError: the file cannot be downloaded, is incomplete, or has the wrong checksum.
     """
     path = cache_folder() / remote.name
     if not path.is_file():
@@ -106,9 +106,9 @@ def fetch(remote: RemoteFile) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the system releases the lock of one that dies.
+    """Admit one process at a time; the system releases the lock of a process that dies.
 
-    On systems and file systems without such locks files are fetched twice, and whole all the same.
+    On systems and file systems without such locks, a file may be fetched twice but is still complete.
     """
     try:
         import fcntl
@@ -125,40 +125,40 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _download(remote: RemoteFile, path: Path) -> None:
-    """Verify what comes before it takes its place, so that the cache never holds half a file."""
+    """Download a file and verify it before it gets its name, so that the cache never holds half a file."""
     try:
         with written_whole(path) as file:
             received = _receive(remote, file)
             if remote.sha256 not in (None, received):
-                raise DownloadError(f"what came has SHA-256 {received}, not {remote.sha256}")
+                raise DownloadError(f"the received file has SHA-256 {received}, not {remote.sha256}")
     except (OSError, ValueError, HTTPException) as error:
         raise DownloadError(
-            f"cannot download {remote.url} ({error}): get the file some other way and put it at {path}, or "
-            "name one with --backbone.weights FILE"
+            f"cannot download {remote.url} ({error}): get the file in another way and put it at {path}, or "
+            "give one with --backbone.weights FILE"
         ) from error
 
 
 def _receive(remote: RemoteFile, file: BinaryIO) -> str:
-    """Copy the file from its server; returns the SHA-256 of what came."""
+    """Copy the file from its server; return the SHA-256 of the received bytes."""
     _require_scheme(remote.url)
     digest = hashlib.sha256()
     opener = urllib.request.build_opener(_SafeRedirects)
     with opener.open(remote.url, timeout=_TIMEOUT) as response:
         size = int(response.headers.get("Content-Length") or 0)
         if size < 1:
-            raise DownloadError("the server does not say how long the file is")
+            raise DownloadError("the server does not report the size of the file")
         with tqdm(total=size, unit="B", unit_scale=True, desc=remote.name, disable=None) as progress:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 digest.update(chunk)
                 progress.update(len(chunk))
     if file.tell() != size:
-        raise DownloadError(f"only {file.tell()} of {size} bytes came")
+        raise DownloadError(f"only {file.tell()} of {size} bytes were received")
     return digest.hexdigest()
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no server to an address that is not https, not even on the way to one that is."""
+    """Refuses redirects to an address that is not https, even if it leads on to one that is."""
 
     def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
         _require_scheme(newurl)
@@ -171,7 +171,7 @@ def _require_scheme(url: str) -> None:
 
 
 def _verify(remote: RemoteFile, path: Path) -> None:
-    """Check a cached file against the known sum, or against the one recorded when it was first used."""
+    """Check a cached file against the known checksum, or against the one recorded at its first use."""
     with path.open("rb") as content:
         actual = hashlib.file_digest(content, "sha256").hexdigest()
     expected = remote.sha256 or _recorded(path, actual)
@@ -180,7 +180,7 @@ def _verify(remote: RemoteFile, path: Path) -> None:
 
 
 def _recorded(path: Path, actual: str) -> str:
-    """The sum that a file had when it was first used, which may be now."""
+    """The checksum that a file had at its first use, which may be now."""
     record = path.with_name(f"{path.name}.sha256")
     if not record.is_file():
         with _locked(path.parent):
@@ -193,8 +193,8 @@ def _record(path: Path, actual: str, record: Path) -> None:
     with written_whole(record) as file:
         file.write(f"{actual}  {path.name}\n".encode())
     log.warning(
-        "no trustworthy checksum of %s is known: its SHA-256 %s is recorded in %s, and later uses are "
-        "checked against that",
+        "no trusted checksum of %s is known: its SHA-256 %s was recorded in %s, and later uses are "
+        "checked against it",
         path.name,
         actual,
         record,

@@ -27,8 +27,9 @@ class FP8Linear(TrainedLinear):
 
 
 def multiply_in_fp8(backbone: PMViT) -> None:
-    """Have the linear layers of a backbone's blocks multiply in FP8, weights rounded once, tokens each time.
+    """Make the linear layers of a backbone's blocks multiply in FP8.
 
-    The patch embedding and the row of attention that tells the foreground stay as they were.
+    Weights are rounded once, tokens in every call. The patch embedding and the attention row from which the
+    foreground is computed stay as they were.
     """
     replace_linear(backbone.vit.blocks, FP8Linear)

@@ -11,14 +11,14 @@ from kernels.linear.frozen import FrozenWeight
 
 
 class FrozenLinear(TrainedLinear):
-    """A trained linear layer, ready for products in one dtype.
+    """A trained linear layer, prepared for products in one dtype.
 
-    Autocast would round a weight without a gradient in every call. Where the products are to be in another
-    dtype, or a gradient is wanted, this is the plain layer.
+    Autocast would round a weight without gradient in every call. If the products are in another dtype, or a
+    gradient is needed, this layer computes as the plain one.
 
     Args:
         trained: the layer, on its device.
-        dtype: of the products.
+        dtype: dtype of the products.
     """
 
     weight_rounded: Tensor
@@ -31,7 +31,7 @@ class FrozenLinear(TrainedLinear):
         self.register_load_state_dict_post_hook(_derive_anew)
 
     def _derive(self) -> None:
-        """Make everything that follows from the parameters."""
+        """Compute everything that is derived from the parameters."""
         self.register_buffer("weight_rounded", self.weight.detach().to(self.dtype), persistent=False)
         self.register_buffer("bias_rounded", self.bias.detach().to(self.dtype), persistent=False)
         on_cpu = self.weight.device.type == "cpu" and frozen.runs_in(self.dtype)
@@ -42,7 +42,7 @@ class FrozenLinear(TrainedLinear):
         return self._product(input) if self._fits(input) else super().forward(input)
 
     def activated(self, input: Tensor) -> Tensor:
-        """The same with GELU."""
+        """The same, followed by GELU."""
         return self._product(input, gelu=True) if self._fits(input) else super().activated(input)
 
     def _fits(self, input: Tensor) -> bool:
@@ -64,5 +64,5 @@ def _derive_anew(module: nn.Module, _: object) -> None:
 
 
 def freeze(backbone: PMViT, dtype: torch.dtype) -> None:
-    """Make the linear layers of a backbone's blocks ready for products in a dtype."""
+    """Prepare the linear layers of a backbone's blocks for products in a dtype."""
     replace_linear(backbone.vit.blocks, lambda layer: FrozenLinear(layer, dtype))

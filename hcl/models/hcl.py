@@ -10,7 +10,7 @@ from hcl.models.seg_head import Predictor, SegHead, SegHeadConfig
 
 
 class OnlineBranch(nn.Module):
-    """SegHead and predictor: everything that the optimiser sees."""
+    """SegHead and predictor: everything that the optimiser updates."""
 
     def __init__(self, in_features: int, config: SegHeadConfig) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class OnlineBranch(nn.Module):
         self.predictor = Predictor(config.projection_dim, config.hidden)
 
     def forward(self, levels: LevelTokens) -> tuple[Tensor, Tensor]:
-        """Projections q and their predictions, each (B, h_0·w_0, C), of normalised levels."""
+        """Compute projections q and their predictions, each (B, h_0·w_0, C), from normalised levels."""
         q = self.seg_head(levels)
         return q, self.predictor(q)
 
@@ -43,10 +43,10 @@ class HCL(nn.Module):
 
         Args:
             momentum: m.
-            hold: 0-d bool on the model's device; where true, nothing moves, and the host need not know.
+            hold: 0-d bool on the model's device; if true, nothing moves, and the host need not know.
 
         Raises:
-            ValueError: the momentum does not lie in [0, 1].
+            ValueError: the momentum is not in [0, 1].
         """
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum is {momentum}; it must lie in [0, 1]")

@@ -1,4 +1,4 @@
-"""SegHeads and linear classifiers from their files: of this project, published ones, and the Hub's form."""
+"""Load SegHeads and linear classifiers: from this project's files, published ones, and Hub folders."""
 
 import json
 from pathlib import Path
@@ -23,29 +23,29 @@ from hcl.models.weights import (
 Branch = Literal["momentum", "online"]
 """The two heads of a checkpoint: the moving average, and the one that the optimiser trained."""
 PRETRAINED_WEIGHTS = "model.safetensors"
-"""The file of weights in a folder in the form of Hugging Face's Hub."""
+"""The weights file of a folder in the format of Hugging Face's Hub."""
 
 
 def load_seg_head(path: str | Path, branch: Branch = "momentum", *, heads: int | None = None) -> SegHead:
-    """Rebuild a SegHead from a published ``hcl_*.pth.tar``, a checkpoint of this project or the Hub's form.
+    """Rebuild a SegHead from a published ``hcl_*.pth.tar``, a checkpoint of this project or a Hub folder.
 
     Args:
-        path: a checkpoint with ``momentum_seg_head`` and ``online_seg_head``; or a folder in the Hub's form
-            (`hcl.models.pretrained`), or its ``.safetensors`` alone, which hold one of the two.
+        path: a checkpoint with ``momentum_seg_head`` and ``online_seg_head``; or a folder in the Hub's format
+            (`hcl.models.pretrained`) or its ``.safetensors`` file alone, both of which hold one of the two.
         branch: which of the two.
-        heads: attention heads of a transformer block, the one figure that the tensors' shapes do not tell. A
-            checkpoint of this project and a config.json record it, and then that counts; published
-            checkpoints do not, and have 12; of a ``.safetensors`` alone it must be said.
+        heads: attention heads of a transformer block, the only number that the tensors' shapes do not give.
+            If a checkpoint of this project or a config.json records it, that number is used. Published
+            checkpoints do not record it and have 12. For a ``.safetensors`` file alone it must be given.
 
     Raises:
-        FileNotFoundError, CheckpointError: as `read_checkpoint` and `load_into`; or nobody says how many
-            heads a block has.
+        FileNotFoundError, CheckpointError: as `read_checkpoint` and `load_into`; or the number of a block's
+            heads is neither recorded nor given.
     """
     return seg_head_of(read_head_checkpoint(path), path, branch, heads=heads)
 
 
 def read_head_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Whatever `load_seg_head` takes, laid out as a checkpoint of this project.
+    """Read any file or folder that `load_seg_head` accepts, laid out as a checkpoint of this project.
 
     Raises:
         FileNotFoundError, CheckpointError: as `read_checkpoint`; or it is a backbone's file.
@@ -54,14 +54,14 @@ def read_head_checkpoint(path: str | Path) -> dict[str, Any]:
     heads = [held for name, held in read.items() if str(name).endswith("_seg_head")]
     if any("cls_token" in held for held in heads or [read] if isinstance(held, dict)):
         raise CheckpointError(
-            f"{path} holds a backbone and no trained head: give it by --backbone.weights, and a head's "
-            "checkpoint by --checkpoint"
+            f"{path} holds a backbone and no trained head: give it as --backbone.weights, and a head's "
+            "checkpoint as --checkpoint"
         )
     return read
 
 
 def is_pretrained(path: str | Path) -> bool:
-    """Whether a path is taken for the Hub's form: a head, perhaps its backbone's name, and nothing else."""
+    """Whether a path is read in the Hub's format: a head, perhaps a few settings, and nothing else."""
     return Path(path).is_dir() or Path(path).suffix == ".safetensors"
 
 
@@ -72,7 +72,7 @@ def seg_head_of(
     *,
     heads: int | None = None,
 ) -> SegHead:
-    """As `load_seg_head`, of a checkpoint that was read already; ``path`` is named in errors."""
+    """Do as `load_seg_head` for a checkpoint that was already read; ``path`` is named in errors."""
     state = _section(checkpoint, f"{branch}_seg_head", path)
     width, in_features = _shape(state, "multi_scale_fuser.weight", 2, path)
     (hidden,) = _shape(state, "projection_head.0.bias", 1, path)
@@ -83,12 +83,12 @@ def seg_head_of(
     if known is None:
         if kind == "block" and is_pretrained(path):
             raise CheckpointError(
-                f"{path} does not say how many attention heads its block has: say it (--heads), as 12"
+                f"{path} does not record how many attention heads its block has: give --heads, such as 12"
             )
         known = SegHeadConfig.heads
     try:
         config = SegHeadConfig(kind, width, hidden, projection_dim, known)
-        with torch.device("meta"):  # no memory yet: vectors alone could ask for matrices without end
+        with torch.device("meta"):  # no memory yet: short vectors could demand huge matrices
             head = SegHead(in_features, config)
     except ValueError as error:
         raise CheckpointError(f"{path} holds no SegHead: {error}") from error
@@ -113,7 +113,7 @@ def load_linear_classifier(path: str | Path) -> nn.Conv2d:
 
 
 def _read_pretrained(path: Path) -> dict[str, Any]:
-    """A head in the Hub's form, laid out as a checkpoint."""
+    """Read a head in the Hub's format, laid out as a checkpoint."""
     file = path / PRETRAINED_WEIGHTS if path.is_dir() else path
     if not file.exists():
         refuse_run(path)
@@ -125,7 +125,7 @@ def _read_pretrained(path: Path) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{told} cannot be read as JSON: {first_sentence(error)}") from error
     if not isinstance(settings, dict):
-        raise CheckpointError(f"{told} holds a {type(settings).__name__}, not settings by name")
+        raise CheckpointError(f"{told} holds a {type(settings).__name__}, not a mapping of settings")
     backbone = None
     if "backbone" in settings:
         backbone = {"name": settings["backbone"], "patch_sizes": settings.get("patch_sizes")}
@@ -154,7 +154,7 @@ def _shape(state: State, key: str, dimensions: int, path: str | Path) -> tuple[i
 
 
 def _recorded_heads(checkpoint: dict[str, Any]) -> int | None:
-    """The number of attention heads in a checkpoint of this project; published ones do not say."""
+    """The number of attention heads in a checkpoint of this project; published ones do not record it."""
     section: Any = checkpoint
     for name in ("config", "head", "heads"):
         section = section.get(name) if isinstance(section, dict) else None

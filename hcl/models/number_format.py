@@ -1,4 +1,4 @@
-"""The frozen backbone, made ready to compute in a number format."""
+"""Preparing the frozen backbone for a number format."""
 
 import torch
 
@@ -10,14 +10,14 @@ from hcl.precision import Precision, forbid_tf32, require_support
 
 
 def prepare(backbone: PMViT, precision: Precision, device: torch.device) -> PMViT:
-    """A backbone with its weights loaded, on its device, ready for a number format.
+    """Prepare a loaded backbone on its device for a number format.
 
-    It has layers of its own and shares the parameters: the given one, whatever it is ready for, stays as it
-    is, since others may compute with it. Whatever computes comes by here, so that fp32 is float32 everywhere
-    (`forbid_tf32`).
+    The result has linear layers of its own and shares the parameters. The given backbone, whatever it was
+    prepared for, stays as it is, since others may compute with it. Training, scoring and inference all call
+    this function, so fp32 is float32 in all of them (`forbid_tf32`).
 
     Raises:
-        ValueError: the device does not compute in it.
+        ValueError: the device does not support the number format.
     """
     require_support(device, precision)
     forbid_tf32()

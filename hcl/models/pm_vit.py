@@ -11,7 +11,7 @@ from hcl.models.vit import Grid, VisionTransformer
 from hcl.precision import product_dtype
 from kernels.aggregate import aggregate_tokens
 
-# Resized position tables that are kept; photographs of every shape would fill the memory with them.
+# How many resized position tables are cached; photographs of many shapes would otherwise fill the memory.
 MOST_TABLES = 16
 
 
@@ -21,7 +21,7 @@ class LevelTokens(NamedTuple):
     Attributes:
         sequences: per level (B, 1 + h_l·w_l, D): [CLS], then row-major patches.
         grids: per level (h_l, w_l).
-        cls_attention: (B, heads, h_0, w_0): what level 0's [CLS] attends to in the last block.
+        cls_attention: (B, heads, h_0, w_0): attention of level 0's [CLS] to its patches in the last block.
     """
 
     sequences: tuple[Tensor, ...]
@@ -43,7 +43,7 @@ class PMViT(nn.Module):
 
     Args:
         vit: the backbone, its weights loaded.
-        patch_sizes: of the levels in pixels, finest first; the first is the backbone's own.
+        patch_sizes: patch sizes of the levels in pixels, finest first; the first is the backbone's own.
 
     Raises:
         ValueError: the patch sizes do not ascend from the backbone's own.
@@ -54,7 +54,7 @@ class PMViT(nn.Module):
         sizes = list(patch_sizes)
         if not sizes or sizes[0] != vit.config.patch_size or sizes != sorted(set(sizes)):
             raise ValueError(
-                f"patch sizes {sizes} must ascend from the backbone's own, {vit.config.patch_size}"
+                f"patch sizes {sizes} must be ascending, from the backbone's own, {vit.config.patch_size}"
             )
         self.vit = vit
         self.patch_sizes = tuple(sizes)
@@ -75,17 +75,17 @@ class PMViT(nn.Module):
         return len(self.patch_sizes)
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode whatever the mode of the module around."""
+        """Stay in evaluation mode, whatever the mode of the surrounding module."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> LevelTokens:
         """Tokens of all levels, before the backbone's final LayerNorm.
 
         Args:
-            images: (B, 3, H, W), normalised. Each level drops what its whole patches leave at the border.
+            images: (B, 3, H, W), normalised. Each level drops border pixels that do not fill a patch.
 
         Raises:
-            ValueError: the images are not (B, 3, H, W), or smaller than one coarsest patch.
+            ValueError: the images are not (B, 3, H, W), or are smaller than a patch of the coarsest level.
         """
         self._check(images)
         grids = tuple((images.shape[2] // size, images.shape[3] // size) for size in self.patch_sizes)
@@ -105,7 +105,7 @@ class PMViT(nn.Module):
         return first, second
 
     def normalised(self, levels: LevelTokens) -> LevelTokens:
-        """The levels after the backbone's final LayerNorm."""
+        """Apply the backbone's final LayerNorm to the levels."""
         return levels._replace(sequences=tuple(self.vit.norm(tokens) for tokens in levels.sequences))
 
     def concatenated(self, levels: LevelTokens) -> Tensor:
@@ -118,12 +118,12 @@ class PMViT(nn.Module):
             raise ValueError(f"images must be (B, 3, H, W), not {tuple(images.shape)}")
         if min(images.shape[2:]) < self.patch_sizes[-1]:
             raise ValueError(
-                f"images of {images.shape[2]}x{images.shape[3]} pixels hold no patch of the coarsest level, "
-                f"{self.patch_sizes[-1]}x{self.patch_sizes[-1]}"
+                f"images of {images.shape[2]}x{images.shape[3]} pixels are smaller than a patch of the "
+                f"coarsest level, {self.patch_sizes[-1]}x{self.patch_sizes[-1]}"
             )
 
     def _derive(self) -> None:
-        """Make everything that follows from the backbone's weights."""
+        """Compute everything that is derived from the backbone's weights."""
         self._positions.clear()
         own = self.vit.patch_embed.proj.weight
         for size in self.patch_sizes[1:]:
@@ -136,7 +136,7 @@ class PMViT(nn.Module):
         return self.get_buffer(f"kernel_{size}")
 
     def _patch_positions(self, grid: Grid) -> Tensor:
-        # A compiled graph holds the resizing itself: a cache that changes would make it compile again.
+        # A compiled graph contains the resizing: a cache that changes would make it compile again.
         if torch.compiler.is_compiling():
             return self.vit.patch_positions(grid)
         table = self.vit.pos_embed
@@ -162,8 +162,9 @@ def _derive_anew(module: nn.Module, _: object) -> None:
 def pi_resize(kernel: Tensor, size: int) -> Tensor:
     """FlexiViT's pseudo-inverse resize of a patch kernel (HCL, section 1).
 
-    With B the matrix of the bicubic, antialiased resize of a patch, the new kernel is pinv(B) · vec(kernel):
-    on resized patches it gives the tokens that the old kernel gives on the patches themselves.
+    With B the matrix of the bicubic, antialiased resize of a patch, one row per basis patch, the new kernel
+    is pinv(B) · vec(kernel): on resized patches it gives the tokens that the old kernel gives on the original
+    patches.
 
     Args:
         kernel: (D, C, p, p).
@@ -175,6 +176,6 @@ def pi_resize(kernel: Tensor, size: int) -> Tensor:
     side = kernel.shape[-1]
     basis = torch.eye(side, dtype=torch.float64, device=kernel.device)[None, None]
     resize = F.interpolate(basis, size=(side, size), mode="bicubic", antialias=True)[0, 0]
-    # The resize treats the two axes alike and apart, B = R ⊗ R, and pinv(R ⊗ R) = pinv(R) ⊗ pinv(R).
+    # The resize is separable and the same for both axes, B = R ⊗ R, and pinv(R ⊗ R) = pinv(R) ⊗ pinv(R).
     inverse = torch.linalg.pinv(resize)
     return (inverse @ kernel.double() @ inverse.mT).to(kernel.dtype)

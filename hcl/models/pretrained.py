@@ -1,4 +1,4 @@
-"""SegHeads in the form of Hugging Face's Hub: model.safetensors, and config.json beside it."""
+"""SegHeads in the format of Hugging Face's Hub: model.safetensors, and config.json beside it."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +19,7 @@ CARD = """---
 # A SegHead of HCL
 
 It turns the tokens of PM-ViT (a frozen transformer at several patch sizes) into component tokens: features
-for unsupervised semantic segmentation that say which parts of photographs belong together. config.json tells
+for unsupervised semantic segmentation, similar where parts of photographs belong together. config.json names
 its backbone, whose weights come from their authors.
 
 ```python
@@ -45,11 +45,11 @@ class PretrainedSegHead(
 
     Args:
         in_features: channels (L + 1)·D of the concatenated levels.
-        shape: of the head.
+        shape: shape of the head.
         backbone: name of the backbone, one of `hcl.models.backbones.BACKBONES`.
-        patch_sizes: of the levels in pixels, finest first.
+        patch_sizes: patch sizes of the levels in pixels, finest first.
         branch: whether these are the weights of the moving average or those that the optimiser trained.
-        keep_mass: share of the attention that is foreground; None where it is not known.
+        keep_mass: share of the attention that is foreground; None if it is not known.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class PretrainedSegHead(
         branch: Branch,
         keep_mass: float | None = None,
     ) -> Self:
-        """The same head, weights shared, ready to be saved."""
+        """Wrap a head, sharing its weights, so that it can be saved."""
         pretrained = cls(head.in_features, head.config, backbone, patch_sizes, branch, keep_mass)
         pretrained.load_state_dict(head.state_dict(), assign=True)
         return pretrained.eval()
@@ -98,12 +98,12 @@ class PretrainedSegHead(
         map_location: str = "cpu",
         **written: Any,
     ) -> Self:
-        """Read a local folder, or one of the Hub, as `hcl.models.weights` reads them: in safetensors alone.
+        """Read a local folder or one of the Hub, as `hcl.models.weights` does: from safetensors alone.
 
         Backbone and branch come from config.json (``written``), the shape from the tensors.
         """
         if missing := {"backbone", "patch_sizes"} - written.keys():
-            raise CheckpointError(f"{model_id}/config.json does not tell {', '.join(sorted(missing))}")
+            raise CheckpointError(f"{model_id}/config.json lacks {', '.join(sorted(missing))}")
         folder = Path(model_id)
         if not folder.is_dir():
             folder = Path(

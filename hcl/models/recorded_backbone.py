@@ -1,4 +1,4 @@
-"""Which backbone a head stands on: its checkpoint says so, and what has moved can be said otherwise."""
+"""Which backbone a head was trained on: as its checkpoint records, or as settings complete or override it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +10,14 @@ from hcl.models.weights import CheckpointError
 
 @dataclass
 class BackboneOverride:
-    """What is said of the backbone beside a checkpoint, which may say nothing, or what has changed since.
+    """Settings of the backbone that complete or override those that a checkpoint records.
 
     Args:
-        name: of the backbone; by default the checkpoint's. A published checkpoint names none, so that it must
+        name: name of the backbone; by default the checkpoint's. A published checkpoint names none, so it must
             be given; without a checkpoint it is dino_vits16 by default.
-        weights: file with its state dict; by default the one that the training took, or that of the project
-            or, downloaded, of the backbone's authors.
-        patch_sizes: of the levels in pixels; by default the checkpoint's, or the usual ones.
+        weights: file with the backbone's state dict; by default the file that training used, or else the
+            project's own weights or the backbone authors', which are downloaded.
+        patch_sizes: patch sizes of the levels in pixels; by default the checkpoint's, or else the usual ones.
     """
 
     name: str | None = None
@@ -26,54 +26,54 @@ class BackboneOverride:
 
     def __post_init__(self) -> None:
         if self.name is not None:
-            BackboneConfig(self.name)  # which refuses names that are not known
+            BackboneConfig(self.name)  # refuses unknown names
 
     def without_checkpoint(self) -> BackboneConfig:
-        """The backbone where there is no checkpoint to record one."""
+        """The backbone to use if there is no checkpoint that records one."""
         return BackboneConfig(self.name or BackboneConfig.name, self.weights, self.patch_sizes)
 
 
 def chosen_backbone(checkpoint: dict[str, Any], path: str | Path, asked: BackboneOverride) -> BackboneConfig:
-    """The recorded backbone, but for weights and patch sizes that are asked for otherwise.
+    """Return the recorded backbone, with the weights and patch sizes that ``asked`` gives instead.
 
     Args:
-        checkpoint: that was read already.
-        path: where it came from, for errors.
-        asked: what is said besides.
+        checkpoint: content of the checkpoint.
+        path: file that it came from, for error messages.
+        asked: settings that complete or override the recorded ones.
 
     Raises:
-        ValueError: the backbone is neither given nor recorded, or another than the recorded one is given.
+        ValueError: the backbone is neither given nor recorded, or the given one is not the recorded one.
         FileNotFoundError: the recorded weights are not there, and no others are given.
-        CheckpointError: what is recorded is no backbone.
+        CheckpointError: what is recorded is not a backbone.
     """
     own = recorded_backbone(checkpoint, path)
     if own is None:
         if asked.name is None:
             raise ValueError(
-                f"{path} does not say which backbone it was trained on: name it (--backbone.name), "
-                "as dino_vits16"
+                f"{path} does not record which backbone it was trained on: give --backbone.name, such as "
+                "dino_vits16"
             )
         return BackboneConfig(asked.name, asked.weights, asked.patch_sizes)
     if asked.name not in (None, own.name):
         raise ValueError(
-            f"{path} was trained on the backbone {own.name}, not on {asked.name}: leave out the name "
-            f"(--backbone.name), or choose a checkpoint of {asked.name}"
+            f"{path} was trained on the backbone {own.name}, not on {asked.name}: leave out "
+            f"--backbone.name, or choose a checkpoint of {asked.name}"
         )
     if asked.weights is None and own.weights is not None and not Path(own.weights).is_file():
         raise FileNotFoundError(
-            f"{path} was trained on the backbone's weights {own.weights}, which are not there: "
-            "say where they are (--backbone.weights)"
+            f"{path} was trained on the backbone weights {own.weights}, which do not exist: give their "
+            "path with --backbone.weights"
         )
     return BackboneConfig(own.name, asked.weights or own.weights, asked.patch_sizes or own.patch_sizes)
 
 
 def recorded_backbone(checkpoint: dict[str, Any], path: str | Path) -> BackboneConfig | None:
-    """What a checkpoint records: its settings of the backbone, or only a name of this project as ``arch``.
+    """Return the backbone that a checkpoint records: in its settings, or as a known name under ``arch``.
 
-    None where it records neither; an ``arch`` such as vit_small is none of the names.
+    None if it records neither; an ``arch`` such as vit_small is not a name of this project.
 
     Raises:
-        CheckpointError: what is recorded is no backbone.
+        CheckpointError: what is recorded is not a backbone.
     """
     settings = checkpoint.get("config")
     told = settings.get("backbone") if isinstance(settings, dict) else None
@@ -83,11 +83,11 @@ def recorded_backbone(checkpoint: dict[str, Any], path: str | Path) -> BackboneC
     try:
         backbone = BackboneConfig(**told)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} records no backbone of this program: {error}") from error
+        raise CheckpointError(f"{path} does not record a valid backbone: {error}") from error
     weights, sizes = backbone.weights, backbone.patch_sizes
     if not isinstance(weights, str | None) or not (sizes is None or _are_sizes(sizes)):
         raise CheckpointError(
-            f"{path} records no backbone of this program: weights {weights!r}, patch sizes {sizes!r}"
+            f"{path} does not record a valid backbone: weights {weights!r}, patch sizes {sizes!r}"
         )
     return backbone
 

@@ -1,6 +1,6 @@
 """SegHead with its projector, and the predictor (HCL, section 2).
 
-Modules are named as the published program names them, so that state dicts interchange with it.
+Modules have the same names as in the published program, so that state dicts can be exchanged with it.
 """
 
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ class Predictor(nn.Sequential):
 
 
 def _normalised(tokens: Tensor) -> Tensor:
-    """Unit length; a CPU's autocast would divide in bfloat16, and lengths would be off by half a per cent."""
+    """Scale to unit length; a CPU's autocast would divide in bfloat16: lengths off by half a per cent."""
     return F.normalize(tokens.to(compute_dtype(tokens)), dim=-1)
 
 

@@ -1,4 +1,4 @@
-"""A trained head as its file describes it: weights, the backbone that it stands on, what was foreground."""
+"""A trained head as its file describes it: weights, backbone, and the share that was foreground."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +11,12 @@ from hcl.models.weights import CheckpointError
 
 
 class TrainedHead(NamedTuple):
-    """A head, and what it needs to be of use.
+    """A head, and what is needed to use it.
 
     Attributes:
-        head: of the branch that was asked for, on the CPU.
-        backbone: which one it stands on; not opened yet.
-        keep_mass: share of the attention that was foreground in training; None where the file does not say.
+        head: head of the chosen branch, on the CPU.
+        backbone: the backbone that it was trained on, not loaded yet.
+        keep_mass: share of the attention that was foreground in training; None if it is not recorded.
     """
 
     head: SegHead
@@ -32,18 +32,18 @@ def trained_head(
     backbone: BackboneOverride,
     heads: int | None = None,
 ) -> TrainedHead:
-    """What `hcl.models.head_files.read_head_checkpoint` has read, as a head.
+    """Build the head that `hcl.models.head_files.read_head_checkpoint` has read.
 
     Args:
-        checkpoint: that was read.
-        path: where it came from, for errors.
+        checkpoint: content of the checkpoint.
+        path: file that it came from, for error messages.
         branch: which of the two heads.
-        backbone: what is said of it besides.
+        backbone: settings of the backbone that complete or override the recorded ones.
         heads: as in `hcl.models.head_files.load_seg_head`.
 
     Raises:
         FileNotFoundError, ValueError: as `chosen_backbone`.
-        CheckpointError: the file holds something else, or leaves open what must be said.
+        CheckpointError: the file holds something else, or does not record what must then be given.
     """
     chosen = chosen_backbone(checkpoint, path, backbone)
     head = seg_head_of(checkpoint, path, branch, heads=heads)
@@ -51,10 +51,10 @@ def trained_head(
 
 
 def recorded_keep_mass(checkpoint: dict[str, Any], path: str | Path) -> float | None:
-    """The share of the attention that was foreground in training; None where it is not recorded.
+    """Return the share of the attention that was foreground in training; None if it is not recorded.
 
     Raises:
-        CheckpointError: what is recorded is no such share.
+        CheckpointError: what is recorded is not such a share.
     """
     settings = checkpoint.get("config")
     told = settings.get("clustering") if isinstance(settings, dict) else None
@@ -63,6 +63,6 @@ def recorded_keep_mass(checkpoint: dict[str, Any], path: str | Path) -> float | 
     share = told.get("keep_mass") if isinstance(told, dict) else told
     if not isinstance(share, int | float) or not 0 < share <= 1:
         raise CheckpointError(
-            f"{path} records no share of the attention as foreground: keep_mass is {share!r}"
+            f"{path} records {share!r} as keep_mass, which is not a share of the attention in (0, 1]"
         )
     return share

@@ -1,7 +1,8 @@
-"""Unpickling files of `torch.save`: tensors, plain containers, and numpy's plain numbers by stand-ins.
+"""Unpickling files of `torch.save`: tensors, plain containers and, through stand-ins, numpy's plain numbers.
 
-Many keep a best score or a running mean beside the weights, as numpy has them. numpy's own functions make
-memory and types of whatever shape and kind a file says; the stand-ins take plain numbers that the file holds.
+Many files hold a best score or a running mean beside the weights, as values of numpy. numpy's own functions
+allocate memory of any shape and create any type that a file names; the stand-ins only accept plain numbers
+that the file contains.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,10 +18,10 @@ KINDS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8",
 
 
 def unpickled(path: Path) -> Any:
-    """The content of a file, on the CPU; numpy's scalars become Python's, its arrays tensors.
+    """Read a file onto the CPU; numpy scalars become Python numbers, numpy arrays tensors.
 
     Raises:
-        Exception: whatever reading hits upon, an `UnpicklingError` where it would have to execute code.
+        Exception: any error of reading; an `UnpicklingError` if the file would have to execute code.
     """
     with torch.serialization.safe_globals(STAND_INS):
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -29,13 +30,13 @@ def unpickled(path: Path) -> Any:
         if isinstance(tensor, Array):
             room -= len(tensor.content[-1])
             if room < 0:  # several arrays may claim the same bytes
-                raise ValueError("its numpy arrays claim more bytes than it has")
+                raise ValueError("its numpy arrays claim more bytes than the file has")
             tensor.become_tensor()
     return content
 
 
 def tensors_in(content: Any) -> Iterator[Tensor]:
-    """The tensors of nested containers, however deep."""
+    """Yield the tensors in containers that are nested to any depth."""
     waiting, seen = [content], set()
     while waiting:
         value = waiting.pop()
@@ -59,10 +60,10 @@ class Kind:
 
 
 class Array(Tensor):
-    """Stands in for ``numpy.ndarray``: an empty tensor that knows what it is to hold."""
+    """Stands in for ``numpy.ndarray``: an empty tensor with the content that it is to have."""
 
     content: tuple[tuple[int, ...], Kind, bool, bytes]
-    """Shape, kind, whether columns are stored one by one, and the numbers."""
+    """Shape, kind, whether the numbers are stored by columns, and the numbers."""
 
     def __new__(cls) -> "Array":  # noqa: D102
         return torch.empty(0).as_subclass(cls)
@@ -70,14 +71,14 @@ class Array(Tensor):
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, *content = state
         if list(map(type, content)) != [tuple, Kind, bool, bytes]:
-            raise UnpicklingError("a numpy array of other things than numbers")
+            raise UnpicklingError("a numpy array that does not hold numbers")
         self.content = tuple(content)
 
     def become_tensor(self) -> None:
-        """Hold the content, as a plain tensor.
+        """Become a plain tensor with the content.
 
         Raises:
-            ValueError: the numbers do not have the shape.
+            ValueError: the numbers do not fit the shape.
         """
         shape, kind, by_columns, numbers = self.content
         values = np.frombuffer(numbers, kind.stored).astype(kind.native)
@@ -87,18 +88,18 @@ class Array(Tensor):
 
 
 def reconstruct(*_: Any) -> Array:
-    """Stands in for numpy's ``_reconstruct``: an array whose content is told next."""
+    """Stands in for numpy's ``_reconstruct``: an array whose content is set next."""
     return Array()
 
 
 def scalar(kind: Kind, number: bytes) -> complex:
-    """Stands in for numpy's ``scalar``: a number of Python.
+    """Stands in for numpy's ``scalar``: a Python number.
 
     Raises:
         UnpicklingError: what is stored is not one number.
     """
     if type(kind) is not Kind or type(number) is not bytes or len(number) != kind.native.itemsize:
-        raise UnpicklingError("a numpy scalar that is no number")
+        raise UnpicklingError("a numpy scalar that is not a number")
     return np.frombuffer(number, kind.stored).item()
 
 

@@ -33,7 +33,7 @@ class ViTConfig:
         layer_scale: whether the blocks scale their two branches (DINOv2).
         position_offset: added to a grid's sides to get the scale that the table is resized by. 0 resizes to
             the grid itself, as DINOv2's models with registers do.
-        antialias: whether resizing the table smooths before it shrinks.
+        antialias: whether the table is smoothed (antialiased) when it is shrunk.
     """
 
     patch_size: int = 16
@@ -68,8 +68,8 @@ class Attention(nn.Module):
         w_q, w_k, _ = self.qkv.weight.unflatten(0, (3, self.heads, -1)).unbind(0)  # each (heads, d, D)
         b_q = self.qkv.bias.unflatten(0, (3, self.heads, -1))[0]
         q = torch.einsum("bc,hdc->bhd", x[:, 0], w_q) + b_q
-        # One query taken through the key weights spares a key for every token; a key's bias adds the same to
-        # all logits of a head, so it cancels in the softmax.
+        # Multiplying the one query by the key weights saves computing a key for every token. A key's bias
+        # adds the same to all logits of a head, so it cancels in the softmax.
         query = torch.einsum("bhd,hdc->bhc", q * q.shape[-1] ** -0.5, w_k)
         return (query @ x.transpose(1, 2)).softmax(dim=-1)
 
@@ -117,7 +117,7 @@ class Block(nn.Module):
         return x + self.ls2(self.mlp(self.norm2(x)))
 
     def cls_row(self, x: Tensor) -> Tensor:
-        """What the first token of this block's input (B, N, D) attends to: (B, heads, N)."""
+        """Attention (B, heads, N) of the first token of this block's input (B, N, D)."""
         return self.attn.cls_row(self.norm1(x))
 
 
@@ -153,7 +153,7 @@ class VisionTransformer(nn.Module):
         """Tokens before the first block: [CLS], registers, row-major patches.
 
         Args:
-            images: (B, 3, H, W); what remains at the border beyond whole patches is dropped.
+            images: (B, 3, H, W); border pixels that do not fill a patch are dropped.
             kernel: (D, 3, P, P), the patch kernel at this patch size.
             patch_positions: (1, h·w, D) with h = H // P and w = W // P, from `patch_positions`.
 
@@ -163,12 +163,12 @@ class VisionTransformer(nn.Module):
         side = kernel.shape[-1]
         h, w = images.shape[2] // side, images.shape[3] // side
         whole = images[:, :, : h * side, : w * side]
-        # A convolution whose stride is its width is one matrix product, and faster as one.
+        # A convolution whose stride equals its width is a matrix product, and is faster computed as one.
         rows = rearrange(whole, "b c (h p) (w q) -> b (h w) (c p q)", p=side, q=side)
         return self.sequence(linear(rows, kernel.flatten(1), self.patch_embed.proj.bias), patch_positions)
 
     def sequence(self, patches: Tensor, patch_positions: Tensor) -> Tensor:
-        """[CLS], registers and patches (B, h·w, D), with their positions: (B, 1 + registers + h·w, D)."""
+        """Join [CLS], registers and patches (B, h·w, D), with positions: (B, 1 + registers + h·w, D)."""
         prefix = [self.cls_token + self.pos_embed[:, :1]]
         if self.config.registers:
             prefix.append(self.register_tokens)
@@ -181,8 +181,8 @@ class VisionTransformer(nn.Module):
         table = self.pos_embed[:, 1:]
         if grid == (side, side):
             return table
-        # The offset keeps floor(side · scale) from falling one short. It also shifts the samples, so it is
-        # part of what the backbone was trained with.
+        # The offset keeps floor(side · scale) from being one too small. It also shifts the sampling points,
+        # so it is part of what the backbone was trained with.
         scale = tuple((n + offset) / side for n in grid) if offset else None
         resized = F.interpolate(
             rearrange(table, "b (h w) d -> b d h w", h=side),
@@ -201,8 +201,9 @@ class VisionTransformer(nn.Module):
             lengths: tokens of each sequence.
 
         Returns:
-            Tokens (B, N, D) before the final LayerNorm, and what the first sequence's [CLS] attends to in the
-            last block (B, heads, h·w): patches alone, [CLS] and registers left out after the softmax.
+            Tokens (B, N, D) before the final LayerNorm, and the attention (B, heads, h·w) of the first
+            sequence's [CLS] in the last block, to patches only: [CLS] and registers are left out after the
+            softmax.
         """
         for block in self.blocks[:-1]:
             x = block(x, lengths)
@@ -213,7 +214,7 @@ class VisionTransformer(nn.Module):
 
 
 def initialise(module: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Draw all linear layers anew: weights truncated normal with std 0.02, biases 0 (HCL, section 2)."""
+    """Initialise all linear layers: weights truncated normal with std 0.02, biases 0 (HCL, section 2)."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.02, generator=generator)

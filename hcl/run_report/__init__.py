@@ -1,1 +1,1 @@
-"""A run as one page: how it went, what it was told, what it scores, and what it sees."""
+"""A run as one HTML page: its losses, its settings, its scores, and what the model sees."""

@@ -1,4 +1,4 @@
-"""Components of the images looked at: clusters of their tokens, and which of them to show."""
+"""Components of the report's images: clusters of their tokens, and which of them to show."""
 
 from typing import NamedTuple
 
@@ -19,8 +19,8 @@ class Components(NamedTuple):
     """Clusters of tokens.
 
     Attributes:
-        ids: (n, h·w) int64.
-        distances: (n, h·w) of each token to its cluster's centroid.
+        ids: (n, h·w) int64 cluster ids.
+        distances: (n, h·w) distance of each token to its cluster's centroid.
         clusters: K.
     """
 
@@ -30,7 +30,7 @@ class Components(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A token of a component with its surroundings, inside a URI, and the image's file."""
+    """A token of a component with its surroundings, as a data URI, and the name of the image's file."""
 
     picture: str
     name: str
@@ -40,9 +40,9 @@ class Component(NamedTuple):
     """A component for the gallery.
 
     Attributes:
-        number: of its cluster.
-        colour: of it in the pictures of components.
-        images: in how many it occurs.
+        number: number of its cluster.
+        colour: its colour in the pictures of components.
+        images: number of images in which it occurs.
         foreground: share of its tokens that lie in the foreground maps.
         examples: the token nearest to the centroid in each of some images, the nearest first.
     """
@@ -55,7 +55,7 @@ class Component(NamedTuple):
 
 
 def find_components(looked_at: LookedAt, clusters: int, seed: int) -> Components:
-    """k-means of all tokens, standardised and brought to 100 dimensions as the protocols do.
+    """Run k-means on all tokens, standardised and reduced to 100 dimensions as in the protocols.
 
     Raises:
         ValueError: there are fewer tokens than clusters.
@@ -73,14 +73,14 @@ def find_components(looked_at: LookedAt, clusters: int, seed: int) -> Components
 def gallery(
     looked_at: LookedAt, components: Components, foreground: Tensor, *, shown: int, examples: int
 ) -> list[Component]:
-    """The components that lie most in the foreground, of those that occur in two images or more.
+    """Choose the components with the greatest share of foreground, among those in at least two images.
 
     Args:
         looked_at: the images.
-        components: of their tokens.
+        components: components of their tokens.
         foreground: (n, h, w) bool.
-        shown: how many components, at most.
-        examples: of each, at most, one an image.
+        shown: maximum number of components.
+        examples: maximum number of examples of each component, one per image.
     """
     member = torch.nn.functional.one_hot(components.ids, components.clusters).bool()
     images = member.any(dim=1).sum(dim=0)

@@ -24,11 +24,12 @@ class Evaluation(NamedTuple):
 
     Attributes:
         title: protocol and data.
-        path: of the file.
-        facts: what was compared how, by name.
+        path: path of the file.
+        facts: facts about the comparison, by name.
         scores: a row for each result.
-        classes: the IoU of each class, where the protocol gives it, and the same as a chart.
-        confusions: of the results that hold one.
+        classes: the IoU of each class; None if the protocol does not compute it.
+        chart: the same as a chart.
+        confusions: confusions of the results that hold one.
     """
 
     title: str
@@ -41,7 +42,7 @@ class Evaluation(NamedTuple):
 
 
 def find_evaluations(places: Iterable[Path]) -> list[Path]:
-    """Every metrics.json among files and in folders, each once, in the order of the places.
+    """Find every metrics.json among files and in folders, each once, in the order of the places.
 
     Raises:
         FileNotFoundError: a place does not exist.
@@ -49,23 +50,25 @@ def find_evaluations(places: Iterable[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for place in places:
         if not place.exists():
-            raise FileNotFoundError(f"there is no {place}: name a {METRICS} or a folder that holds some")
+            raise FileNotFoundError(
+                f"{place} does not exist: give a {METRICS}, or a folder that contains some"
+            )
         for path in sorted(place.rglob(METRICS)) if place.is_dir() else [place]:
             found.setdefault(path.resolve(), path)
     return list(found.values())
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Read what a protocol left.
+    """Read the report of a protocol.
 
     Raises:
-        ValueError: the file is no report of a protocol.
+        ValueError: the file is not a report of a protocol.
     """
     try:
         return _evaluation(json.loads(path.read_text(encoding="utf-8")), path)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} is no report of evaluate.py: {reason}") from error
+        raise ValueError(f"{path} is not a report of evaluate.py: {reason}") from error
 
 
 def _evaluation(report: dict[str, Any], path: Path) -> Evaluation:
@@ -94,7 +97,7 @@ def _facts(report: dict[str, Any]) -> dict[str, str]:
         "command": f"{report['command']}",
     }
     if skipped := data.get("skipped"):
-        facts["images left out"] = f"{len(skipped)}, named in {METRICS}"
+        facts["images left out"] = f"{len(skipped)}, listed in {METRICS}"
     return facts
 
 
@@ -109,5 +112,5 @@ def _class_chart(results: list[dict[str, Any]]) -> Markup:
 def _confusion(result: dict[str, Any]) -> Confusion:
     classes, confusion = list(result["class_iou"]), np.array(result["confusion"], dtype=np.int64)
     if confusion.shape != (len(classes), len(classes)):
-        raise ValueError(f"a confusion of shape {confusion.shape} for {len(classes)} classes")
+        raise ValueError(f"a confusion matrix of shape {confusion.shape} for {len(classes)} classes")
     return Confusion(result["name"], confusion_chart(confusion, classes))

@@ -1,4 +1,4 @@
-"""What the trained model says of some images of a data set: all pictures of a page are of these."""
+"""The trained model's outputs for some images of a data set; all pictures of a page show these images."""
 
 from typing import NamedTuple
 
@@ -15,17 +15,17 @@ from pipelines.labelled_images import EvaluationImages
 from pipelines.normalise import colours
 
 SIDE = 224
-"""Longer side in pixels of an image on the page."""
+"""Maximum longer side in pixels of an image on the page."""
 
 
 class LookedAt(NamedTuple):
-    """Images of one data set and what the model says of them, on the CPU.
+    """Images of one data set and the model's outputs for them, on the CPU.
 
     Attributes:
-        dataset: these images alone.
+        dataset: data set of these images only.
         pictures: (n, S, S, 3) uint8, as the model sees them.
         tokens: (n, h·w, E) bfloat16 component tokens.
-        attention: (n, heads, h, w) float32: what [CLS] attends to in the last block.
+        attention: (n, heads, h, w) float32, the attention of [CLS] in the last block.
         labels: (n, S, S) uint8, or None.
         grid: (h, w).
     """
@@ -41,10 +41,10 @@ class LookedAt(NamedTuple):
 def look(
     dataset: Dataset, extractor: TokenExtractor, frame: Frame, *, batch_size: int, threads: int
 ) -> LookedAt:
-    """Show images to the model.
+    """Run the model on images.
 
     Raises:
-        ValueError: patches do not tile the frame, or a label is not right.
+        ValueError: patches do not tile the frame, or a label is invalid.
         DecodeError: an image cannot be decoded.
     """
     grid = extractor.grid(frame.size)

@@ -1,4 +1,4 @@
-"""The page itself: one file that needs nothing else."""
+"""The page itself: one self-contained file."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from hcl.run_report.run_files import RunRecord
 
 
 def render(run: RunRecord, evaluations: list[Evaluation], pictures: Pictures | None) -> str:
-    """The HTML of a run's page; whatever comes from files stands in it as text, whatever it holds."""
+    """Render a run's page as HTML; everything that comes from files is escaped."""
     environment = Environment(
         loader=PackageLoader("hcl.run_report"),
         autoescape=True,
@@ -38,13 +38,13 @@ def render(run: RunRecord, evaluations: list[Evaluation], pictures: Pictures | N
 
 
 def write_page(html: str, path: Path) -> None:
-    """Write the page, whole or not at all."""
+    """Write the page, completely or not at all."""
     with written_whole(path) as file:
         file.write(html.encode(errors="replace"))
 
 
 def _title(run: RunRecord) -> str:
-    """The run by its folder, and what it learns on what: so tabs of a browser can be told apart."""
+    """Name the run by its folder, its backbone and its data, so that browser tabs can be distinguished."""
     name = run.folder.resolve().name
     backbone, data = (run.settings.get(group, {}) for group in ("backbone", "data"))
     if "name" not in backbone or "kind" not in data:
@@ -53,12 +53,12 @@ def _title(run: RunRecord) -> str:
 
 
 def _at_a_glance(losses: list[Any], evaluations: list[Evaluation]) -> dict[str, str]:
-    """The few numbers that one looks for first, by name."""
+    """Return the few numbers that readers look for first, by name."""
     glance = {}
     if losses:
         glance["steps"] = f"{losses[-1]['step']:,}"
         glance["last loss"] = f"{losses[-1]['loss']:.3f}"
     if losses and "images_per_second" in losses[-1]:
-        glance["images a second"] = f"{losses[-1]['images_per_second']:.1f}"
+        glance["images per second"] = f"{losses[-1]['images_per_second']:.1f}"
     glance["evaluations"] = str(len(evaluations))
     return glance

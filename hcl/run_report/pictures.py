@@ -19,7 +19,7 @@ EXAMPLES = 8
 
 
 class Seen(NamedTuple):
-    """An image as the model sees it: its file, the share of it that is foreground, pictures inside URIs."""
+    """An image as the model sees it: name of its file, share of foreground, and pictures as data URIs."""
 
     name: str
     share: float
@@ -34,14 +34,14 @@ class Pictures(NamedTuple):
 
     Attributes:
         data: name of the data set.
-        images: how many were looked at.
+        images: number of images that the model has seen.
         size: their side in pixels.
         keep_mass: share of the attention that is foreground.
         clusters: number of components.
         seen: images as the model sees them.
         gallery: components.
-        prediction: where the predictions come from that the worst images fail by; None without labels.
-        worst: those images.
+        prediction: source of the predictions by which the worst images are found; None without labels.
+        worst: the worst images.
     """
 
     data: str
@@ -58,19 +58,20 @@ class Pictures(NamedTuple):
 def draw_pictures(
     looked_at: LookedAt, *, keep_mass: float, clusters: int, shown: int, classifier: str | None, seed: int
 ) -> Pictures:
-    """Draw what the model says of some images.
+    """Draw the model's outputs for some images.
 
     Args:
-        looked_at: the images.
+        looked_at: images and outputs.
         keep_mass: share of the attention that is foreground.
         clusters: number of components.
-        shown: images of each kind, and components in the gallery.
-        classifier: file of a linear classifier, by which the worst images are found instead of by components.
-        seed: of k-means.
+        shown: number of images of each kind, and of components in the gallery.
+        classifier: file of a linear classifier; the worst images are found by its predictions instead of
+            those of the components.
+        seed: seed of k-means.
 
     Raises:
         ValueError: there are fewer tokens than clusters, or the classifier does not fit tokens or classes.
-        FileNotFoundError: there is no such classifier.
+        FileNotFoundError: the classifier is missing.
     """
     foreground = foreground_mask(looked_at.attention, keep_mass)
     components = find_components(looked_at, clusters, seed)

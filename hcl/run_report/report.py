@@ -20,24 +20,25 @@ from pipelines.usable import usable
 
 @dataclass(kw_only=True)
 class ReportConfig:
-    """A run as one page of HTML that needs nothing else.
+    """A run as one self-contained HTML page.
 
     Args:
         run: folder of a training run, with log.jsonl and checkpoint.pt; every metrics.json in it is shown.
-        evaluations: more metrics.json, or folders that hold some.
+        evaluations: more metrics.json files, or folders that contain some.
         output: file to write; by default report.html in the run's folder.
-        data: images for the pictures (--data.kind, --data.root, --data.split); without them there are none.
-        backbone: what is to be otherwise than the checkpoint says.
-        classifier: linear classifier by whose predictions the worst images are found; by default the
-            components predict, each taken for the class in which it is most precise.
-        images: how many images of the data are looked at, spread evenly over the split.
-        shown: how many images of each kind, and how many components, are shown.
-        components: number of clusters of the tokens of the images looked at.
-        size: side in pixels that images are brought to; by default the published one of the kind of data.
-        batch_size: images at a time.
-        threads: of the data pipeline.
-        device: where to compute; auto takes a CUDA GPU if there is one.
-        seed: of k-means.
+        data: images for the pictures (--data.kind, --data.root, --data.split); without data there are no
+            pictures.
+        backbone: settings of the backbone that the checkpoint lacks, or that differ from it.
+        classifier: file of a linear classifier by whose predictions the worst images are found; by default
+            the components predict, each assigned the class in which it is most precise.
+        images: number of images of the data to run the model on, spread evenly over the split.
+        shown: number of images of each kind, and of components, to show.
+        components: number of clusters of the tokens of these images.
+        size: side in pixels to which images are resized; by default as published for the kind of data.
+        batch_size: images per batch.
+        threads: number of threads of the data pipeline.
+        device: device to compute on; auto takes a CUDA GPU if there is one.
+        seed: seed of k-means.
     """
 
     run: str
@@ -59,7 +60,7 @@ class ReportConfig:
         require_at_least(1, self, "images", "shown", "components", "size", "batch_size", "threads")
         require_at_least(0, self, "seed")
         if self.classifier is not None and self.data is None:
-            raise ValueError(f"classifier {self.classifier} has no images to predict: give --data too")
+            raise ValueError(f"classifier {self.classifier} needs images to predict: give --data too")
 
     @property
     def page(self) -> Path:
@@ -67,13 +68,13 @@ class ReportConfig:
         return Path(self.output) if self.output else Path(self.run) / "report.html"
 
     def frame(self, kind: str) -> Frame:
-        """How images of a kind of data are brought to one size."""
+        """Return how images of a kind of data are resized."""
         published = FRAMES[kind]
         return published._replace(size=self.size or published.size)
 
 
 def run(config: ReportConfig, world: World) -> None:
-    """Write the page and say where it is; the main rank does it alone.
+    """Write the page and print its path; only the main rank does so.
 
     Raises:
         FileNotFoundError: the run, an evaluation, data or weights are missing.
@@ -85,7 +86,7 @@ def run(config: ReportConfig, world: World) -> None:
     paths = find_evaluations([record.folder, *map(Path, config.evaluations)])
     if not (record.records or record.checkpoint or paths):
         raise ValueError(
-            f"{config.run} holds no log.jsonl, no checkpoint and no metrics.json: nothing to show"
+            f"{config.run} holds no log.jsonl, no checkpoint and no metrics.json: there is nothing to show"
         )
     evaluations = [read_evaluation(path) for path in paths]
     pictures = _pictures(config, config.data, record, world) if config.data else None
@@ -97,7 +98,7 @@ def run(config: ReportConfig, world: World) -> None:
 def _pictures(config: ReportConfig, data: DataConfig, record: RunRecord, world: World) -> Pictures:
     if record.checkpoint is None:
         raise ValueError(
-            f"{config.run} holds no checkpoint, whose head could look at the images of {data.root}"
+            f"{config.run} holds no checkpoint, which is needed for pictures of the images in {data.root}"
         )
     dataset = open_dataset(data).spread_out(config.images)
     dataset = usable(dataset, data.on_error, labels=dataset.labelled)

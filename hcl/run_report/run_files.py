@@ -1,4 +1,4 @@
-"""What a run's folder says of the run."""
+"""Reading the record of a run from its folder."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,13 @@ from hcl.nested_settings import flattened
 
 
 class RunRecord(NamedTuple):
-    """A run, as far as its folder holds it.
+    """A run, as far as its folder records it.
 
     Attributes:
-        folder: of the run.
-        records: of its log, in order; none where there is no log.
-        checkpoint: the newest one that can be used, or None where there is none at all.
-        settings: that it was told, by group and name, as JSON; none without a checkpoint.
+        folder: folder of the run.
+        records: records of its log, in order; empty without a log.
+        checkpoint: the newest usable checkpoint; None if there are no checkpoints at all.
+        settings: settings of the run by group and name, as JSON; empty without a checkpoint.
     """
 
     folder: Path
@@ -33,7 +33,7 @@ def read_run(folder: Path) -> RunRecord:
         ValueError: the log is damaged, or no checkpoint in the folder can be used.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}: name the --output of a training run")
+        raise FileNotFoundError(f"there is no folder {folder}: give the --output of a training run")
     log, checkpoints = folder / "log.jsonl", Checkpoints(folder).existing()
     found = newest_usable(checkpoints, load_checkpoint) if checkpoints else None
     return RunRecord(
@@ -45,7 +45,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def _grouped(config: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Settings under the names of their groups; those of no group stand first, under "run"."""
+    """Group settings by name; those without a group come first, under "run"."""
     groups: dict[str, dict[str, str]] = {"run": {}}
     for name, value in flattened(config).items():
         group, _, own = name.rpartition(".")

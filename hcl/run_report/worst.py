@@ -19,7 +19,7 @@ from hcl.run_report.looked_at import SIDE, LookedAt
 
 
 class Prediction(NamedTuple):
-    """Classes (n, S, S) uint8 of the images looked at, and where they come from, in a sentence."""
+    """Predicted classes (n, S, S) uint8 of the report's images, and a sentence on where they come from."""
 
     classes: Tensor
     source: str
@@ -34,7 +34,7 @@ class ClassScore(NamedTuple):
 
 
 class WorstImage(NamedTuple):
-    """An image, its mean IoU and that of each class, and the pictures of it, inside URIs."""
+    """An image, its mean IoU and that of each class, and pictures of it as data URIs."""
 
     name: str
     iou: float
@@ -46,17 +46,17 @@ class WorstImage(NamedTuple):
 
 @torch.no_grad()
 def of_classifier(classifier: nn.Conv2d, looked_at: LookedAt, path: Path) -> Prediction:
-    """What a linear classifier predicts."""
+    """Return the predictions of a linear classifier."""
     size = looked_at.pictures.shape[1]
     classes = [
         logits_of(classifier, tokens[None].float(), looked_at.grid, size).argmax(dim=1).byte()
         for tokens in looked_at.tokens
     ]
-    return Prediction(torch.cat(classes), f"The prediction is the linear classifier {path}.")
+    return Prediction(torch.cat(classes), f"The predictions are those of the linear classifier {path}.")
 
 
 def of_components(components: Components, looked_at: LookedAt, labels: Tensor) -> Prediction:
-    """What clusters predict, each taken for the class in which it is most precise. Reads labels (n, S, S)."""
+    """Predict for each cluster the class in which it is most precise. Reads labels (n, S, S)."""
     size, dataset = looked_at.pictures.shape[1], looked_at.dataset
     maps = nearest(components.ids.unflatten(1, looked_at.grid), size)
     metric = ClusteringScores(
@@ -64,17 +64,17 @@ def of_components(components: Components, looked_at: LookedAt, labels: Tensor) -
     )
     metric.update(maps, labels)
     source = (
-        f"The prediction is the {components.clusters} clusters of the gallery, each taken for the class in "
-        "which it is most precise on these very images: labels had a part in it."
+        f"The predictions are the {components.clusters} clusters of the gallery, each assigned the class in "
+        "which it is most precise on these same images, so they depend on the labels."
     )
     return Prediction(metric.match(metric.confusion)[maps].byte(), source)
 
 
 def worst_images(prediction: Prediction, looked_at: LookedAt, labels: Tensor, shown: int) -> list[WorstImage]:
-    """The images of lowest IoU, the worst first.
+    """Return the images with the lowest IoU, the worst first.
 
-    The IoU of an image is the mean over the classes among its labels, of (n, S, S) uint8, or in its
-    prediction; images without a labelled pixel are left out.
+    The IoU of an image is the mean over the classes that occur in its labels, from (n, S, S) uint8, or in its
+    prediction. Images without a labelled pixel are left out.
     """
     dataset = looked_at.dataset
     confusions = image_confusions(prediction.classes, labels, len(dataset.class_names), dataset.ignore_index)

@@ -27,9 +27,9 @@ def aggregate_tokens(
         sequences: L tensors (B, 1 + h_l * w_l, D), [CLS] and row-major patches, before the backbone's
             final LayerNorm; the finest level first.
         grids: the L pairs (h_l, w_l).
-        norm_weight: (D,), of the final LayerNorm, of the sequences' dtype.
-        norm_bias: (D,).
-        eps: of the final LayerNorm.
+        norm_weight: (D,), weight of the final LayerNorm, of the sequences' dtype.
+        norm_bias: (D,), its bias.
+        eps: epsilon of the final LayerNorm.
         impl: "auto", "torch" or "triton".
 
     Returns:
@@ -58,7 +58,7 @@ def fuse_tokens(
     eps: float = 1e-5,
     impl: str = "auto",
 ) -> Tensor:
-    """Compute LayerNorm(Linear(z)) for the concatenation z of all levels, without z (HCL, section 2).
+    """Compute LayerNorm(Linear(z)) for the concatenation z of all levels, without forming z (HCL, section 2).
 
     Linear layers and upsampling commute, so every level is projected on its own small grid: a third of the
     arithmetic of the concatenating form.
@@ -67,19 +67,19 @@ def fuse_tokens(
         sequences: L tensors (B, 1 + h_l * w_l, D), [CLS] and row-major patches, after the backbone's final
             LayerNorm; the finest level first.
         grids: the L pairs (h_l, w_l).
-        weight: (E, (L + 1) * D), of the Linear over z as `aggregate_tokens` orders it. All parameters are of
-            the sequences' dtype, unless autocast converts them.
-        bias: (E,).
-        norm_weight: (E,), of the LayerNorm that follows.
-        norm_bias: (E,).
-        eps: of that LayerNorm.
+        weight: (E, (L + 1) * D), weight of the Linear over z, ordered as by `aggregate_tokens`. All
+            parameters have the sequences' dtype, unless autocast converts them.
+        bias: (E,), its bias.
+        norm_weight: (E,), weight of the LayerNorm that follows.
+        norm_bias: (E,), its bias.
+        eps: epsilon of that LayerNorm.
         impl: "auto", "torch" or "triton".
 
     Returns:
         (B, h_0 * w_0, E).
 
     Raises:
-        ValueError: sequences and grids disagree, a parameter has another shape than above, or the sequences
+        ValueError: sequences and grids disagree, a parameter does not have the shape above, or the sequences
             are not floating point of one dtype.
     """
     width = _check_levels(sequences, grids)
@@ -93,7 +93,7 @@ def fuse_tokens(
 def _implementation(impl: str, *tensors: Tensor) -> ModuleType:
     if choose(impl, *tensors, available=True) == "torch":
         return reference
-    # Here, so that the package imports where Triton is not installed.
+    # Imported here, so that the package can be imported without Triton.
     from kernels.aggregate import triton
 
     return triton

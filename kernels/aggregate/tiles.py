@@ -1,4 +1,4 @@
-"""Which tile each kernel of multi-level token aggregation takes, and the cases that it must compile for."""
+"""The tiles of the kernels of multi-level token aggregation, and the cases that these must compile for."""
 
 from itertools import product
 from typing import Any, NamedTuple
@@ -23,28 +23,28 @@ class Tile(NamedTuple):
 
 
 def tile(width: int, rows: int = 4) -> Tile:
-    """Rows of which a thread holds eight values: one 16-byte load of 16-bit tokens."""
+    """Choose warps so that a thread holds eight values: one 16-byte load of 16-bit tokens."""
     block = max(triton.next_power_of_2(width), 16)
     return Tile(rows, block, min(max(rows * block // 256, 1), 16))
 
 
 def aggregate_tile(width: int) -> Tile:
-    """For `aggregate_forward`, most of whose programs hold four rows one by one."""
+    """Tile of `aggregate_forward`, most of whose programs load four rows one by one."""
     return tile(width)._replace(warps=2 if width <= 512 else 4)
 
 
 def fuse_tile(width: int, levels: int) -> Tile:
-    """For `fuse_forward`: sixteen warps leave a thread 128 registers, too few for more than four levels."""
+    """Tile of `fuse_forward`: with 16 warps a thread has 128 registers, too few for more than four levels."""
     return tile(width, rows=4 if levels <= 4 else 2)
 
 
 def backward_tile(width: int) -> Tile:
-    """For the backward kernels, which keep sums beside what they load."""
+    """Tile of the backward kernels, which hold sums in addition to the loaded rows."""
     return tile(width, rows=2)
 
 
 def compile_cases() -> list[CompileCase]:
-    """Every kernel at every width and dtype of the documented models, of three to five levels."""
+    """List every kernel at every width and dtype of the documented models, with three to five levels."""
     dtypes = ("fp32", "fp16", "bf16")
     cases = [_aggregate_case(*case) for case in product(WIDTHS, (3, 4, 5), dtypes)]
     cases += [_fuse_case(*case) for case in product((3, 4, 5), dtypes)]

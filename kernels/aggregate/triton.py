@@ -1,7 +1,7 @@
 """Multi-level token aggregation in Triton: launchers, and their registration with torch.
 
-No statistics are kept or computed beforehand: a program holds whole rows, so that a row's mean and variance
-cost no byte of their own, where a pass before would read every level twice.
+No statistics are stored or computed in advance: a program holds whole rows, so that a row's mean and variance
+need no extra memory traffic, whereas a separate pass would read every level twice.
 """
 
 import math
@@ -60,7 +60,7 @@ def aggregate_op(
     eps: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    """`aggregate_tokens` with the grids in one list."""
+    """`aggregate_tokens` with the grids flattened into one list."""
     sequences = [_with_unit_stride(x) for x in sequences]
     z = _empty_z(sequences, grids, norm_weight, norm_bias, eps, dtype)
     pairs, width = _pairs(grids), sequences[0].shape[-1]
@@ -209,7 +209,7 @@ def _norm_backward(
     norm_weight: Tensor,
     eps: float,
 ) -> tuple[Tensor, Tensor]:
-    """Fill d_sum with the gradient of the sums of levels; return the norm's own gradients."""
+    """Fill d_sum with the gradient of the sums of levels; return those of the norm's weight and bias."""
     levels, d_out = [_with_unit_stride(x) for x in levels], _with_unit_stride(d_out)
     cls = None if cls is None else _with_unit_stride(cls)
     total, width = math.prod(d_sum.shape[:2]), d_sum.shape[2]
@@ -293,7 +293,7 @@ fuse_op.register_autograd(_fuse_gradients, setup_context=_save_fuse)
 
 
 def _dtype(x: Tensor) -> torch.dtype:
-    """What torch's LayerNorm returns for x: float32 under CUDA's autocast."""
+    """Return the dtype of torch's LayerNorm for x: float32 under CUDA's autocast."""
     return torch.float32 if x.is_cuda and torch.is_autocast_enabled("cuda") else x.dtype
 
 
@@ -314,7 +314,7 @@ def _pairs(grids: Sequence[int]) -> tuple[Grid, ...]:
 
 
 def _strides(tensors: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
-    """Strides of images and tokens; channels lie side by side."""
+    """Strides of images and tokens; channels are contiguous."""
     return tuple((x.stride(0), x.stride(1)) for x in tensors)
 
 

@@ -1,7 +1,8 @@
 """The Triton kernels of multi-level token aggregation.
 
 Letters: B images, N = H * W cells of the finest grid, h x w cells of a level's own grid, D or E channels.
-Where bilinear upsampling reads is exact here, a quotient of integers: cell y of H at ((2y + 1) h - H) / 2H.
+Bilinear upsampling computes its source positions exactly, as quotients of integers: cell y of H reads at
+((2y + 1) h - H) / 2H.
 `ACC` is the dtype of the arithmetic: float64 for float64 tokens, float32 for all others.
 """
 
@@ -49,7 +50,7 @@ def aggregate_forward(
     BLOCK_D: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """One unit of an image's z: ROWS cells of the finest level and CLS, or an interval of a coarse level."""
+    """Compute one unit of z: ROWS cells of the finest level with CLS, or an interval of a coarse level."""
     image = (tl.program_id(0) // units).to(tl.int64)
     unit = tl.program_id(0) % units
     H, W = grids[0]
@@ -102,10 +103,10 @@ def upsample_interval(
     EPS: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """All cells that lie between rows i - 1 and i and columns j - 1 and j of a level's grid.
+    """Compute all cells that lie between rows i - 1 and i and columns j - 1 and j of a level's grid.
 
-    They share their four source rows, which are therefore read and normalised once. The first and the last
-    interval lie beyond the outermost cell, which stands on both of their sides: any weight is right there.
+    They share their four source tokens, which are therefore read and normalised once. The first and the last
+    interval lie beyond the outermost cell, which is used on both of their sides, so that any weight is right.
     """
     top, bottom = tl.maximum(i - 1, 0).to(tl.int64) * w, tl.minimum(i, h - 1).to(tl.int64) * w
     left, right = tl.maximum(j - 1, 0), tl.minimum(j, w - 1)
@@ -126,7 +127,7 @@ def upsample_interval(
 
 @triton.jit
 def sum_of_levels(levels, strides, grids, cls, image, cell, columns, mask, ACC: tl.constexpr):
-    """Rows (ROWS, BLOCK_E): the finest level, the others upsampled to it, and the image's CLS row if any."""
+    """Sum rows (ROWS, BLOCK_E): the finest level, the others upsampled to it, and the CLS row if any."""
     H, W = grids[0]
     row, column = cell // W, cell % W
     rows = levels[0] + image * strides[0][0] + cell.to(tl.int64) * strides[0][1] + columns
@@ -199,9 +200,10 @@ def norm_backward(
     BLOCK_E: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Gradient of `fuse_forward` by its sums of levels, which are gathered anew, over `tiles` tiles of ROWS.
+    """Gradient of `fuse_forward` with respect to its sums of levels, recomputed in `tiles` tiles of ROWS.
 
-    Each program leaves one row of sums for the norm's weight and bias: no atomics, the same bits every time.
+    Each program writes one row of partial sums for the gradients of the norm's weight and bias: there are no
+    atomics, and the result has the same bits every time.
     """
     N = grids[0][0] * grids[0][1]
     columns = tl.arange(0, BLOCK_E)[None, :]

@@ -1,4 +1,4 @@
-"""Attention within sequences of several lengths that lie side by side in one tensor."""
+"""Attention within sequences of several lengths that are concatenated in one tensor."""
 
 import math
 from collections.abc import Sequence
@@ -18,22 +18,23 @@ WIDEST_HEAD = 128
 def attend(qkv: Tensor, lengths: Sequence[int] | None = None, *, impl: str = "auto") -> Tensor:
     """Compute softmax(q k^T / sqrt(d)) v within each sequence and head.
 
-    The plain form is torch's scaled_dot_product_attention, once a sequence, and differentiable. The Triton
-    form has no gradient, and takes 16-bit numbers and heads of width d = 16, 32, ... 128: "auto" is Triton
-    for such CUDA tensors where no gradient is wanted, and torch for all else, float32 on CUDA included; but
-    on a CPU that multiplies bfloat16, without a gradient, long sequences take whole products of matrices.
+    The torch form calls scaled_dot_product_attention once per sequence and is differentiable. The Triton form
+    has no gradient and takes 16-bit dtypes and head widths d = 16, 32, ... 128. "auto" is Triton for such
+    CUDA tensors if no gradient is needed, and torch otherwise, also for float32 on CUDA. On a CPU with
+    bfloat16 instructions, it computes long bfloat16 sequences by whole matrix products if no gradient is
+    needed.
 
     Args:
         qkv: (B, N, 3, heads, d), floating point: queries, keys and values of all tokens.
-        lengths: tokens of each sequence, which sum to N; without lengths all tokens are one sequence.
+        lengths: tokens of each sequence, which sum to N; None: all tokens are one sequence.
         impl: "auto", "torch" or "triton".
 
     Returns:
-        (B, N, heads * d), the heads side by side; of qkv's dtype, or of autocast's in the plain form.
+        (B, N, heads * d), the heads concatenated; of qkv's dtype, or of autocast's in the torch form.
 
     Raises:
-        ValueError: not floating-point (B, N, 3, heads, d), lengths that are not positive or do not sum to N,
-            or "triton" cannot take this tensor.
+        ValueError: qkv is not floating-point (B, N, 3, heads, d), the lengths are not positive or do not sum
+            to N, or "triton" does not support this tensor.
     """
     _check(qkv, lengths)
     obstacle = _obstacle(qkv)
@@ -44,7 +45,7 @@ def attend(qkv: Tensor, lengths: Sequence[int] | None = None, *, impl: str = "au
         return products.attend(qkv, sequences)
     if choose(impl, qkv, available=not obstacle) == "torch" or (impl == "auto" and exporting()):
         return reference.attend(qkv, lengths)
-    # Here, so that the package imports where Triton is not installed.
+    # Imported here, so that the package can be imported without Triton.
     from kernels.attention import triton
 
     return triton.attend(qkv, sequences)
@@ -62,7 +63,7 @@ def _check(qkv: Tensor, lengths: Sequence[int] | None) -> None:
 
 
 def _obstacle(qkv: Tensor) -> str:
-    """Why the Triton form cannot be taken, if so."""
+    """Return why the Triton form cannot be used; empty if it can."""
     width = qkv.shape[-1]
     if qkv.dtype not in TRITON_DTYPES or width % 16 or width > WIDEST_HEAD:
         widths = f"d a multiple of 16 up to {WIDEST_HEAD}"

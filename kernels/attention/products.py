@@ -1,8 +1,9 @@
-"""Attention of bfloat16 on a CPU by whole products of matrices, which suit its matrix units more than tiles.
+"""bfloat16 attention on a CPU by whole matrix products, which suit its matrix units better than small tiles.
 
-torch's fused form multiplies small tiles and writes no n x n matrix. Here a batched product writes one, of a
-few heads at a time, so that it stays in the caches. What a bfloat16 logit loses grows with its size, so each
-row's largest one is taken off within a second product: the logits that count are small then, and lose little.
+torch's fused form multiplies small tiles and never writes an n x n matrix. Here a batched product writes one,
+for a few heads at a time, so that it stays in the caches. The rounding error of a bfloat16 logit grows with
+its magnitude, so a second product subtracts each row's maximum: the logits that matter are then small and
+lose little.
 """
 
 import math
@@ -15,12 +16,12 @@ from kernels.attention import reference
 from kernels.precision import without_autocast
 
 SHORTEST, LONGEST = 128, 8192
-"""Tokens of a sequence for which it pays, and for which an n x n matrix is small."""
+"""Fewest tokens for which this form pays off, and most for which an n x n matrix is small."""
 WEIGHTS_AT_A_TIME = 2**22
 
 
 def suits(qkv: Tensor, lengths: Sequence[int]) -> bool:
-    """Whether this form is the faster one: on a processor that multiplies bfloat16, without a gradient."""
+    """Return whether this form is faster: on a CPU with bfloat16 instructions, without gradient."""
     return (
         qkv.device.type == "cpu"
         and qkv.dtype == torch.bfloat16
@@ -33,7 +34,7 @@ def suits(qkv: Tensor, lengths: Sequence[int]) -> bool:
 
 @torch.no_grad()
 def attend(qkv: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Compute softmax(q k^T / sqrt(d)) v of each sequence of (B, N, 3, heads, d) by itself."""
+    """Compute softmax(q k^T / sqrt(d)) v separately for each sequence of (B, N, 3, heads, d)."""
     out = torch.empty_like(qkv[:, :, 0], memory_format=torch.contiguous_format)
     parts = zip(qkv.split(list(lengths), dim=1), out.split(list(lengths), dim=1), strict=True)
     with without_autocast(qkv):
@@ -46,12 +47,12 @@ def attend(qkv: Tensor, lengths: Sequence[int]) -> Tensor:
 
 
 def _attend(qkv: Tensor) -> Tensor:
-    """One sequence (B, n, 3, heads, d) to (B, n, heads, d)."""
+    """Attend one sequence (B, n, 3, heads, d). (B, n, heads, d)."""
     batch, tokens, _, heads, width = qkv.shape
     q, k, v = (each.transpose(1, 2).flatten(0, 1).contiguous() for each in qkv.unbind(2))
-    # A further column of q meets ones of k, to take something off all logits of a row; one more makes pairs.
+    # One more column of q meets ones in k, which shifts all logits of a row; another one makes pairs.
     queries, keys = (each.new_zeros(batch * heads, tokens, width + 2) for each in (q, k))
-    # By a power of two, which rounds nothing; what is left of the scale comes when logits are small.
+    # A power of two rounds nothing; the rest of the scale is applied when the logits are small.
     exponent = math.floor(math.log2(width**-0.5))
     torch.mul(q, 2.0**exponent, out=queries[..., :width])
     keys[..., :width], keys[..., width] = k, 1
@@ -68,7 +69,7 @@ def _attend(qkv: Tensor) -> Tensor:
 def _attend_heads(
     queries: Tensor, keys: Tensor, values: Tensor, out: Tensor, weights: Tensor, scale: float
 ) -> None:
-    """Some heads; the queries' last but one column is for what is taken off, and weights is for use here."""
+    """Attend some heads; the queries' last but one column holds the shift, and `weights` is a buffer."""
     torch.bmm(queries, keys.transpose(1, 2), out=weights)
     torch.neg(weights.amax(dim=2), out=queries[..., -2])
     torch.bmm(queries, keys.transpose(1, 2), out=weights)

@@ -1,4 +1,4 @@
-"""Attention within sequences that lie side by side, in plain torch."""
+"""Attention within concatenated sequences, in plain torch."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def attend(qkv: Tensor, lengths: Sequence[int] | None) -> Tensor:
-    """Compute softmax(q k^T / sqrt(d)) v of each sequence by itself; differentiable."""
+    """Compute softmax(q k^T / sqrt(d)) v separately for each sequence; differentiable."""
     qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, heads, N, d)
     if lengths is None:
         return _attend(qkv).flatten(2)

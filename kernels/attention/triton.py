@@ -1,8 +1,8 @@
-"""Attention in Triton: one launch for all sequences of all images, a tile of one head's queries a program.
+"""Attention in Triton: one launch for all sequences of all images, one tile of a head's queries per program.
 
-The weights never leave the chip: keys and values pass by in tiles, with a running maximum and sum of weights
-(FlashAttention, Dao et al. 2022). A program reads its own sequence where it lies, and writes where the result
-shall lie, so that nothing is split, padded or joined.
+The weights never leave the chip: keys and values are streamed in tiles, with a running maximum and sum of
+weights (FlashAttention, Dao et al. 2022). A program reads its sequence directly from the concatenated tensor
+and writes directly to the output, so that nothing is split, padded or concatenated.
 
 In kernels: `i_` index, `o_` offsets, `m_` mask, `b_` block of values, `_ptr` pointer.
 """
@@ -35,7 +35,8 @@ class Tiles(NamedTuple):
 def tiles(longest: int, *, hopper: bool) -> Tiles:
     """Choose the kernel's tiles by the longest sequence, on Hopper those that were fastest on an H200.
 
-    More queries a tile read keys and values fewer times, and hang farther over the end of short sequences.
+    With more queries per tile keys and values are read fewer times, but more of the last tile of a short
+    sequence is wasted.
     """
     if hopper:
         return Tiles(64, 64 if longest > 512 else 32, 4, 3)
@@ -57,7 +58,7 @@ def attention_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """BLOCK_M queries of one head of one image; all sequences of an image have `tiles` such tiles a head."""
+    """Attend BLOCK_M queries of one head of one image, which has `tiles` such tiles per head in total."""
     i_head = tl.program_id(0) // tiles
     i_image = (i_head // HEADS).to(tl.int64)
     i_head = i_head % HEADS
@@ -77,7 +78,7 @@ def attention_kernel(
         b_logits = tl.dot(b_q, b_k.T)
         if start + BLOCK_N > length:
             b_logits = tl.where((o_n < length)[None, :], b_logits, float("-inf"))
-        # Every tile holds a key, so the maximum is finite from the first on.
+        # Every tile holds a key, so the maximum is finite from the first tile on.
         b_new_max = tl.maximum(b_max, tl.max(b_logits, axis=1) * SCALE)
         b_weights = tl.exp2(b_logits * SCALE - b_new_max[:, None])
         b_shrink = tl.exp2(b_max - b_new_max)
@@ -94,7 +95,7 @@ def attention_kernel(
 
 @triton.jit
 def find_tile(i_tile, lengths, BLOCK_M: tl.constexpr):
-    """Where a tile of an image begins in its sequence, where that begins in the image, and its length."""
+    """Return where a tile begins in its sequence, where that begins in the image, and its length."""
     begin = tl.zeros((), tl.int32)
     length = begin + lengths[0]
     for i in tl.static_range(1, len(lengths)):
@@ -108,9 +109,9 @@ def find_tile(i_tile, lengths, BLOCK_M: tl.constexpr):
 
 @triton.jit
 def load_rows(ptr, o_rows, rows, stride, o_d, D: tl.constexpr):
-    """Load D columns of rows, 0 where there are none: what lies beyond may be NaN. (o_rows, o_d)."""
+    """Load D columns of rows, 0 out of bounds, where memory may hold NaN. (o_rows, o_d)."""
     mask = (o_rows < rows)[:, None]
-    # A mask over columns is left out where it would only forbid wide loads.
+    # No column mask where none is needed: it would prevent wide loads.
     if o_d.shape[0] != D:
         mask = mask & (o_d < D)[None, :]
     return tl.load(ptr + o_rows[:, None] * stride + o_d[None, :], mask=mask, other=0.0)
@@ -123,10 +124,10 @@ def attend(qkv: Tensor, lengths: Sequence[int]) -> Tensor:
 
 @torch.library.custom_op("hcl_kernels::attention", mutates_args=())
 def attention_op(qkv: Tensor, lengths: list[int]) -> Tensor:
-    """`attend` as an operator of torch."""
+    """`attend` as a torch operator."""
     out = _empty_out(qkv, lengths)
     batch, tokens, _, heads, width = qkv.shape
-    # The kernel counts within an image in 32 bits.
+    # The kernel computes offsets within an image in 32 bits.
     if qkv.stride(-1) != 1 or tokens * qkv.stride(1) >= 2**31:
         qkv = qkv.contiguous()
     tile = tiles(max(lengths), hopper=is_hopper(qkv))
@@ -150,7 +151,7 @@ def attention_op(qkv: Tensor, lengths: list[int]) -> Tensor:
 
 @register_flop_formula(torch.ops.hcl_kernels.attention)
 def _flops(qkv: torch.Size, lengths: list[int], *others: object, **named: object) -> int:
-    """Operations of both products, as torch counts them for its own attention."""
+    """Count the operations of both products, as torch does for its own attention."""
     batch, _, _, heads, width = qkv
     return 4 * batch * heads * width * sum(length**2 for length in lengths)
 
@@ -173,7 +174,7 @@ def _constants(tile: Tiles, heads: int, width: int) -> dict[str, object]:
 
 
 def compile_cases() -> list[CompileCase]:
-    """The kernel on one to four levels of ViT-S, and on heads of other widths, full blocks or not."""
+    """List the kernel on one to four levels of ViT-S, and with other head widths, padded or not."""
     short, long = (257, 65, 17), (785, 197, 50, 17)
     shapes = [*((64, lengths) for lengths in ((196,), short, long)), (32, short), (48, short)]
     shapes += [(128, short), (128, long)]

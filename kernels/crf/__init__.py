@@ -34,28 +34,29 @@ def dense_crf(
 ) -> Tensor:
     """Make class probabilities follow the edges of the image (HCL, section 7).
 
-    Mean field of a fully connected CRF with Potts compatibility. A pixel pays -log p for its class, with p at
-    least 1e-5, and is drawn to the classes of all pixels by two kernels: a Gaussian one of positions and a
-    bilateral one of positions and colours, both symmetrically normalised by their row sums. No gradient.
+    Mean-field inference in a fully connected CRF with Potts compatibility. The unary energy is -log p, with p
+    at least 1e-5; the pairwise energy has two kernels: a Gaussian kernel of positions and a bilateral kernel
+    of positions and colours, both symmetrically normalised by their row sums. No gradient.
 
-    "torch" and "triton" take the kernels as they are; "pydensecrf" approximates them, and published numbers
-    come from it. In "triton" nothing leaves the device, and the same input gives the same bits.
+    "torch" and "triton" compute the kernels exactly; "pydensecrf" approximates them, and published numbers
+    come from it. With "triton" nothing leaves the device, and the same input gives the same bits.
 
     Args:
         probabilities: (B, C, H, W) floating point, a softmax over the classes.
         images: (B, 3, H, W) uint8, red first, on the same device.
-        iterations: how often messages are sent; 0 gives the probabilities back.
+        iterations: number of mean-field updates; 0 returns the probabilities.
         gaussian_sxy: bandwidth of the Gaussian kernel, in pixels.
-        gaussian_compat: its weight.
+        gaussian_compat: weight of the Gaussian kernel.
         bilateral_sxy: bandwidth of the bilateral kernel in position, in pixels.
-        bilateral_srgb: its bandwidth in colour, in steps of 1 / 255.
-        bilateral_compat: its weight.
-        tolerance: of "triton": tiles of pixels are left out of each other's sums where no weight between
-            them reaches this much, of at most 1. 0 leaves out none. Other implementations do not look at it.
-        workers: of "pydensecrf": the number of processes, by default one for every processor that this one
-            may use; 1 computes in this process. They stay for the next call. A script that is run directly
-            calls this below `if __name__ == "__main__":`, because workers import it.
-        impl: "auto", "torch" (up to 10,000 pixels), "triton" (whose memory grows with the square of the
+        bilateral_srgb: bandwidth of the bilateral kernel in colour, in steps of 1 / 255.
+        bilateral_compat: weight of the bilateral kernel.
+        tolerance: for "triton" only: a pair of pixel tiles is skipped if no weight between them reaches this
+            value; weights are at most 1. 0 skips none.
+        workers: for "pydensecrf" only: the number of worker processes, by default one for every processor
+            that this process may use; 1 computes in this process. The workers stay for the next call. A
+            script that is run directly must call this below `if __name__ == "__main__":`, because workers
+            import the script.
+        impl: "auto", "torch" (up to 10,000 pixels), "triton" (memory grows with the square of the number of
             pixels: a GiB for a million) or "pydensecrf" (copies to the host). "auto" is Triton on CUDA
             tensors and pydensecrf elsewhere.
 
@@ -68,7 +69,7 @@ def dense_crf(
         ModuleNotFoundError: the implementation's package is not installed.
         RuntimeError: a worker process died.
     """
-    # One image, waited for, gains nothing by another process.
+    # A single image that is waited for gains nothing from a worker process.
     alone = images.shape[:1] == (1,) and (workers is None or workers > 1)
     return submit_dense_crf(
         probabilities,
@@ -99,15 +100,15 @@ def submit_dense_crf(
     workers: int | None = None,
     impl: str = "auto",
 ) -> Pending:
-    """Begin a `dense_crf`, of which the marginals are asked for later; arguments and errors are its own.
+    """Start a `dense_crf` whose marginals are collected later; arguments and errors are the same.
 
-    With "pydensecrf" and more than one worker this returns at once, so that the caller may make the next
-    batch ready. Every batch that is submitted takes the room of its marginals, in a file for temporary data
-    that has no name: submit some, and then another for each that was collected or cancelled. Elsewhere all is
-    computed here.
+    With "pydensecrf" and more than one worker this returns at once, so that the caller can prepare the next
+    batch. Every submitted batch takes space for its marginals in an anonymous temporary file: submit a few
+    batches, then one more for each that was collected or cancelled. Otherwise everything is computed before
+    this returns.
 
     Returns:
-        What gives the marginals, (B, C, H, W) float32, and says by an error if a worker died.
+        A handle whose `result()` returns the marginals, (B, C, H, W) float32, or raises if a worker died.
     """
     pairwise = Pairwise(gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat)
     _check_inputs(probabilities, images)
@@ -128,7 +129,7 @@ def submit_dense_crf(
 
 
 def implementation(impl: str, tensor: Tensor) -> str:
-    """Which of "torch", "triton" and "pydensecrf" computes for a tensor's device; raises as `dense_crf`."""
+    """Choose "torch", "triton" or "pydensecrf" for a tensor's device; raises as `dense_crf`."""
     return choose(impl, tensor, available=True, elsewhere="pydensecrf")
 
 

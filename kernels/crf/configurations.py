@@ -1,4 +1,4 @@
-"""The block sizes of the dense CRF's kernels, and every kernel at these for the compiler's report."""
+"""The block sizes of the dense CRF's kernels, and the cases of the compile report."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ FILTER_STAGES = 5
 UPDATE_WARPS = 8
 BLOCK_T = 256
 BLOCK_L, BLOCK_M = 16, 32
-# The data sets' classes, in two widths of a slot, and many.
+# The data sets' numbers of classes, with two widths of a slot, and a large number.
 CLASSES = (21, 27, 171)
 KINDS = {
     "value_ptr": "*fp16",
@@ -37,28 +37,28 @@ KINDS = {
 
 
 def value_width(classes: int) -> int:
-    """How many values a slot has: whole words of 16 bytes."""
+    """Return the number of values in a slot: whole 16-byte words."""
     return triton.cdiv(classes, 8) * 8
 
 
 def class_block(width: int, products: bool) -> int:
-    """How many classes a program of the filter sums: all of them, up to what the registers leave room for."""
+    """Return the number of classes that a filter program sums: all, up to what the registers hold."""
     return min(max(triton.next_power_of_2(width), 16), 128 if products else 64)
 
 
 def sums_warps(products: bool) -> int:
-    """How many warps take row sums: differences, in no layout of the matrix units, take more registers."""
+    """Return the warps for row sums: differences, without the matrix units' layout, need more registers."""
     return WARPS if products else 2 * WARPS
 
 
 def update_blocks(classes: int) -> tuple[int, int]:
-    """How many pixels and classes a program of the update takes: all classes, for a softmax over them."""
+    """Return the pixels and classes of an update program: all classes, for the softmax over them."""
     block_c = max(triton.next_power_of_2(classes), 16)
     return max(1024 // block_c, 4), block_c
 
 
 def compile_cases() -> list[CompileCase]:
-    """Every kernel, with weights by differences and by products, without messages and with them."""
+    """List every kernel, with weights by differences and by products, without messages and with them."""
     return [
         _case(crf_near_kernel, "", {"BLOCK_T": BLOCK_T}),
         *(_sums_case(products) for products in (False, True)),
@@ -86,7 +86,7 @@ def _filter_case(products: bool, classes: int) -> CompileCase:
 
 
 def _gaussian_case(along_rows: bool) -> CompileCase:
-    # Along a row pixels lie side by side; a stride of 1 becomes a constant.
+    # The pixels of a row are contiguous; Triton makes a stride of 1 a constant.
     constants = {"stride_l" if along_rows else "stride_m": 1, "PRECISION": "bf16x6"}
     blocks = {"BLOCK_L": BLOCK_L, "BLOCK_M": BLOCK_M}
     case = _case(crf_gaussian_kernel, "rows" if along_rows else "columns", {**constants, **blocks})

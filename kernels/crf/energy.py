@@ -1,4 +1,4 @@
-"""What a dense CRF's energy is made of, whichever implementation minimises it."""
+"""The terms of a dense CRF's energy, for all implementations."""
 
 from typing import NamedTuple
 
@@ -18,5 +18,5 @@ class Pairwise(NamedTuple):
 
 
 def unary_energy(probabilities: Tensor) -> Tensor:
-    """-log p, of probabilities kept away from 0 as pydensecrf does it."""
+    """Return -log p, with probabilities clamped away from 0 as in pydensecrf."""
     return -probabilities.clamp(SMALLEST_PROBABILITY, 1).log()

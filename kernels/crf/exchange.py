@@ -1,4 +1,4 @@
-"""Arrays that a program and its worker processes both see."""
+"""Arrays shared by a program and its worker processes."""
 
 import mmap
 import tempfile
@@ -15,22 +15,22 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where an array lies: its first byte, and its shape."""
+    """The place of an array in the file: its first byte, and its shape."""
 
     begin: int
     shape: tuple[int, ...]
 
     @property
     def end(self) -> int:
-        """The byte after its last."""
+        """The byte after the array's last."""
         return self.begin + 4 * int(np.prod(self.shape))
 
 
 class Exchange:
-    """Float32 arrays in a file without a name, which processes inherit that are started with this.
+    """Float32 arrays in an anonymous temporary file, inherited by processes that are started with it.
 
-    So nothing stays behind, however the program ends. Shared memory would not do: containers often have
-    little of it. The file keeps the size that was needed at most.
+    Nothing is left behind, however the program ends. Shared memory is no alternative, since containers often
+    have little of it. The file never shrinks.
     """
 
     def __init__(self, file: FileIO | None = None) -> None:
@@ -40,18 +40,18 @@ class Exchange:
         self.lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Callable[[Any], "Exchange"], tuple[Any]]:
-        """Have a process that is being started inherit the file; it cannot be sent to one later."""
+        """Let a process inherit the file while it is being started; it cannot be sent to one later."""
         return _inherited, (reduction.DupFd(self.file.fileno()),)
 
     def put(self, array: np.ndarray) -> Place:
-        """Copy an array to where no other lies; it stays there until it is dropped.
+        """Copy an array to a free place; it stays there until it is dropped.
 
         Raises:
             OSError: the disk is full.
         """
         with self.lock:
             place = Place(self._gap(array.nbytes), array.shape)
-            # Written, since a map of a file that the disk has no room for ends the program by a signal.
+            # Written, not mapped: with a full disk, writing to a map would kill the program by a signal.
             self.file.seek(place.begin)
             rest = np.ascontiguousarray(array).data.cast("B")
             while rest:
@@ -60,16 +60,16 @@ class Exchange:
         return place
 
     def at(self, place: Place) -> np.ndarray:
-        """The array at a place, to be read and written by all."""
+        """Return the array at a place; all processes can read and write it."""
         mapped = mmap.mmap(self.file.fileno(), place.end - place.begin, offset=place.begin)
         return np.frombuffer(mapped, np.float32).reshape(place.shape)
 
     def drop(self, place: Place) -> None:
-        """Leave a place to other arrays; nobody may write there any more."""
+        """Free a place for other arrays; no process may write there any more."""
         self.taken.discard(place)
 
     def _gap(self, size: int) -> int:
-        """The first byte of a page behind which so many bytes are free."""
+        """Return the first byte of a page from which on `size` bytes are free."""
         begin = 0
         for place in sorted(self.taken, key=lambda place: place.begin):
             if place.begin - begin >= size:

@@ -1,7 +1,7 @@
-"""The Gaussian kernel over positions alone, by matrices.
+"""The Gaussian kernel over positions alone, as two matrices.
 
-It is the Kronecker product of one along rows and one along columns, row sums included, so that two small
-matrix products give it exactly at any bandwidth.
+The kernel and its row sums are Kronecker products of one kernel along rows and one along columns, so that two
+small matrix products apply it exactly at any bandwidth.
 """
 
 import math
@@ -13,13 +13,13 @@ MAX_SIDE = 2**16
 
 
 def gaussian_matrices(images: Tensor, sxy: float) -> tuple[Tensor, Tensor]:
-    """The matrices (H, H) and (W, W) between which (..., H, W) float32 is filtered; images (..., H, W)."""
+    """Return matrices (H, H) and (W, W) that filter (..., H, W) float32 from the left and from the right."""
     along_rows, along_columns = (_gaussian_matrix(size, sxy, images.device) for size in images.shape[-2:])
     return along_rows, along_columns
 
 
 def gaussian_reach(sxy: float) -> int:
-    """How many pixels apart weights are no more than 2^-30, or all pixels are."""
+    """Return the distance in pixels at which weights are at most 2^-30, limited to `MAX_SIDE`."""
     return min(math.ceil(sxy * math.sqrt(60 * math.log(2))), MAX_SIDE)
 
 

@@ -1,10 +1,10 @@
-"""Squared distances as products for the matrix units, in half precision and yet as right as differences.
+"""Squared distances as products for the matrix units, in half precision but as accurate as differences.
 
-Coordinates are integers; around the image's centre they have up to 11 bits, which float16 holds. With the
-dimensions' scales s, minus the squared distance of x and y is 2 s x . y - s x . x - s y . y. What float16
-cannot hold, the factors 2 s x and the squares, is three numbers: a coarse one, on a grid so that all products
-of coarse numbers and the sums of these have at most 24 bits and so are exact in float32, whatever cancels;
-and two for the rest, whose products are small and added last.
+Coordinates are integers; relative to the image's centre they have up to 11 bits, which float16 holds. With
+the dimensions' scales s, minus the squared distance of x and y is 2 s x . y - s x . x - s y . y. float16
+cannot hold the factors 2 s x and the squares, so each is split into three numbers: a coarse one and two for
+the remainder. The coarse numbers lie on a grid such that their products and the sums of these have at most 24
+bits: they are exact in float32, whatever cancels. The products of the remainders are small and added last.
 """
 
 import math
@@ -16,35 +16,36 @@ from torch import Tensor
 from kernels.crf.tiles import column
 
 MAX_REACH = 2**11
-# So that factors, up to twice a square, are float16.
+# Factors, which are up to twice a square, must fit into float16.
 MAX_SQUARE = 32_000
-# In place of minus a square; no product of coordinates outweighs it.
+# Used in place of minus a square; no product of coordinates outweighs it.
 FAR = -65_504
-# The largest square is below a power of two, of which coarse products are multiples by this. Sums reach four
-# of it: 24 bits in all, one of them spare.
+# Coarse products are multiples of 2^-21 times the power of two that the largest square does not exceed. Sums
+# reach four times that power: 24 bits in all, one of them spare.
 COARSE_BITS = 21
 
 
 def products_suffice(reach: Sequence[int], scale: Sequence[float]) -> bool:
-    """Whether float16 holds coordinates up to `reach`, and their squares times `scale`."""
+    """Return whether float16 holds coordinates up to `reach`, and their squares times `scale`."""
     return max(reach) <= MAX_REACH and _largest_square(reach, scale) <= MAX_SQUARE
 
 
 def product_operands(
     coordinates: Tensor, reach: Sequence[int], scale: Sequence[float], absent: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Make of every slot a row and a column of the product that is minus the squared distance.
+    """Make a row and a column for every slot, whose products are minus the squared distances.
 
     Args:
         coordinates: (B, 5, S) integers, around the image's centre.
-        reach: the largest magnitude of each coordinate, at least 1; `products_suffice` takes it.
+        reach: the largest magnitude of each coordinate, at least 1, for which `products_suffice` holds.
         scale: the factor of each coordinate's squared difference.
-        absent: (B, S) bool, the slots whose columns shall be far from all rows.
+        absent: (B, S) bool, the slots without a pixel, whose columns are made far from all rows.
 
     Returns:
-        Rows (B, S, 32), of which 16 are coarse and multiplied first, and columns (B, S, 16), both float16.
+        Rows (B, S, 32), whose first 16 numbers are coarse and multiplied first, and columns (B, S, 16), both
+        float16.
     """
-    # In units that make coordinates about 1, so that small factors are no subnormal numbers.
+    # In units in which coordinates are about 1, so that small factors do not become subnormal.
     unit = [2.0 ** (x.bit_length() - 1) for x in reach]
     x = coordinates / column(unit, coordinates)
     factor = 2 * column([s * u**2 for s, u in zip(scale, unit, strict=True)], x) * x
@@ -68,7 +69,7 @@ def _largest_square(reach: Sequence[int], scale: Sequence[float]) -> float:
 
 
 def _power(value: float) -> float:
-    """The power of two that is not below a positive number."""
+    """Return the least power of two that is not below a positive number."""
     return 2.0 ** math.ceil(math.log2(value))
 
 
@@ -77,7 +78,7 @@ def _multiple(values: Tensor, grid: Tensor | float) -> Tensor:
 
 
 def _parts(values: Tensor, grid: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
-    """Float16 numbers whose sum is float64 values: multiples of the grid, the rest, and the rest of that."""
+    """Split float64 values into a sum of float16: multiples of the grid, the rest, and the rest of that."""
     coarse = _multiple(values, grid)
     mid = (values - coarse).half()
     return coarse.half(), mid, (values - coarse - mid).half()

@@ -1,6 +1,6 @@
-"""The dense CRF's kernels as operators of torch, which check nothing and never wait for the host.
+"""The dense CRF's kernels as torch operators, which check nothing and never synchronise with the host.
 
-B images, C classes, N pixels, T tiles, S slots (see `tiles`), W: the classes, as many as a multiple of 8.
+B images, C classes, N pixels, T tiles, S slots (see `tiles`), W: C rounded up to a multiple of 8.
 """
 
 import torch
@@ -40,7 +40,7 @@ def near_lists(
     limit: float,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """List for every tile the tiles that have a pixel within a squared distance of one of its own.
+    """List for every tile the tiles that have a pixel within the squared distance `limit` of one of its own.
 
     Also sum the weights of these tiles' pixels, rounded to `dtype`. Returns near, counts and scale.
     """
@@ -84,7 +84,7 @@ def _empty_lists(
 
 @torch.library.custom_op("hcl_kernels::crf_filter", mutates_args=())
 def crf_filter(values: Tensor, rows: Tensor, columns: Tensor, near: Tensor, counts: Tensor) -> Tensor:
-    """Sum the values (B, S, W) of near slots by weight; (B, S, W) float32. The rest as in `Bilateral`."""
+    """Sum values (B, S, W) of near slots by weight. (B, S, W) float32; other arguments as in `Bilateral`."""
     batch, slots, width = values.shape
     out = _empty_sums(values, rows, columns, near, counts)
     products = rows.dtype == torch.float16
@@ -115,11 +115,11 @@ def _empty_sums(values: Tensor, rows: Tensor, columns: Tensor, near: Tensor, cou
 
 @torch.library.custom_op("hcl_kernels::crf_gaussian", mutates_args=())
 def crf_gaussian(values: Tensor, along_rows: Tensor, along_columns: Tensor, reach: int) -> Tensor:
-    """Multiply planes (B, C, H, W) float32 with (H, H) and (W, W), which are 0 `reach` off the diagonal."""
+    """Multiply planes (B, C, H, W) float32 with banded matrices (H, H) and (W, W) of half-width `reach`."""
     values = values.contiguous()
     batch, classes, height, width = values.shape
     half, out = torch.empty_like(values), torch.empty_like(values)
-    # The length, number and strides of lines.
+    # Length, number and strides of the lines.
     columns, rows = (height, width, width, 1), (width, height, 1, width)
     passes = ((half, values, along_rows, columns), (out, half, along_columns, rows))
     with torch.cuda.device_of(values):
@@ -156,13 +156,13 @@ def crf_update(
     bilateral_compat: float,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """Marginals (B, C, H, W) of unary energy and messages; by slot these times scale, (B, S, W), in `dtype`.
+    """Compute marginals (B, C, H, W), and by slot the marginals times scale, (B, S, W) in `dtype`.
 
-    The Gaussian message is (B, C, H, W), the bilateral sums are (B, S, W); without them there is no message.
+    The Gaussian message is (B, C, H, W), the bilateral sums are (B, S, W); None: no messages.
     """
     marginals, _ = _empty_update(unary, gaussian, sums, slot, scale, gaussian_compat, bilateral_compat, dtype)
     batch, classes, height, width = unary.shape
-    # What is wider than the classes, and slots without a pixel, are read and weigh nothing.
+    # Values beyond the classes, and those of slots without a pixel, are read too: zeros weigh nothing.
     values = unary.new_zeros(*scale.shape, value_width(classes), dtype=dtype)
     block_n, block_c = update_blocks(classes)
     pixels = height * width

@@ -1,4 +1,4 @@
-"""Marginals that may still be in the making."""
+"""Marginals that may not have been computed yet."""
 
 from typing import NamedTuple, Protocol
 
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 class Pending(Protocol):
-    """Marginals that were asked for, wherever they are computed."""
+    """Handle of submitted marginals, wherever they are computed."""
 
     def result(self) -> Tensor:
-        """The marginals (B, C, H, W) float32, once they are there, however often they are asked for.
+        """Wait for the marginals (B, C, H, W) float32 and return them; can be called repeatedly.
 
         Raises:
             RuntimeError: a worker process died.
@@ -18,18 +18,18 @@ class Pending(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Leave undone what has not begun, and wait for what has; there is no result then."""
+        """Cancel what has not begun, and wait for what has; there is no result then."""
         ...
 
 
 class Ready(NamedTuple):
-    """Marginals that are there."""
+    """Marginals that are already computed."""
 
     marginals: Tensor
 
     def result(self) -> Tensor:
-        """The marginals."""
+        """Return the marginals."""
         return self.marginals
 
     def cancel(self) -> None:
-        """Nothing is left to be done."""
+        """Do nothing: everything is computed."""

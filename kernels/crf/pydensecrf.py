@@ -1,7 +1,7 @@
-"""The dense CRF by the library pydensecrf, one image a task in worker processes.
+"""The dense CRF by the library pydensecrf, one image per task in worker processes.
 
 The library filters by a permutohedral lattice, which approximates the kernels. Workers are started when they
-are first needed, as fresh interpreters (a fork would copy the locks of other threads), and kept. They end
+are first needed, as fresh interpreters (a fork would copy the locks of other threads), and are kept. They end
 with the program, however it ends.
 """
 
@@ -34,14 +34,14 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 def submit(
     probabilities: Tensor, images: Tensor, iterations: int, pairwise: Pairwise, workers: int | None
 ) -> Pending:
-    """Marginals by the library, of all images side by side; with one worker in this process, at once."""
+    """Compute marginals with the library, images in parallel; with one worker, at once in this process."""
     if find_spec("pydensecrf") is None:
         raise ModuleNotFoundError(
             "impl='pydensecrf' needs that library: pip install '.[evaluation]' in the project's folder "
             "(a C++ compiler builds it), or use another impl"
         )
     beliefs = probabilities.float().cpu().numpy()
-    # Blue first, as the published program has it: the lattice does not treat its axes alike.
+    # Blue first, as in the published program: the lattice does not treat its axes alike.
     pictures = images.cpu().permute(0, 2, 3, 1).flip(3).contiguous().numpy()
     workers = workers or usable_processors()
     if workers > 1:
@@ -53,7 +53,7 @@ def submit(
 
 
 def _marginals(beliefs: np.ndarray, picture: np.ndarray, iterations: int, pairwise: Pairwise) -> np.ndarray:
-    """One image: probabilities (C, H, W) float32 and picture (H, W, 3) uint8 to marginals (C, H, W)."""
+    """Compute marginals (C, H, W) from probabilities (C, H, W) float32 and a picture (H, W, 3) uint8."""
     from pydensecrf.densecrf import DenseCRF2D
 
     classes, height, width = beliefs.shape
@@ -71,9 +71,9 @@ def _marginals(beliefs: np.ndarray, picture: np.ndarray, iterations: int, pairwi
 
 
 class InWorkers:
-    """Marginals by worker processes, which put them where the beliefs were in a file that all of them map.
+    """Marginals by worker processes, which overwrite the beliefs with them in a file that all of them map.
 
-    Sent through pipes they would cost a tenth of the work.
+    Sending the arrays through pipes would cost a tenth of the work.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class InWorkers:
                 self.tasks.append(pool.submit(_replace, self.place, index, picture, iterations, pairwise))
 
     def result(self) -> Tensor:
-        """The marginals, once all workers are done with them; from then on they lie here."""
+        """Wait for all workers and return the marginals, which are kept from then on."""
         if self.marginals is None:
             try:
                 self.marginals = self._collect()
@@ -112,7 +112,7 @@ class InWorkers:
         return torch.from_numpy(self.exchange.at(self.place)).to(self.device, copy=True)
 
     def cancel(self) -> None:
-        """Leave the images undone that no worker has begun, and wait for the others."""
+        """Cancel the images that no worker has begun, and wait for the others."""
         wait([task for task in self.tasks if not task.cancel()])
         self.exchange.drop(self.place)
 
@@ -129,7 +129,7 @@ class InWorkers:
 
 
 class _Workers(ProcessPoolExecutor):
-    """Processes and the exchange of their arrays; its own, for those of a pool that broke may yet write."""
+    """Processes and their exchange; each pool has its own, as workers of a broken pool may still write."""
 
     def __init__(self, workers: int) -> None:
         self.exchange = Exchange()
@@ -143,17 +143,17 @@ def _pool(workers: int) -> _Workers:
 
 
 _inherited: list[Exchange] = []
-"""In a worker, what it was started with."""
+"""In a worker process, the exchange that it was started with."""
 
 
 def _replace(place: Place, index: int, picture: np.ndarray, iterations: int, pairwise: Pairwise) -> None:
-    """Put one image's marginals where its probabilities were."""
+    """Overwrite one image's probabilities with its marginals."""
     array = _inherited[0].at(place)
     array[index] = _marginals(array[index], picture, iterations, pairwise)
 
 
 def _prepare_worker(exchange: Exchange) -> None:
-    """Leave Ctrl-C to the program, end with it, and take one core."""
+    """Make a worker ignore Ctrl-C, end with the program, and use one core."""
     _inherited.append(exchange)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_after_parent, daemon=True).start()
@@ -162,7 +162,7 @@ def _prepare_worker(exchange: Exchange) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what an image frees: fresh pages for every image take a third of a worker's time."""
+    """Let glibc keep freed memory: fresh pages for every image take a third of a worker's time."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(M_TRIM_THRESHOLD, 2**30)
@@ -170,7 +170,7 @@ def _keep_freed_memory() -> None:
 
 
 def _exit_after_parent() -> None:
-    """Exit where the program was killed and could not say so."""
+    """Exit after the program, even if it was killed and could not end its workers."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

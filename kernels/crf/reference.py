@@ -1,4 +1,4 @@
-"""The exact dense CRF in plain torch: every pixel with every pixel, so for small images only."""
+"""The exact dense CRF in plain torch: over all pairs of pixels, so for small images only."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from kernels.precision import compute_dtype, without_autocast
 
 
 def dense_crf(probabilities: Tensor, images: Tensor, iterations: int, pairwise: Pairwise) -> Tensor:
-    """Mean field with both kernels as matrices of pixels x pixels, one image at a time."""
+    """Run mean field with both kernels as matrices of pixels x pixels, one image at a time."""
     unaries = unary_energy(probabilities.to(compute_dtype(probabilities)))
     marginals = torch.empty_like(unaries, memory_format=torch.contiguous_format)
     with without_autocast(probabilities):
@@ -19,7 +19,7 @@ def dense_crf(probabilities: Tensor, images: Tensor, iterations: int, pairwise: 
 
 
 def _mean_field(unary: Tensor, kernel: Tensor, iterations: int) -> Tensor:
-    """Potts model: a pixel is drawn to what the pixels near it are. unary (C, N), kernel (N, N)."""
+    """Run mean field for the Potts model. unary (C, N), kernel (N, N)."""
     marginals = (-unary).softmax(dim=0)
     for _ in range(iterations):
         marginals = (marginals @ kernel - unary).softmax(dim=0)
@@ -27,7 +27,7 @@ def _mean_field(unary: Tensor, kernel: Tensor, iterations: int) -> Tensor:
 
 
 def _kernel(image: Tensor, pairwise: Pairwise) -> Tensor:
-    """Both kernels of an image (3, H, W), weighted and added. (N, N)."""
+    """Compute both kernels of an image (3, H, W), weighted and added. (N, N)."""
     rows, columns = (torch.arange(size, device=image.device) for size in image.shape[1:])
     position = torch.cartesian_prod(rows, columns).to(image.dtype)
     colour = image.flatten(1).T / pairwise.bilateral_srgb
@@ -38,7 +38,7 @@ def _kernel(image: Tensor, pairwise: Pairwise) -> Tensor:
 
 
 def _symmetric(features: Tensor) -> Tensor:
-    """Gaussian kernel K between rows, D^-1/2 K D^-1/2 with the row sums D, themselves included. (N, N)."""
+    """Compute D^-1/2 K D^-1/2 with the Gaussian kernel K between rows and its row sums D. (N, N)."""
     distance = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
     weight = torch.exp(-0.5 * distance.square())
     scale = weight.sum(dim=1).rsqrt()

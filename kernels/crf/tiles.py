@@ -1,9 +1,10 @@
-"""Pixels in tiles that are compact in the space of position and colour, and which tiles are near each other.
+"""Pixels in tiles that are compact in the space of position and colour, and the tiles' bounding boxes.
 
-A k-d tree of fixed shape: the pixels of every node are sorted along its widest side and halved, until a node
-is one tile. Only the order of the pixels depends on the image, no shape does, and nothing leaves the device.
+The tiles are the leaves of a k-d tree of fixed shape: the pixels of every node are sorted along its widest
+side and halved, until a node is one tile. Only the order of the pixels depends on the image, while shapes do
+not, and nothing leaves the device.
 
-B images, N pixels, T tiles, S = T x BLOCK slots; slots beyond the pixels repeat the last one.
+B images, N pixels, T tiles, S = T x BLOCK slots; slots beyond the pixels repeat the last pixel.
 """
 
 import math
@@ -24,10 +25,10 @@ class Tiles(NamedTuple):
     """Pixels by tile.
 
     Attributes:
-        order: (B, S) int64, the pixel in each slot; N and more where there is none.
+        order: (B, S) int64, the pixel in each slot; N or more where there is none.
         slot: (B, N) int64, the slot of each pixel.
         coordinates: (B, 5, S) int32, row, column, red, green and blue of each slot.
-        features: (B, 5, S) float32, these scaled so that the weight of two pixels is exp2(-distance^2).
+        features: (B, 5, S) float32, coordinates scaled so that the weight of two pixels is exp2(-distance^2).
         low, high: (B, 5, T) float32, the corners of the tiles' bounding boxes.
     """
 
@@ -56,17 +57,17 @@ def build_tiles(images: Tensor, pairwise: Pairwise) -> Tiles:
 
 
 def feature_scale(pairwise: Pairwise) -> list[float]:
-    """What makes features of row, column, red, green and blue."""
+    """Return the factors that turn row, column, red, green and blue into features."""
     return [EXP2_SCALE / pairwise.bilateral_sxy] * 2 + [EXP2_SCALE / pairwise.bilateral_srgb] * 3
 
 
 def column(values: Sequence[float], like: Tensor) -> Tensor:
-    """Numbers (any, 1) float64 on a tensor's device, which does not wait for the host."""
+    """Put numbers (any, 1) float64 on a tensor's device, without host synchronisation."""
     return torch.cat([like.new_full((1, 1), value, dtype=torch.float64) for value in values])
 
 
 def _coordinates(images: Tensor) -> Tensor:
-    """Row, column and colour of every slot, image after image. (5, B x S) int32."""
+    """Return row, column and colour of every slot, image after image. (5, B x S) int32."""
     batch, _, height, width = images.shape
     rows, columns = (torch.arange(size, dtype=torch.int32, device=images.device) for size in (height, width))
     position = torch.stack([rows[:, None].expand(height, width), columns.expand(height, width)])
@@ -77,7 +78,7 @@ def _coordinates(images: Tensor) -> Tensor:
 
 
 def _kd_order(coordinates: Tensor, scale: Tensor, batch: int, bits: int) -> Tensor:
-    """The leaves of the images' k-d trees from left to right, of coordinates below 2^bits. (B x S,) int64."""
+    """Order slots by the leaves of the images' k-d trees; coordinates are below 2^bits. (B x S,) int64."""
     slots = coordinates.shape[1]
     tiles = slots // batch // BLOCK
     levels = (tiles - 1).bit_length()
@@ -85,18 +86,18 @@ def _kd_order(coordinates: Tensor, scale: Tensor, batch: int, bits: int) -> Tens
     image, tile = (torch.arange(count, device=order.device) for count in (batch, tiles))
     key = torch.int32 if batch << levels + bits <= 2**31 else torch.int64
     for level in range(levels):
-        # Nodes are runs of whole tiles, those of an image after those of the image before.
+        # Nodes are runs of whole tiles, image after image.
         node = ((image[:, None] << level) + torch.div(tile << level, tiles, rounding_mode="floor")).flatten()
         current = coordinates[:, order].unflatten(1, (-1, BLOCK))
         widest = _widest(current, node, batch << level, scale)
         value = current.gather(0, widest[None, :, None].expand(1, -1, BLOCK))[0]
-        # The stable sort keeps what is equal in order.
+        # The stable sort keeps equal keys in order.
         order = order[((node.to(key)[:, None] << bits) + value).flatten().argsort(stable=True)]
     return order
 
 
 def _widest(coordinates: Tensor, node: Tensor, nodes: int, scale: Tensor) -> Tensor:
-    """The dimension in which a tile's node is widest. coordinates (5, T, BLOCK), node (T,); (T,) int64."""
+    """Return the widest dimension of each tile's node. coordinates (5, T, BLOCK), node (T,); (T,) int64."""
     corners = []
     for corner, side in zip(coordinates.aminmax(dim=2), ("amin", "amax"), strict=True):
         empty = corner.new_zeros(len(corner), nodes)
@@ -106,5 +107,5 @@ def _widest(coordinates: Tensor, node: Tensor, nodes: int, scale: Tensor) -> Ten
 
 
 def farthest(tolerance: float) -> float:
-    """The squared distance of pixels at which their weight is the tolerance."""
+    """Return the squared distance of pixels at which their weight is the tolerance."""
     return -math.log2(tolerance) if tolerance else math.inf

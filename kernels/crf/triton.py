@@ -1,8 +1,8 @@
 """The exact dense CRF in Triton: lists of near tiles, the bilateral filter over them, mean field around it.
 
-The bilateral filter is attention without softmax: the weights of two tiles of pixels are computed where they
-are used and multiplied with the messages of all classes; tile pairs that are far apart are not visited.
-B images, C classes, N pixels, T tiles, S slots (see `tiles`), W: the classes, as many as a multiple of 8.
+The bilateral filter is attention without softmax: the weights of two tiles of pixels are computed on the fly
+and multiplied with the messages of all classes; tile pairs that are far apart are skipped.
+B images, C classes, N pixels, T tiles, S slots (see `tiles`), W: C rounded up to a multiple of 8.
 """
 
 from typing import NamedTuple
@@ -24,17 +24,17 @@ __all__ = ["compile_cases", "dense_crf"]
 
 # Messages and weights lie in [0, 1] and are summed in float32, where errors of 2^-11 average out.
 MESSAGE_DTYPE = torch.float32 if TRITON_INTERPRETED else torch.float16
-# Images are taken as many at a time as have this many tile pairs (4 bytes each), but at least one, and no
-# more than a grid has programs along its second axis.
+# Images of a group have together at most this many tile pairs (4 bytes each), but a group has at least one
+# image, and at most as many as a grid has programs along its second axis.
 MAX_TILE_PAIRS = 2**28
 MAX_IMAGES = 2**16 - 1
 
 
 class Bilateral(NamedTuple):
-    """The bilateral kernel of images, as sparse as the tolerance lets it be.
+    """The bilateral kernel of images, as sparse as the tolerance allows.
 
     Attributes:
-        rows, columns: of products (`product_operands`), or of differences, (B, 5, S) float32.
+        rows, columns: operands of products (`product_operands`), or of differences, (B, 5, S) float32.
         near, counts: for every tile the tiles near it, in order, (B, T, T), and their number, (B, T); int32.
         scale: (B, S) float32, one over the root of a slot's row sum.
         slot: (B, N) int64, the slot of each pixel.
@@ -55,7 +55,7 @@ class Bilateral(NamedTuple):
 def dense_crf(
     probabilities: Tensor, images: Tensor, iterations: int, pairwise: Pairwise, tolerance: float
 ) -> Tensor:
-    """Mean field on a batch, as many images at a time as their lists of near tiles allow."""
+    """Run mean field on a batch, in groups of images that the size of their lists of near tiles allows."""
     tiles = triton.cdiv(images.shape[2] * images.shape[3], BLOCK)
     group = min(max(MAX_TILE_PAIRS // tiles**2, 1), MAX_IMAGES)
     groups = zip(probabilities.float().split(group), images.split(group), strict=True)
@@ -104,7 +104,7 @@ def bilateral_kernel(images: Tensor, pairwise: Pairwise, tolerance: float) -> Bi
 
 
 def operands(tiles: Tiles, images: Tensor, pairwise: Pairwise) -> tuple[Tensor, Tensor]:
-    """What weights are made of: operands of products where these are exact enough, and else features.
+    """Return the operands of the weights: of products if these are exact enough, else features.
 
     Columns of slots without a pixel are far from all rows, so that they weigh nothing.
     """

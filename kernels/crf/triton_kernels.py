@@ -1,7 +1,7 @@
-"""The device code of the dense CRF: which tiles are near, the filter over them, and a step of mean field.
+"""The device code of the dense CRF: lists of near tiles, the filter over them, and a step of mean field.
 
-Weights are exp2 of an exponent, minus the squared distance of two pixels. They are computed where they are
-used: by the matrix units, as products of what `operands` makes of the pixels, or from differences.
+Weights are exp2 of an exponent, which is minus the squared distance of two pixels. They are computed on the
+fly: by the matrix units, as products of the pixels' `operands`, or from differences.
 """
 
 import triton
@@ -12,7 +12,7 @@ PARTS = tl.constexpr(16)
 
 @triton.jit
 def load_rows(row_ptr, i_tile, S, BLOCK: tl.constexpr, PRODUCTS: tl.constexpr):
-    """What exponents need of the tile of rows: coarse and fine operands, or five features."""
+    """Load a tile of rows for `exponents`: coarse and fine operands, or five features."""
     o_m = i_tile * BLOCK + tl.arange(0, BLOCK)
     if PRODUCTS:
         p_rows = row_ptr + o_m[:, None] * (2 * PARTS) + tl.arange(0, PARTS)[None, :]
@@ -24,7 +24,7 @@ def load_rows(row_ptr, i_tile, S, BLOCK: tl.constexpr, PRODUCTS: tl.constexpr):
 
 @triton.jit
 def load_features(feature_ptr, o_slots, S):
-    """Row, column, red, green and blue of slots."""
+    """Load row, column, red, green and blue of slots."""
     return (
         tl.load(feature_ptr + o_slots),
         tl.load(feature_ptr + S + o_slots),
@@ -36,12 +36,12 @@ def load_features(feature_ptr, o_slots, S):
 
 @triton.jit
 def exponents(rows, column_ptr, i_tile, S, BLOCK: tl.constexpr, PRODUCTS: tl.constexpr):
-    """Minus the squared distances of a tile's pixels (along the second side) to those of the rows."""
+    """Compute minus the squared distances of a tile's pixels (second axis) to those of the rows."""
     o_n = tl.arange(0, BLOCK)
     if PRODUCTS:
         p_columns = column_ptr + i_tile.to(tl.int64) * (BLOCK * PARTS)
         b_columns = tl.load(p_columns + o_n[:, None] * PARTS + tl.arange(0, PARTS)[None, :])
-        # What cancels comes first and is exact, so that the rest is added to what is small.
+        # The coarse products cancel and are exact; first, so that the rest is added to a small number.
         b_exponent = tl.dot(rows[0], b_columns.T)
         b_exponent = tl.dot(rows[1], b_columns.T, b_exponent)
     else:
@@ -55,7 +55,7 @@ def exponents(rows, column_ptr, i_tile, S, BLOCK: tl.constexpr, PRODUCTS: tl.con
 
 @triton.jit
 def crf_near_kernel(near_ptr, count_ptr, low_ptr, high_ptr, T, farthest, BLOCK_T: tl.constexpr):
-    """List the tiles whose bounding boxes come as near to a tile's as `farthest`, a squared distance."""
+    """List the tiles whose bounding boxes are within `farthest`, a squared distance, of a tile's."""
     i_tile = tl.program_id(0)
     i_image = tl.program_id(1).to(tl.int64)
     near_ptr += (i_image * T + i_tile) * T
@@ -91,7 +91,7 @@ def crf_sums_kernel(
     PRODUCTS: tl.constexpr,
     DTYPE: tl.constexpr,
 ):
-    """Invert the root of the row sums of a tile, and leave in its list the tiles with a near pixel."""
+    """Invert the root of a tile's row sums, and keep in its list only the tiles with a near pixel."""
     i_tile = tl.program_id(0)
     i_image = tl.program_id(1).to(tl.int64)
     T = S // BLOCK
@@ -108,7 +108,7 @@ def crf_sums_kernel(
         stays = tl.max(b_exponent) >= -farthest
         b_weight = tl.exp2(b_exponent).to(DTYPE).to(tl.float32)
         b_sum += tl.where(stays, tl.sum(b_weight, axis=1), 0.0)
-        # What is written over was read before: the maximum waits for all threads.
+        # What this overwrites has been read: the maximum synchronises all threads.
         tl.store(near_ptr + left, i_column)
         left += stays.to(tl.int32)
     tl.store(count_ptr, left)
@@ -172,7 +172,7 @@ def crf_update_kernel(
     BLOCK_C: tl.constexpr,
     MESSAGES: tl.constexpr,
 ):
-    """Marginals of BLOCK_N pixels from their messages, and in the pixels' slots what is filtered next."""
+    """Compute marginals of BLOCK_N pixels from their messages, and by slot what is filtered next."""
     i_image = tl.program_id(1).to(tl.int64)
     o_n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     o_c = tl.arange(0, BLOCK_C)
@@ -209,7 +209,7 @@ def crf_gaussian_kernel(
     BLOCK_M: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Filter a plane's M lines of L pixels by weights (L, L) that are 0 `reach` off the diagonal."""
+    """Filter a plane's M lines of L pixels by a banded matrix of weights (L, L) of half-width `reach`."""
     i_plane = tl.program_id(0).to(tl.int64)
     begin = tl.program_id(1) * BLOCK_L
     o_l = begin + tl.arange(0, BLOCK_L)

@@ -23,10 +23,11 @@ def fba_contrastive(
 ) -> FBAOutput:
     """Contrast every online token with the centroid nearest to its momentum token (HCL, section 5).
 
-    A token meets the centroids of its own bank only. The nearest centroid is sought among the raw centroids,
-    the logits use their L2-normalised form. Sums are in float32 at least, autocast or not; where all inputs
-    are bfloat16, "triton" rounds the softmax's weights in the gradient to it. Gradients reach q alone, once.
-    There is no host synchronisation and no shape that depends on the data.
+    A token is compared with the centroids of its own bank only. The nearest centroid is searched among the
+    raw centroids; the logits use their L2-normalised form. Sums are at least in float32, with or without
+    autocast; if all inputs are bfloat16, "triton" rounds the softmax's weights in the gradient to bfloat16.
+    Only q gets a gradient, and only of first order. There is no host synchronisation, and no shape depends on
+    the data.
 
     Args:
         q: (M, C) L2-normalised online tokens.
@@ -34,13 +35,13 @@ def fba_contrastive(
         foreground: (M,) bool, which bank each token belongs to.
         centroids_fg: (K_fg, C) raw centroids of the foreground bank.
         centroids_bg: (K_bg, C) raw centroids of the background bank.
-        temperature: of the softmax, a positive number; not a tensor, to which no gradient would come.
+        temperature: of the softmax, a positive number; not a tensor, which would get no gradient.
         impl: "auto", "torch" or "triton".
 
     Returns:
-        loss_fg, loss_bg: 0-d, the means over this call's tokens of either bank; 0 with zero gradient where
-        there are none. count_fg, count_bg: 0-d int64, the numbers of these tokens (to weigh the means over
-        ranks). assignment: (M,) int64, the nearest centroid as an index into the token's own bank.
+        loss_fg, loss_bg: 0-d, the mean loss of this call's tokens of each bank; 0 with zero gradient if there
+        are none. count_fg, count_bg: 0-d int64, the numbers of these tokens (to weight the means over ranks).
+        assignment: (M,) int64, the nearest centroid as an index into the token's own bank.
 
     Raises:
         ValueError: the shapes disagree, tokens or centroids are not floating point, `foreground` is not bool,

@@ -10,7 +10,7 @@ from kernels.precision import compute_dtype, without_autocast
 
 
 class FBAOutput(NamedTuple):
-    """The two losses, how many tokens each is the mean of, and every token's centroid."""
+    """The two losses, the number of tokens that each is the mean of, and every token's centroid."""
 
     loss_fg: Tensor
     loss_bg: Tensor

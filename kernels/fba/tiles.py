@@ -1,8 +1,8 @@
-"""Which tiles the contrastive loss takes, and the cases that its kernels must compile for.
+"""The tiles of the contrastive loss, and the cases that its kernels must compile for.
 
-Hopper multiplies in groups of four warps (wgmma), with operands that need no registers, so that other tiles
-fit there than elsewhere: its own were the fastest of those that were timed on an H200. Where shared memory is
-scarce, fewer tokens stay on the chip.
+Hopper multiplies in groups of four warps (wgmma), with operands that need no registers, and therefore has
+tiles of its own, the fastest of those timed on an H200. Where shared memory is scarce, only narrower tokens
+stay on the chip.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from kernels.configurations import CRAMPED, HOPPER, NOT_HOPPER, CompileCase
 from kernels.fba.triton_kernels import fba_bwd_kernel, fba_fwd_kernel
 from kernels.tl_utils import DOT_PRECISION, POINTERS, TL_DTYPES
 
-# The widest tokens of 16-bit numbers that stay on the chip while their bank passes by.
+# The widest 16-bit tokens that stay on the chip while their bank is streamed.
 RESIDENT_WIDTH, CRAMPED_RESIDENT_WIDTH = 256, 128
 
 
@@ -42,11 +42,11 @@ def forward_tiles(width: int, dtype: torch.dtype, *, hopper: bool, cramped: bool
 
 
 def backward_tiles(width: int, dtype: torch.dtype, *, hopper: bool, cramped: bool) -> Tiles:
-    """Choose the backward kernel's tiles; the gradient tile takes registers that the forward kernel has."""
+    """Choose the backward kernel's tiles; the gradient tile takes registers that are free in forward."""
     padded = _padded(width)
     if dtype == torch.float32:
-        # Of 128 columns of the gradient Triton 3.7 makes an empty kernel for sm_100; masks take registers, of
-        # which sm_89 has none to spare.
+        # With 128 gradient columns Triton 3.7 makes an empty kernel for sm_100; masks take registers, and
+        # sm_89 has none to spare.
         columns = min(padded, 64 if width % 64 == 0 and not cramped else 32)
         return Tiles(64, 64, 16, 4, 2, columns) if hopper else Tiles(64, 32, 16, 8, 2, columns)
     if padded <= RESIDENT_WIDTH:
@@ -55,7 +55,7 @@ def backward_tiles(width: int, dtype: torch.dtype, *, hopper: bool, cramped: boo
 
 
 def gradient_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of the backward kernel's products: weights of short centroids are too large for float16."""
+    """Return the dtype of the backward products: weights of short centroids are too large for float16."""
     return torch.float32 if dtype == torch.float16 else dtype
 
 
@@ -64,7 +64,7 @@ def _padded(width: int) -> int:
 
 
 def constants(tile: Tiles, width: int, dtype: torch.dtype) -> dict[str, object]:
-    """What a kernel is compiled for."""
+    """Return the compile-time constants of a kernel."""
     found: dict[str, object] = {
         "C": width,
         "BLOCK_M": tile.tokens,

@@ -1,7 +1,8 @@
 """The contrastive loss in Triton: launchers and registration; the kernels are in `triton_kernels`.
 
-Tokens are first partitioned by bank on the device, so that every tile is of one bank: a tile of consecutive
-tokens is several rows of a map, nearly always has both kinds, and would then meet both banks.
+Tokens are first partitioned by bank on the device, so that every tile belongs to one bank: a tile of
+consecutive tokens covers several rows of a map, nearly always has tokens of both banks, and would have to be
+compared with both.
 """
 
 import functools
@@ -19,7 +20,7 @@ from kernels.tl_utils import is_cramped, is_hopper
 __all__ = ["compile_cases", "fba_contrastive"]
 
 LOG2_E = math.log2(math.e)
-# Every bank begins at a multiple of this, and so a multiple of any tile's tokens.
+# Every bank begins at a multiple of this, and so at a multiple of any tile's tokens.
 PARTITION_BLOCK = 128
 
 
@@ -90,7 +91,7 @@ def fba_backward(
     lse: Tensor,
     clusters_fg: int,
 ) -> Tensor:
-    """Run the backward kernel, which computes the softmax anew. dL/dq (M, C) of q's dtype."""
+    """Run the backward kernel, which recomputes the softmax. dL/dq (M, C) of q's dtype."""
     width = q.shape[1]
     dtype = gradient_dtype(_dot_dtype(q, centroids))
     tile = backward_tiles(width, dtype, hopper=is_hopper(q), cramped=is_cramped(q))
@@ -155,7 +156,7 @@ def fba_contrastive(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Compute the losses, the counts (foreground first) and the assignment, as the reference does."""
     centroids = torch.cat([centroids_fg, centroids_bg]).detach()
-    # In float64, because an error here is one of all logits of a centroid, which no sum averages out.
+    # In float64: an error here affects all logits of a centroid, and no sum averages it out.
     lengths = torch.linalg.vector_norm(centroids, dim=1, dtype=torch.float64)
     squares = lengths.square().float()
     scales = torch.where(lengths > 0, (LOG2_E / temperature) / lengths.clamp(min=1e-12), 0).float()
@@ -169,7 +170,7 @@ def fba_contrastive(
 
 
 def partition(foreground: Tensor, count_fg: Tensor, block: int) -> Tensor:
-    """List the foreground's tokens, then the background's, in order; each begins a new block.
+    """List the foreground's tokens, then the background's, in order; each bank begins a new block.
 
     Returns:
         The tokens' indices, padded with M to a number of blocks that does not depend on the data.

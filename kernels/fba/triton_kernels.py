@@ -16,7 +16,7 @@ LN_2 = tl.constexpr(math.log(2))
 
 @triton.jit
 def _bank(i_tile, count_fg_ptr, K_fg, K, BLOCK_M: tl.constexpr):
-    """Tell whether a tile is of the foreground, and where its bank's centroids begin and end."""
+    """Return whether a tile is of the foreground, and where its bank's centroids begin and end."""
     in_fg = i_tile * BLOCK_M < tl.load(count_fg_ptr)
     begin = tl.where(in_fg, 0, K_fg)
     end = tl.where(in_fg, K_fg, K)
@@ -117,7 +117,7 @@ def fba_bwd_kernel(
     PRECISION: tl.constexpr,
     BLOCK_G: tl.constexpr,
 ):
-    """Compute dL/dq = g sum_j (softmax_j - [j = a]) scale_j c_j, BLOCK_G columns a program."""
+    """Compute dL/dq = g sum_j (softmax_j - [j = a]) scale_j c_j, BLOCK_G columns per program."""
     i_tile = tl.program_id(0)
     o_g = tl.program_id(1) * BLOCK_G
     in_fg, begin, end = _bank(i_tile, count_fg_ptr, K_fg, K, BLOCK_M)

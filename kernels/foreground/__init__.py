@@ -10,7 +10,7 @@ from kernels.foreground import reference
 __all__ = ["foreground_mask"]
 
 MAX_TRITON_CELLS, MAX_TRITON_SIDE = 4096, 256
-"""Of the block that holds a map, whose sides are powers of two; longer ones take minutes to compile."""
+"""Limits of the block that holds a map, with sides of powers of two; longer sides compile for minutes."""
 
 
 def foreground_mask(
@@ -18,22 +18,22 @@ def foreground_mask(
 ) -> Tensor:
     """Keep the cells that hold the greater part of the CLS token's attention (HCL, section 3).
 
-    The heads are averaged and blurred (Gaussian 7x7, sigma 0.6, reflect padding); the cells that hold the
-    greatest `keep_mass` of the attention are foreground; small components are dropped. Batched and without
-    host synchronisation. A map without any attention has no foreground.
+    The heads are averaged and blurred (Gaussian 7x7, sigma 0.6, reflect padding); the cells with the most
+    attention, which together hold `keep_mass` of it, are foreground; small components are dropped. Batched
+    and without host synchronisation. A map without any attention has no foreground.
 
     Args:
         cls_attention: (B, heads, h, w), non-negative floating point, the CLS row of the last block.
         keep_mass: share of the attention kept as foreground, theta, in (0, 1].
-        min_size: the smallest 8-connected component that stays, in cells: 1 (all stay), 2 or 3.
+        min_size: the smallest 8-connected component that is kept, in cells: 1 (all are kept), 2 or 3.
         impl: "auto", "torch" or "triton".
 
     Returns:
         (B, h, w) bool.
 
     Raises:
-        ValueError: not floating-point (B, heads, h, w), an empty grid, an argument out of range, or a map too
-            large for "triton".
+        ValueError: the attention is not floating-point (B, heads, h, w), a grid is empty, an argument is out
+            of range, or a map is too large for "triton".
     """
     if cls_attention.ndim != 4 or 0 in cls_attention.shape[1:] or not cls_attention.is_floating_point():
         shape = tuple(cls_attention.shape)
@@ -54,7 +54,7 @@ def foreground_mask(
         )
     if choose(impl, cls_attention, available=small) == "torch":
         return reference.foreground_mask(cls_attention, keep_mass, min_size)
-    # Here, so that the package imports where Triton is not installed.
+    # Imported here, so that the package can be imported without Triton.
     from kernels.foreground import triton
 
     return triton.foreground_mask(cls_attention, keep_mass, min_size)

@@ -20,7 +20,7 @@ def foreground_mask(cls_attention: Tensor, keep_mass: float, min_size: int) -> T
 
 
 def _blur_matrix(size: int, device: torch.device) -> Tensor:
-    """Gaussian blur with reflect padding as a (size, size) matrix, which has no smallest size."""
+    """Gaussian blur with reflect padding as a (size, size) matrix, which works for any size."""
     offsets = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1, device=device)
     taps = torch.exp(-0.5 * (offsets.double() / BLUR_SIGMA).square())
     cells = torch.arange(size, device=device)

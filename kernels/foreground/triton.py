@@ -1,11 +1,11 @@
-"""CLS attention to foreground map in Triton: one program an image, which stays in registers throughout.
+"""CLS attention to foreground map in Triton: one program per image, which stays in registers throughout.
 
-The arithmetic is float64, as in the reference: it decides on which side of a threshold on a cumulative sum a
-cell lies, whatever the order of the sum, and a map holds at most 4096 cells, so that it costs little.
+The arithmetic is float64, as in the reference, so that the order of a sum does not decide on which side of
+the threshold on a cumulative sum a cell lies. A map holds at most 4096 cells, so that this costs little.
 
 The threshold is found by bisection, not by sorting: the bit patterns of non-negative floats are ordered like
-their values, so 63 masked sums give the greatest value whose cells, with all smaller ones, stay within the
-mass to be dropped. Cells that equal the next value are taken in row-major order, as a stable sort takes them.
+their values, so 63 masked sums give the greatest value such that its cells and all smaller ones stay within
+the mass to be dropped. Cells that equal the next value are taken in row-major order, as by a stable sort.
 """
 
 import torch
@@ -57,7 +57,7 @@ def foreground_kernel(
 
 @triton.jit
 def blur(x, index, size, axis: tl.constexpr, TAP_SCALE: tl.constexpr):
-    """Gaussian blur of seven taps along one axis, reflecting at the ends as often as it takes."""
+    """Gaussian blur of seven taps along one axis, reflecting at the ends as often as needed."""
     period = tl.maximum(2 * (size - 1), 1)
     total = tl.zeros_like(x)
     weights = 0.0
@@ -99,7 +99,7 @@ def mass_up_to(x, bits, limit):
 
 @triton.jit
 def in_crowd(kept, row, column, MIN_SIZE: tl.constexpr):
-    """Cells whose neighbourhood holds a kept cell with MIN_SIZE kept cells around it, itself among them."""
+    """Cells with a kept cell in their 3x3 neighbourhood that has at least MIN_SIZE kept cells in its own."""
     cells = kept.to(tl.int32)
     crowd = shifted(cells, row, 0, -1) + cells + shifted(cells, row, 0, 1)
     crowd = (shifted(crowd, column, 1, -1) + crowd + shifted(crowd, column, 1, 1)) * cells
@@ -124,7 +124,7 @@ def foreground_mask(cls_attention: Tensor, keep_mass: float, min_size: int) -> T
 
 @torch.library.custom_op("hcl_kernels::foreground_mask", mutates_args=())
 def foreground_op(cls_attention: Tensor, keep_mass: float, min_size: int) -> Tensor:
-    """`foreground_mask` as an operator of torch."""
+    """`foreground_mask` as a torch operator."""
     mask = _empty_mask(cls_attention, keep_mass, min_size)
     batch, heads, h, w = cls_attention.shape
     block_h, block_w = blocks(h, w)
@@ -155,17 +155,17 @@ def _empty_mask(cls_attention: Tensor, keep_mass: float, min_size: int) -> Tenso
 
 
 def blocks(h: int, w: int) -> tuple[int, int]:
-    """The sides of the block that holds an (h, w) map."""
+    """Return the sides of the block that holds an (h, w) map."""
     return max(triton.next_power_of_2(h), 4), max(triton.next_power_of_2(w), 4)
 
 
 def warps(cells: int) -> int:
-    """Eight cells a thread: the many small reductions want many threads, and 4096 float64 values room."""
+    """Choose eight cells per thread: small reductions need many threads, 4096 float64 values registers."""
     return min(max(cells // 256, 1), 16)
 
 
 def compile_cases() -> list[CompileCase]:
-    """The kernel on the grids of 224 and 448 pixels at patches 16, 14 and 8, and at 320 pixels."""
+    """List the kernel on the grids of 224 and 448 pixels at patches 16, 14 and 8, and at 320 pixels."""
     constants: dict[str, object] = {"KEEP_MASS": 0.7, "MIN_SIZE": 3, "TAP_SCALE": TAP_SCALE}
     return [_case(side, dtype, constants) for side in (16, 32, 64) for dtype in ("fp32", "fp16", "bf16")]
 

@@ -1,15 +1,16 @@
-"""Lloyd steps on a CPU that search again only for rows whose nearest centroid may have changed.
+"""Lloyd steps on a CPU that repeat the search only for rows whose nearest centroid may have changed.
 
-By the triangle inequality a centroid that moved by delta has come nearer to a row by delta at most. Every row
-keeps an upper bound of its distance to its own centroid and a lower bound of that to all others (Hamerly,
-"Making k-means even faster", 2010). Late in a clustering few centroids still move far and most hardly move,
-and a single bound would pay for the farthest move. So the far movers are multiplied with all rows, and the
-bound pays for the rest only. Rows whose bounds meet are searched among all centroids as in `reference`.
+By the triangle inequality a centroid that moved by delta is at most delta nearer to a row than before. Every
+row keeps an upper bound of the distance to its own centroid and a lower bound of the distance to all others
+(Hamerly, "Making k-means even faster", 2010). Late in a clustering few centroids still move far and most
+hardly move, but a single lower bound would have to shrink by the farthest move. Therefore the far movers are
+multiplied with all rows, and the bound shrinks only by the farthest move of the rest. For rows whose bounds
+meet, all centroids are searched as in `reference`.
 
-Bounds are widened by what rounding can do to them and to the scores, those of the plain search included: what
-is decided here, the plain search is certain to find too. What is left, two centroids equally near up to
-rounding, goes to the plain search itself, in batches of the shape that it would multiply: matrix products of
-another shape may round otherwise.
+Bounds are widened by the possible rounding errors of the bounds and of the scores, including the scores of
+the plain search: what is decided here, the plain search is certain to find too. Rows with two centroids
+equally near up to rounding go to the plain search itself, in batches of the shape that it would multiply:
+matrix products of another shape may round differently.
 """
 
 from typing import NamedTuple
@@ -22,24 +23,24 @@ from kernels.kmeans.reference import LloydStep, chunk_rows, nearest_centroid, su
 from kernels.linear import linear
 from kernels.precision import without_autocast
 
-# Rows times centroids from which passing over rows gains more than the bookkeeping costs.
+# Rows times centroids from which skipping rows saves more than the bookkeeping costs.
 LEAST_SCORES = 2**20
-# Rows whose bounds are looked at together: torch gives a thread no less than 2^15 elements of a vector.
+# Rows whose bounds are checked together: torch gives a thread at least 2^15 elements of a vector.
 SURVEY_ROWS = 2**16
-# One row in how many is asked what movers would spare.
+# One row in this many is sampled to estimate what multiplying the movers would save.
 SAMPLED = 32
-# What a score costs in a search, beside one with a mover: rows are gathered, and the two least are found.
+# Cost of a score in a search, relative to one with a mover: rows are gathered, and the two least are found.
 SEARCH_COST = 1.5
-# Rows summed together, so that their float64 form stays in the cache.
+# Rows summed together, few enough for their float64 form to stay in the cache.
 SUM_ROWS = 2**11
-# Movers and the column beside them come in such numbers: the product is compiled anew for every other width.
+# The movers and one more column are a multiple of this: the product is compiled anew for every new width.
 COLUMNS = 16
-# Rows are taken out of sums only where lengths differ by less: beyond it the rounding left behind would show.
+# Rows are subtracted from sums only if lengths differ by less than this: otherwise the rounding would show.
 LENGTH_RATIO = 2**16
 
 
 class _Centroids(NamedTuple):
-    """Centroids (K, D), their squared lengths (K,), and the longest's length."""
+    """Centroids (K, D), their squared lengths (K,), and the largest length."""
 
     points: Tensor
     squares: Tensor
@@ -47,10 +48,10 @@ class _Centroids(NamedTuple):
 
 
 class BoundedSteps:
-    """`lloyd_step` of the same rows for one set of centroids after the other.
+    """`lloyd_step` of the same rows for successive sets of centroids.
 
     Args:
-        x: (N, D) float32 or float64 on the CPU, not to be changed meanwhile.
+        x: (N, D) float32 or float64 on the CPU; must not change between steps.
         weights: (N,) int64, how often each row counts; None: once.
     """
 
@@ -64,8 +65,8 @@ class BoundedSteps:
         self.sums: Tensor | None = None
         self.centroids: Tensor | None = None
         eps = torch.finfo(x.dtype).eps
-        # Twice what dot products of D terms and the few operations around them can be wrong by: of their
-        # size, and at least, where numbers are too small for their precision.
+        # Twice the error bound of dot products of D terms and the few operations around them: relative, and
+        # absolute for numbers so small that they lose precision.
         self.rounding = (x.shape[1] + 8) * eps
         self.least = 4 * (x.shape[1] + 8) * torch.finfo(x.dtype).tiny
         self.up, self.down = 1 + 2 * eps, 1 - 2 * eps
@@ -82,7 +83,7 @@ class BoundedSteps:
         self.assignment = self.assignment.index_copy(0, rows, new)
         self.centroids = centroids
         sums = self._sum(rows[moved], old[moved], new[moved], len(centroids))
-        # float64 holds whole numbers up to 2^53.
+        # float64 is exact for integers up to 2^53.
         weights = None if self.weights is None else self.weights.double()
         counts = self.assignment.bincount(weights, minlength=len(centroids)).long()
         c = centroids.double()
@@ -90,7 +91,7 @@ class BoundedSteps:
         return LloydStep(self.assignment, sums, counts, inertia.clamp(min=0))
 
     def _undecided(self, current: _Centroids) -> Tensor:
-        """Rows whose nearest centroid is not certainly the one before; the bounds follow the centroids."""
+        """Update the bounds, and return the rows whose nearest centroid may have changed."""
         everything = torch.arange(len(self.x))
         if self.centroids is None:
             return everything
@@ -106,10 +107,11 @@ class BoundedSteps:
         return torch.cat([self._measured(rows, current) for rows in undecided])
 
     def _movers(self, drift: Tensor, farthest: Tensor) -> int | None:
-        """How many of the farthest movers to multiply with all rows; None: search for all rows instead.
+        """Return how many of the farthest movers to multiply with all rows; None: search for all rows.
 
-        A row is searched for unless the gap of its bounds outlasts the farthest move of the others, and
-        either its own centroid's move or, where that one is a mover and its distance known, the same again.
+        A row needs no search if the gap between its bounds exceeds the farthest move of the other centroids
+        plus its own centroid's move, or twice the former if its own centroid is a mover and its distance is
+        known.
         """
         gap = (self.lower - self.upper)[::SAMPLED]
         outlasts = torch.maximum(gap - drift[self.assignment[::SAMPLED]], gap / 2).sort().values
@@ -121,7 +123,7 @@ class BoundedSteps:
         return min(-(-(least + 1) // COLUMNS) * COLUMNS - 1, len(drift)) if least else 0
 
     def _measured(self, rows: Tensor, current: _Centroids) -> Tensor:
-        """The rows that stay undecided once the distance to their own centroid is measured."""
+        """Return the rows that stay undecided after measuring the distance to their own centroid."""
         own, lengths = self.assignment[rows], self.lengths[rows]
         products = self.x.index_select(0, rows).mul_(current.points.index_select(0, own)).sum(dim=1)
         scores = current.squares[own].sub_(products, alpha=2)
@@ -130,7 +132,7 @@ class BoundedSteps:
         return rows[~decided(upper, self.lower[rows], reach)]
 
     def _search(self, rows: Tensor, current: _Centroids) -> Tensor:
-        """Search for rows among all centroids, and renew their bounds. Nearest centroids, as of `rows`."""
+        """Search all centroids for rows and renew the rows' bounds. Nearest centroids, in order of `rows`."""
         size = chunk_rows(self.x, len(current.points))
         nearest = torch.cat([self._search_part(part, current) for part in rows.split(size)])
         reach = self.reach(self.lengths[rows], current)
@@ -140,7 +142,7 @@ class BoundedSteps:
         return nearest
 
     def _search_plainly(self, rows: Tensor, current: _Centroids) -> Tensor:
-        """Nearest centroids of rows as the plain search finds them; their bounds say nothing afterwards."""
+        """Find the nearest centroids of rows by the plain search, and reset their bounds to say nothing."""
         self.upper[rows], self.lower[rows] = torch.inf, 0
         size = min(chunk_rows(self.x, len(current.points)), len(self.x))
         filled = torch.cat([rows, rows[:1].expand(-len(rows) % size)])
@@ -151,7 +153,7 @@ class BoundedSteps:
         scores = _scores(self.x.index_select(0, rows), current.points, current.squares)
         nearest = self.assignment[rows].clamp_(min=0)
         least, second = _least_beside(scores, nearest)
-        # To find where the least stands costs more than to find it: only where it is not the one before.
+        # argmin costs more than amin: taken only where the nearest centroid is not the previous one.
         other = (~(least < second)).nonzero()[:, 0]
         scores = scores.index_select(0, other)
         nearest[other] = scores.scatter_(1, nearest[other, None], least[other, None]).argmin(dim=1)
@@ -163,16 +165,16 @@ class BoundedSteps:
         return nearest
 
     def reach(self, lengths: Tensor, current: _Centroids) -> Tensor:
-        """How wrong squared distances and scores of rows of these lengths can be."""
+        """Return the error bound of squared distances and scores of rows of these lengths."""
         return (lengths + current.longest).square_().mul_(self.rounding).add_(self.least)
 
     @staticmethod
     def distance(scores: Tensor, lengths: Tensor, reach: Tensor) -> Tensor:
-        """The distance that belongs to a score ||c||^2 - 2 x . c, moved by reach before the root."""
+        """Return the distance for a score ||c||^2 - 2 x . c, with reach added before the root."""
         return (scores + lengths.square()).add_(reach).clamp_(min=0).sqrt_()
 
     def _sum(self, rows: Tensor, old: Tensor, new: Tensor, clusters: int) -> Tensor:
-        """Sum the rows of every cluster, from the sums before and the rows that moved where that is safe."""
+        """Sum the rows of every cluster; where safe, update the previous sums with the rows that moved."""
         if self.sums is None or not self.removable:
             self.sums = self._sum_of(torch.arange(len(self.x)), self.assignment, clusters)
         else:
@@ -192,13 +194,13 @@ class BoundedSteps:
 
 
 class _Survey:
-    """Moves the bounds of rows after the centroids, a part at a time, and tells which rows are undecided."""
+    """Updates the bounds of rows for moved centroids, a part at a time, and returns the undecided rows."""
 
     def __init__(
         self, steps: BoundedSteps, current: _Centroids, drift: Tensor, movers: Tensor, rest: Tensor
     ) -> None:
         self.steps, self.current, self.drift, self.rest = steps, current, drift, rest
-        # One more column, of score infinity, stands for every centroid that is no mover.
+        # One more column, with score infinity, stands for every centroid that is not a mover.
         self.points = F.pad(current.points[movers], (0, 0, 0, 1))
         self.squares = F.pad(current.squares[movers], (0, 1), value=torch.inf)
         self.column = torch.full((len(drift),), len(movers)).index_copy_(0, movers, torch.arange(len(movers)))
@@ -224,17 +226,17 @@ def _scores(x: Tensor, points: Tensor, squares: Tensor) -> Tensor:
 
 
 def _least_beside(scores: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    """Every row's score in its own column, which becomes infinite, and the least of its others."""
+    """Return every row's score in its own column, which is set to infinity, and the least of its others."""
     mine = scores.gather(1, column[:, None])[:, 0]
     return mine, scores.scatter_(1, column[:, None], torch.inf).amin(dim=1)
 
 
 def decided(upper: Tensor, lower: Tensor, reach: Tensor) -> Tensor:
-    """Tell where the plain search must find the same centroid: its two scores are wrong by reach at most."""
+    """Return where the plain search must find the same centroid: its two scores err by at most reach."""
     return upper.square().add_(reach, alpha=2) < lower.square()
 
 
 def _removable(lengths: Tensor) -> bool:
-    """Tell whether nothing summed is so much longer than another that its rounding would outlive it."""
+    """Return whether lengths are so similar that a removed row leaves no significant rounding in a sum."""
     some = lengths[lengths > 0]
     return not len(some) or bool(some.max() < LENGTH_RATIO * some.min())

@@ -1,4 +1,4 @@
-"""k-means: Lloyd iterations over the rows of one process or of many."""
+"""k-means: Lloyd iterations over the rows of one or several processes."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ SPLIT = 1 / 1024
 
 
 class NotFiniteError(ValueError):
-    """Rows of all shards, ``rows`` many, hold NaN or infinity; where none does, the first centroids do."""
+    """``rows`` rows of all shards hold NaN or infinity; if 0, the first centroids or squared distances do."""
 
     def __init__(self, rows: int, of: int) -> None:
         super().__init__(
@@ -44,7 +44,7 @@ class KMeans(NamedTuple):
 
 
 class _Totals(NamedTuple):
-    """A Lloyd step over all shards; what the host must know has been fetched at once."""
+    """A Lloyd step over all shards; the values that the host needs are fetched in one transfer."""
 
     sums: Tensor
     counts: list[int]
@@ -68,27 +68,27 @@ def kmeans(
 ) -> KMeans:
     """Cluster rows by Lloyd's algorithm (HCL, sections 4 and 7).
 
-    A cluster that runs empty takes over half of the largest one: both get its centroid, moved apart by a
-    small relative step. The iterations end early once no row changes its cluster. The host waits for the
-    device once an iteration.
+    An empty cluster takes over half of the largest one: both get its centroid, moved apart by a small
+    relative step. The iterations end early once no row changes its cluster. The host waits for the device
+    once per iteration.
 
-    On a CPU, where a step has N K >= 2^20 scores, rows whose nearest centroid cannot have changed are passed
-    over (`bounds`); the assignments are those of the plain step.
+    On a CPU, if a step has N K >= 2^20 scores, rows whose nearest centroid cannot have changed are skipped
+    (`bounds`); the assignments are those of the plain step.
 
     Args:
         x: (N, D) floating point, this shard's rows.
-        clusters: K.
-        iterations: the most updates of the centroids.
-        seed: of the draw of the first centroids; the draw does not depend on the device.
+        clusters: the number of clusters K.
+        iterations: maximum number of centroid updates.
+        seed: seed of the first centroids; the draw does not depend on the device.
         init: "random" (K distinct rows), "k-means++", or the first centroids themselves: (K, D), or
-            (restarts, K, D) of several runs.
-        spherical: bring rows and centroids to unit length, which clusters by cosine.
-        restarts: how many draws to run; the run of least inertia is returned. A tensor says it itself.
-        weights: (N,) int64 from 0 up, how often each row counts: the result is that of rows which stand there
-            so many times, up to the rounding of sums, and costs no more than rows that stand there once.
-            None: once.
-        reduce: sums a tensor over all shards, for instance by an all-reduce; None: x is all there is. Shards
-            give the result of one process up to float64 rounding, and need the same `init` tensor each.
+            (restarts, K, D) for several runs.
+        spherical: normalise rows and centroids to unit length, which clusters by cosine.
+        restarts: number of draws to run; the run of least inertia is returned. With an `init` tensor, its
+            shape decides.
+        weights: (N,) int64, at least 0, how often each row counts: the result is that of rows repeated this
+            often, up to the rounding of sums, at the cost of rows without repetition. None: once.
+        reduce: sums a tensor over all shards, for instance by an all-reduce; None: x holds all rows. Shards
+            give the result of one process up to float64 rounding, and all need the same `init` tensor.
         impl: "auto", "torch" or "triton".
 
     Returns:
@@ -97,7 +97,7 @@ def kmeans(
 
     Raises:
         ValueError: more clusters than rows, a setting out of range, or `init` does not fit the rest.
-        NotFiniteError: rows or centroids are not finite; a ValueError, which all shards raise alike.
+        NotFiniteError: rows or centroids are not finite; a ValueError that all shards raise.
     """
     _check(x, clusters, iterations, init, restarts, weights, reduce)
     x = x.to(compute_dtype(x))
@@ -117,7 +117,7 @@ def kmeans(
 def _starts(
     x: Tensor, clusters: int, init: str | Tensor, restarts: int, seed: int, weights: Tensor | None
 ) -> Iterator[Tensor]:
-    """The first centroids (K, D) of every run."""
+    """Yield the first centroids (K, D) of every run."""
     if isinstance(init, Tensor):
         yield from init.view(-1, *init.shape[-2:])
         return
@@ -127,7 +127,7 @@ def _starts(
 
 
 def _stepper(x: Tensor, clusters: int, weights: Tensor | None, impl: str) -> Step:
-    """A Lloyd step from any centroids: one that bounds distances where that pays, else the plain one."""
+    """Return the Lloyd step: one that bounds distances where that pays off, else the plain one."""
     on_torch = choose(impl, x, available=x.dtype == torch.float32) == "torch"
     if on_torch and x.device.type == "cpu" and len(x) * clusters >= bounds.LEAST_SCORES:
         return bounds.BoundedSteps(x, weights)
@@ -152,7 +152,7 @@ def _iterate(
 
 
 def _over_shards(step: LloydStep, changed: Tensor, reduce: Reduce | None) -> _Totals:
-    """Sum everything in one float64 message: one collective and one transfer to the host an iteration."""
+    """Sum everything in one float64 message: one collective and one transfer to the host per iteration."""
     clusters, width = step.sums.shape
     scalars = torch.stack([step.inertia, changed.double()])
     message = torch.cat([step.sums.flatten(), step.counts.double(), scalars])
@@ -163,7 +163,7 @@ def _over_shards(step: LloydStep, changed: Tensor, reduce: Reduce | None) -> _To
 
 
 def _not_finite(x: Tensor, reduce: Reduce | None) -> NotFiniteError:
-    """What to raise on every shard; rows are counted only now, so that steps need not look at them."""
+    """Return the error for every shard; rows are checked only now, so that the steps need not do it."""
     bad = (~x.isfinite().all(dim=1)).sum()
     counts = torch.stack([bad, torch.full_like(bad, len(x))]).double()
     rows, of = (counts if reduce is None else reduce(counts)).tolist()
@@ -178,9 +178,9 @@ def _next_centroids(centroids: Tensor, total: _Totals, spherical: bool) -> Tenso
 
 
 def _split_largest(centroids: Tensor, counts: list[int]) -> Tensor:
-    """Give every empty cluster half of the cluster that is the largest by then.
+    """Give every empty cluster half of the cluster that is the largest at that point.
 
-    The step's sign alternates over channels: a step along the centroid itself would be lost on the sphere.
+    The step's sign alternates over channels: normalisation would undo a step along the centroid itself.
     """
     sizes = list(counts)
     step = torch.full_like(centroids[0], SPLIT)

@@ -1,4 +1,4 @@
-"""Momentum centroids: one exponential-moving-average step a batch."""
+"""Momentum centroids: one exponential-moving-average step per batch."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from torch import Tensor
 from kernels.kmeans.operations import check_rows, cluster_sums
 from kernels.precision import compute_dtype
 
-# At most this many clusters are re-seeded in one step: what ranks exchange stays small and of fixed size.
+# At most this many clusters are re-seeded in one step, so that ranks exchange little and a fixed size.
 RESEEDS = 16
 
 
 class MomentumUpdate(NamedTuple):
-    """The new centroids (K, D) and for how many steps each has had no token, (K,) int64."""
+    """The new centroids (K, D) and the number of steps since each last had a token, (K,) int64."""
 
     centroids: Tensor
     idle: Tensor
@@ -36,21 +36,21 @@ def momentum_centroid_update(
 ) -> MomentumUpdate:
     """Move every centroid towards the mean of its tokens (HCL, section 11).
 
-    c_j <- m c_j + (1 - m) mu_j over all ranks' tokens of cluster j; without a token c_j stays. Clusters
-    without a token for `patience` steps are re-seeded, the longest idle from the batch's worst-explained
-    token (the farthest from the centroid that it was assigned to), the next from the next, at most 16 a step.
-    All shapes are fixed and the host never waits for the device.
+    c_j <- m c_j + (1 - m) mu_j, with mu_j the mean of all ranks' tokens of cluster j; without a token c_j
+    stays. Clusters without a token for `patience` steps are re-seeded, at most 16 per step: the longest idle
+    from the batch's worst-explained token (the farthest from the centroid that it was assigned to), the next
+    from the next. All shapes are fixed, and the host never waits for the device.
 
     Args:
         centroids: (K, D) raw centroids, the same on every rank.
         tokens: (M, D) momentum tokens of this rank.
-        assignment: (M,) int64 below K; negative: the token is of another bank and is passed over.
+        assignment: (M,) int64 below K; negative: the token belongs to another bank and is ignored.
         momentum: m in [0, 1].
         idle: (K,) int64, steps without a token before this one; None: none yet.
         patience: steps without a token after which a cluster is re-seeded; None: never.
         reduce: sums a tensor over ranks; None: one process.
-        gather: concatenates the ranks' tensors along dimension 0, in rank order; needed where `reduce` and
-            `patience` are given.
+        gather: concatenates the ranks' tensors along dimension 0, in rank order; required if both `reduce`
+            and `patience` are given.
         impl: "auto", "torch" or "triton".
 
     Returns:

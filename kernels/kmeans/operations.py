@@ -1,4 +1,4 @@
-"""The operations that k-means is made of: argument checks and choice of implementation."""
+"""The building blocks of k-means: argument checks and choice of implementation."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from kernels.precision import compute_dtype
 def nearest_centroid(x: Tensor, centroids: Tensor, *, impl: str = "auto") -> Tensor:
     """Find every row's nearest centroid by Euclidean distance (HCL, section 5).
 
-    The N x K distances never exist as a whole. Arithmetic is in float32 at least; of equals the first wins.
+    The N x K distances never exist as a whole. Arithmetic is at least in float32; ties go to the first.
 
     Args:
         x: (N, D) floating point.
@@ -40,8 +40,8 @@ def cluster_sums(
 ) -> tuple[Tensor, Tensor]:
     """Sum and count the rows of every cluster.
 
-    The same input gives the same bits. What shards give may be added: float64 leaves nothing but rounding
-    between one shard and many.
+    The same input gives the same bits. The results of shards may be added, and equal those of a single shard
+    up to float64 rounding.
 
     Args:
         x: (N, D) floating point.
@@ -55,8 +55,8 @@ def cluster_sums(
 
     Raises:
         ValueError: shapes or dtypes that disagree with the above.
-        RuntimeError: an assignment of `clusters` or more; on a GPU the device finds it, and it may be a later
-            call that raises.
+        RuntimeError: an assignment is `clusters` or more; on a GPU the device checks this, and a later call
+            may raise the error.
     """
     if x.ndim != 2 or not x.is_floating_point():
         raise ValueError(f"expected floating-point rows (N, D), got {x.dtype} of shape {tuple(x.shape)}")
@@ -80,7 +80,7 @@ def cluster_sums(
 def lloyd_step(
     x: Tensor, centroids: Tensor, *, weights: Tensor | None = None, impl: str = "auto"
 ) -> LloydStep:
-    """Assign every row to its nearest centroid and sum up what the next centroids need.
+    """Assign every row to its nearest centroid and compute the sums that the next centroids need.
 
     The same input gives the same bits; `sums`, `counts` and `inertia` of shards may be added.
 
@@ -108,7 +108,7 @@ def lloyd_step(
 
 
 def _in_float32(*tensors: Tensor) -> bool:
-    """Tell whether the arithmetic shall be in float32, which is what the Triton forms do."""
+    """Return whether the arithmetic is in float32, which is what the Triton forms use."""
     return compute_dtype(*tensors) == torch.float32
 
 

@@ -9,14 +9,14 @@ from torch import Tensor
 from kernels.precision import compute_dtype, without_autocast
 from kernels.scatter import add_at
 
-# Rows are taken so many that neither scores (rows, K) nor rows (rows, D) exceed this: it fits a CPU's cache,
-# and a gigabyte is what keeps a GPU busy.
+# Largest number of elements in a chunk's scores (rows, K) and rows (rows, D): it fits into a CPU's cache, and
+# a gigabyte keeps a GPU busy.
 CHUNK_ELEMENTS = 2**19
 GPU_CHUNK_ELEMENTS = 2**28
 
 
 class LloydStep(NamedTuple):
-    """What one pass over the rows gives; all but `assignment` may be summed over shards."""
+    """The result of one pass over the rows; all but `assignment` may be summed over shards."""
 
     assignment: Tensor
     sums: Tensor
@@ -42,8 +42,8 @@ def cluster_sums(
 ) -> tuple[Tensor, Tensor]:
     """Sum and count the rows of every cluster, in float64 and int64; same input, same bits.
 
-    Negative assignments belong to no cluster: they fall into bin 0, which is dropped, so that one that is too
-    great is out of bounds.
+    Negative assignments belong to no cluster: they fall into bin 0, which is dropped. Assignments that are
+    too large stay out of bounds and raise an error.
     """
     bins = assignment.clamp(min=-1) + 1
     sums = x.new_zeros(clusters + 1, x.shape[1], dtype=torch.float64)
@@ -70,17 +70,17 @@ def sum_of_squares(x: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def weighted(rows: Tensor, weights: Tensor | None, part: slice | Tensor) -> Tensor:
-    """Rows (n, D), which are a part of (N, D), each as often as it counts by ``weights`` (N,)."""
+    """Multiply rows (n, D), a part of (N, D), by their ``weights`` (N,), if any."""
     return rows if weights is None else rows * weights[part, None]
 
 
 def parts(x: Tensor, clusters: int) -> Iterator[slice]:
-    """The rows to take at a time beside so many clusters."""
+    """Yield slices of the rows to take at a time for this many clusters."""
     size = chunk_rows(x, clusters)
     return (slice(start, start + size) for start in range(0, len(x), size))
 
 
 def chunk_rows(x: Tensor, clusters: int) -> int:
-    """How many rows of x to take at a time beside so many clusters."""
+    """Return how many rows of x to take at a time for this many clusters."""
     elements = GPU_CHUNK_ELEMENTS if x.is_cuda else CHUNK_ELEMENTS
     return max(elements // max(x.shape[1], clusters), 1)

@@ -1,4 +1,4 @@
-"""Where k-means starts from."""
+"""The first centroids of k-means."""
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +16,16 @@ def initial_centroids(
     spherical: bool = False,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Draw the first centroids; the CPU generator makes the draw the same on every device.
+    """Draw the first centroids; with a CPU generator the draw is the same on every device.
 
     Args:
         x: (N, D) floating point, N >= clusters.
-        clusters: K.
+        clusters: the number of centroids K.
         init: "random" (K distinct rows) or "k-means++".
-        generator: of the draw, on the CPU.
-        spherical: whether rows differ by their directions alone, which "k-means++" measures then.
-        weights: (N,) int64 from 0 up, how often each row counts: what is drawn is what would be if it stood
-            there so many times. None: once.
+        generator: random generator of the draw, on the CPU.
+        spherical: whether "k-means++" compares only the directions of rows.
+        weights: (N,) int64, at least 0, how often each row counts: the draw is that of rows repeated this
+            often. None: once.
 
     Returns:
         (K, D) rows of x.
@@ -36,7 +36,7 @@ def initial_centroids(
 
 
 def _distinct(rows: int, clusters: int, generator: torch.Generator, weights: Tensor | None) -> Tensor:
-    """The places (K,) of rows, none more often than it counts, on the CPU."""
+    """Draw the indices (K,) of rows, none more often than it counts, on the CPU."""
     if weights is None:
         return torch.randperm(rows, generator=generator)[:clusters]
     until = weights.cpu().cumsum(dim=0)
@@ -45,7 +45,7 @@ def _distinct(rows: int, clusters: int, generator: torch.Generator, weights: Ten
 
 
 def _plus_plus(x: Tensor, clusters: int, generator: torch.Generator, weights: Tensor | None) -> Tensor:
-    """The places (K,) of rows, each drawn in proportion to its squared distance from those before."""
+    """Draw the indices (K,) of rows, each in proportion to its squared distance from the nearest before."""
     draws = torch.rand(clusters, generator=generator, dtype=torch.float64).to(x.device)
     distance = x.new_ones(len(x))
     chosen = []

@@ -1,7 +1,8 @@
 """k-means in Triton: nearest centroid over tiles, and sums of the rows sorted by cluster.
 
-A row's scores against all centroids exist one tile at a time. Sums follow from a stable sort and sums of
-fixed pieces in a fixed order, so no order of atomics decides the result and no cluster's size the balance.
+A row's scores against all centroids exist only one tile at a time. Rows are sorted stably by cluster and
+summed in fixed pieces in a fixed order, so that the result does not depend on the order of atomics, nor the
+balance of the load on the sizes of clusters.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from torch import Tensor
 from kernels.configurations import CompileCase
 from kernels.tl_utils import DOT_PRECISION, POINTERS, TL_DTYPES, load_rows, similarity
 
-# The widest rows of 16-bit numbers that stay on the chip while all centroids pass by.
+# The widest 16-bit rows that stay on the chip while all centroids are streamed.
 RESIDENT_WIDTH = 256
 # Rows that one program sums: enough to amortise its start, few enough to spread one large cluster.
 PIECE_ROWS = 256
@@ -56,7 +57,7 @@ def nearest_centroid_kernel(
     DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Find argmin_j ||c_j||^2 - 2 x . c_j for BLOCK_N rows; of equals the first wins."""
+    """Find argmin_j ||c_j||^2 - 2 x . c_j for BLOCK_N rows; ties go to the first."""
     o_n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     m_n = o_n < N
     if BLOCK_D >= D:
@@ -93,7 +94,7 @@ def segment_sums_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Sum rows order[begin:end], times their weights if any, and their squares: BLOCK_D columns a program."""
+    """Sum rows order[begin:end] and their squares, times weights if any: BLOCK_D columns per program."""
     i_segment = tl.program_id(0).to(tl.int64)
     i_d = tl.program_id(1)
     o_d = i_d * BLOCK_D + tl.arange(0, BLOCK_D)
@@ -182,8 +183,8 @@ def _(x: Tensor, order: Tensor, begin: Tensor, end: Tensor, weights: Tensor | No
 def cluster_sums(
     x: Tensor, assignment: Tensor, clusters: int, weights: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Sum and count the rows of every cluster, (K, D) float64 and (K,) int64; negative: of no cluster."""
-    # The device looks, as it does at the reference's indices: the host does not wait.
+    """Sum and count the rows of every cluster, (K, D) float64 and (K,) int64; negative: no cluster."""
+    # Checked on the device, as the reference's indices are, so that the host does not wait.
     torch._assert_async((assignment < clusters).all(), "index out of bounds: an assignment of K or more")
     sums, counts, _ = _sums_and_squares(x, assignment, clusters, weights)
     return sums, counts
@@ -210,7 +211,7 @@ def _sums_and_squares(
     rows = end - begin
     last_piece = ((rows + PIECE_ROWS - 1) // PIECE_ROWS).cumsum(dim=0)
     first_piece = torch.nn.functional.pad(last_piece[:-1], (1, 0))
-    # As many pieces as there can be: their number must not depend on the data.
+    # The largest possible number of pieces: it must not depend on the data.
     pieces = torch.arange(len(x) // PIECE_ROWS + clusters, device=x.device)
     owner = torch.searchsorted(last_piece, pieces, right=True).clamp(max=clusters - 1)
     piece_begin = begin[owner] + (pieces - first_piece[owner]) * PIECE_ROWS

@@ -1,4 +1,4 @@
-"""Linear layers by what multiplies fastest on the processor at hand, and with GELU in the same pass."""
+"""Linear layers by the fastest library for the processor at hand, and with GELU in the same pass."""
 
 import torch
 import torch.nn.functional as F
@@ -12,16 +12,16 @@ __all__ = ["linear", "linear_gelu"]
 IMPLEMENTATIONS = ("auto", "torch", "onednn")
 TRITON_DTYPES = (torch.float16, torch.bfloat16)
 TRITON_CHANNELS = 16
-"""Channels come in multiples of these, so that rows begin where wide loads can."""
+"""Channels must be multiples of this, so that rows are aligned for wide loads."""
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str = "auto") -> Tensor:
     """Compute x W^T + b, differentiable in all three.
 
-    torch multiplies float32 matrices on a CPU by MKL, which takes slower paths on some processors; oneDNN was
-    twice as fast on one AMD EPYC, and as fast on another. Everything else torch computes itself, forward
-    mode (jvp) too. By oneDNN there is one backward pass: second derivatives, and torch.func's transforms but
-    vmap, are errors there and want `impl="torch"`.
+    torch multiplies float32 matrices on a CPU with MKL, which takes slower paths on some processors; oneDNN
+    was twice as fast on one AMD EPYC, and equally fast on another. "auto" uses oneDNN for float32 on a CPU,
+    torch for everything else, forward mode (jvp) included. With oneDNN, second derivatives and torch.func's
+    transforms except vmap raise errors and need `impl="torch"`.
 
     Args:
         x: (..., I).
@@ -30,7 +30,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str =
         impl: "auto", "torch" or "onednn".
 
     Returns:
-        (..., O), rounded as the chosen library does.
+        (..., O), with the rounding of the chosen library.
 
     Raises:
         ValueError: `impl` is none of these, the shapes disagree, or "onednn" cannot run on these tensors.
@@ -52,11 +52,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: str =
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, *, impl: str = "auto") -> Tensor:
-    """Compute GELU(x W^T + b), GELU by erf, for weights that do not train: there is no gradient.
+    """Compute GELU(x W^T + b), with GELU by erf, for frozen weights: there is no gradient.
 
-    By Triton the product is summed in float32 and rounded once, after GELU; torch rounds it before GELU, too.
-    There -inf becomes 0, the limit, where torch's GELU is NaN. "auto" is Triton for 16-bit CUDA tensors whose
-    channels are multiples of 16, and otherwise torch's GELU of `linear`.
+    Triton sums the product in float32 and rounds once, after GELU; torch also rounds before GELU. In the
+    Triton form -inf becomes 0, the limit, where torch's GELU is NaN. "auto" is Triton for 16-bit CUDA tensors
+    whose channels are multiples of 16, and otherwise torch's GELU of `linear`.
 
     Args:
         x: (..., I).
@@ -68,10 +68,10 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, *, impl: str = "auto") 
         (..., O) of the inputs' dtype.
 
     Raises:
-        ValueError: the shapes or dtypes disagree, a gradient is wanted, `impl` is none of these, or "triton"
+        ValueError: the shapes or dtypes disagree, a gradient is needed, `impl` is none of these, or "triton"
             cannot run on these channels or on the tensors' device.
-        NotImplementedError: "triton" was asked of tensors that are not float16 or bfloat16.
-        ModuleNotFoundError: "triton" was asked for and is not installed.
+        NotImplementedError: "triton" was requested for tensors that are not float16 or bfloat16.
+        ModuleNotFoundError: "triton" was requested and is not installed.
     """
     _check_shapes(x, weight, bias)
     _check_frozen(x, weight, bias)
@@ -82,7 +82,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, *, impl: str = "auto") 
     chosen = choose(impl, x, weight, bias, available=wide and x.dtype in TRITON_DTYPES)
     if chosen == "torch" or (impl == "auto" and exporting()):
         return F.gelu(linear(x, weight, bias, impl="auto" if impl == "auto" else "torch"))
-    # Here, so that the package imports where Triton is not installed.
+    # Imported here, so that the package can be imported without Triton.
     from kernels.linear import triton
 
     return triton.linear_gelu(x, weight, bias)

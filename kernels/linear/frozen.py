@@ -1,4 +1,4 @@
-"""Products with weights that never change: oneDNN lays a weight out once, and GELU costs no pass."""
+"""Products with frozen weights: oneDNN lays a weight out once, and GELU costs no extra pass."""
 
 from typing import Self
 
@@ -9,21 +9,21 @@ from kernels.linear import onednn
 
 
 def runs_in(dtype: torch.dtype) -> bool:
-    """Whether oneDNN multiplies in a dtype on this processor."""
+    """Return whether oneDNN multiplies in a dtype on this processor."""
     if dtype == torch.bfloat16:
         return onednn.AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return onednn.AVAILABLE and dtype == torch.float32
 
 
 class FrozenWeight:
-    """A weight as oneDNN multiplies by it fastest on a CPU, without gradients; copies share it.
+    """A weight in oneDNN's fastest layout for a CPU, without gradients; copies share the weight.
 
     Args:
         weight: (O, I), float32 or bfloat16, on a CPU.
         bias: (O,), of the weight's dtype.
 
     Raises:
-        ValueError: oneDNN cannot multiply in this dtype here, or these are no such tensors.
+        ValueError: oneDNN cannot multiply in this dtype here, or the tensors are not as described.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:

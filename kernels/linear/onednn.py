@@ -11,7 +11,7 @@ AVAILABLE = torch.backends.mkldnn.is_available()
 
 
 def runs_on(*tensors: Tensor) -> bool:
-    """Whether oneDNN can take these tensors as they are."""
+    """Return whether oneDNN can take these tensors as they are."""
     return (
         AVAILABLE
         and not torch.is_autocast_enabled("cpu")
@@ -21,7 +21,7 @@ def runs_on(*tensors: Tensor) -> bool:
 
 
 def _in_forward_mode(*tensors: Tensor) -> bool:
-    """Tell whether one carries a tangent, which an operation of one's own would drop without a word."""
+    """Return whether a tensor carries a tangent, which a custom operator would drop silently."""
     if torch.compiler.is_compiling():
         return False
     return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
@@ -45,7 +45,7 @@ def _empty_output(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """(..., I) as (N, I), a vector as one row."""
+    """Reshape (..., I) to (N, I), a vector to one row."""
     return x.unsqueeze(0).flatten(0, -2)
 
 

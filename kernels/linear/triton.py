@@ -1,6 +1,6 @@
-"""Linear layers in Triton: the product with GELU in its epilogue, for weights that do not train.
+"""Linear layers in Triton: the product with GELU in its epilogue, for frozen weights.
 
-A product alone would write what a pass of its own then reads and writes again. The weight stays in the L2
+With GELU in a separate pass, the product would be written, read and written again. The weight stays in the L2
 cache, and tiles of the same rows follow one another, so that rows are read from memory once.
 """
 
@@ -15,8 +15,8 @@ from torch.utils.flop_counter import register_flop_formula
 from kernels.configurations import NOT_ROOMY, ROOMY, CompileCase
 from kernels.tl_utils import POINTERS, shared_memory
 
-# log2 of the normal distribution's upper tail Q, highest power first: the polynomial of least greatest error.
-# 1 - Q, and so GELU, is right to 2^-18 of itself, a sixtieth of what float16 rounds. erf would take twice the
+# Minimax polynomial of log2 Q, with Q the upper tail of the normal distribution, highest power first. 1 - Q,
+# and so GELU, has a relative error of 2^-18, a sixtieth of float16's rounding. erf would take twice the
 # instructions, which the product does not hide.
 LOG2_TAIL = (
     -1.7060013988157152e-06,
@@ -31,9 +31,9 @@ LOG2_TAIL = (
 
 
 class Tiles(NamedTuple):
-    """Rows, outputs and inputs of a tile, warps, depth of the pipeline, tiles of rows side by side.
+    """Rows, outputs and inputs of a tile, warps, depth of the pipeline, rows of tiles in a group.
 
-    `programs` are as many as a multiprocessor holds at once.
+    `programs` is the number of programs that a multiprocessor holds at once.
     """
 
     block_m: int
@@ -50,7 +50,7 @@ LARGE_SHARED = 176 * 1024
 
 
 def tiles(shared: int) -> Tiles:
-    """Choose the tiles by the shared memory in bytes that a block may take: large ones load less often."""
+    """Choose the tiles by the bytes of shared memory that a block can use: large tiles load less often."""
     return LARGE if shared >= LARGE_SHARED else SMALL
 
 
@@ -69,17 +69,17 @@ def linear_gelu_kernel(
     GROUP: tl.constexpr,
     LOG2_TAIL: tl.constexpr,
 ):
-    """GELU(x W^T + b) of x (M, K) and W (N, K), in tiles (BLOCK_M, BLOCK_N) that the programs share out."""
+    """Compute GELU(x W^T + b), x (M, K) and W (N, K), in tiles (BLOCK_M, BLOCK_N) shared among programs."""
     tiles_m, tiles_n = tl.cdiv(M, BLOCK_M), tl.cdiv(N, BLOCK_N)
     o_m = tl.arange(0, BLOCK_M)
     o_n = tl.arange(0, BLOCK_N)
-    # Flattened: the next tile is being loaded while this one goes through GELU.
+    # Flattened, so that the next tile is loaded while this one goes through GELU.
     for tile in tl.range(tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0), flatten=True):
         i_m, i_n = place_of(tile, tiles_m, tiles_n, GROUP)
         left_m, left_n = M - i_m * BLOCK_M, N - i_n * BLOCK_N
         # 64 bits where a tile begins, 32 within: rows x width may exceed 2^31.
         first_m, first_n = i_m.to(tl.int64) * BLOCK_M, i_n.to(tl.int64) * BLOCK_N
-        # Beyond the last row it is read again, and not stored: no load in the loop needs a mask for it.
+        # Beyond the last row, that row is read again and not stored, so that loads in the loop need no mask.
         read_m = tl.minimum(o_m, left_m - 1)
         read_n = o_n
         if N % BLOCK_N != 0:
@@ -99,7 +99,7 @@ def linear_gelu_kernel(
 
 @triton.jit
 def place_of(tile, tiles_m, tiles_n, GROUP: tl.constexpr):
-    """Row and column of a tile: GROUP rows of tiles with all columns, then the next such rows."""
+    """Return row and column of a tile: GROUP rows of tiles with all columns, then the next GROUP rows."""
     group = tile // (GROUP * tiles_n)
     within = tile % (GROUP * tiles_n)
     size = tl.minimum(tiles_m - group * GROUP, GROUP)
@@ -108,7 +108,7 @@ def place_of(tile, tiles_m, tiles_n, GROUP: tl.constexpr):
 
 @triton.jit
 def load_columns(ptr, o_rows, start, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
-    """BLOCK columns from `start` on of rows WIDTH wide, 0 where there are none."""
+    """Load BLOCK columns from `start` on, of rows of WIDTH columns; 0 out of bounds."""
     o_columns = start + tl.arange(0, BLOCK)
     pointers = ptr + o_rows[:, None] * WIDTH + o_columns[None, :]
     if WIDTH % BLOCK == 0:
@@ -119,7 +119,7 @@ def load_columns(ptr, o_rows, start, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
 @triton.jit
 def gelu(x, LOG2_TAIL: tl.constexpr):
     """GELU by erf: max(x, 0) - |x| Q(|x|), where log2 Q is a polynomial; Q(x) = erfc(x / sqrt 2) / 2."""
-    # Q(16) is 0 in float32, and |x| Q no longer NaN where x is infinite. NaN stays NaN by the other maximum.
+    # Q(16) is 0 in float32; capped, |x| Q is not NaN where x is infinite. The maximum below keeps NaN.
     b_size = tl.minimum(tl.abs(x), 16.0)
     b_log = tl.full(x.shape, LOG2_TAIL[0], tl.float32)
     for i in tl.static_range(1, len(LOG2_TAIL)):
@@ -155,7 +155,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @register_flop_formula(torch.ops.hcl_kernels.linear_gelu)
 def _flops(x: torch.Size, weight: torch.Size, *others: object, **named: object) -> int:
-    """Operations of the product, as torch counts them for its own."""
+    """Count the operations of the product, as torch does for its own."""
     return 2 * x.numel() * weight[0]
 
 
@@ -165,7 +165,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _resources(device: torch.device) -> tuple[int, int]:
-    """Shared memory in bytes that a block may take, and multiprocessors; the least for the interpreter."""
+    """Return a block's shared memory in bytes, and the multiprocessors; the least for the interpreter."""
     if device.type != "cuda":
         return 0, 1
     return shared_memory(device), torch.cuda.get_device_properties(device).multi_processor_count
@@ -184,7 +184,7 @@ def _constants(tile: Tiles, inner: int, outer: int) -> dict[str, object]:
 
 
 def compile_cases() -> list[CompileCase]:
-    """The MLPs of ViT-S, B and L, by the tiles for little shared memory and for much."""
+    """List the MLPs of ViT-S, B and L, with the tiles for little shared memory and for much."""
     return [
         _case(tile, width, dtype, targets)
         for tile, targets in ((SMALL, NOT_ROOMY), (LARGE, ROOMY))

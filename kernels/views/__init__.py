@@ -18,20 +18,22 @@ def photometric_views(
     *,
     impl: str = "auto",
 ) -> Tensor:
-    """Make views of doubled crops: jitter of colours, Gaussian blur, halving, normalisation.
+    """Make views of doubled crops: colour jitter, Gaussian blur, halving, normalisation.
 
-    In this order: brightness; contrast about the mean grey; saturation; hue, as a turn in YIQ; each clamped
-    to [0, 255]; then grayscale, blur (radius 3 sigma, rounded up; mirrored at the border without its last
-    pixel), and resizing to one half by a triangle filter. DALI's operators compute the same, each in a pass
-    over the image. No gradient, no host synchronisation. "triton" rounds to float16 three times: colours, the
-    weights of blur and halving, and what is halved along one axis. A view has the same bits in every batch.
+    The order is: brightness; contrast about the mean grey; saturation; hue, as a rotation in YIQ; each of
+    these clamped to [0, 255]; then grayscale, blur (radius 3 sigma, rounded up; mirrored at the border
+    without repeating the last pixel), and resizing to one half by a triangle filter. DALI's operators compute
+    the same, with a pass over the image for each. No gradient, no host synchronisation. "triton" rounds to
+    float16 three times: the colours, the weights of blur and halving, and the images halved along one axis. A
+    view has the same bits in every batch.
 
     Args:
         doubled: (B, 2S, 2S, 3) float32 in [0, 255], red first.
-        draws: (V, B, 6) float32, what each of V views draws: factors of brightness, contrast and saturation,
-            hue in degrees, sigma of the blur in pixels (0: none; at most (2S - 2) / 3), 1 for grayscale.
-        mean: of each channel, in [0, 255].
-        std: of each channel, likewise.
+        draws: (V, B, 6) float32, the draws of each of V views: factors of brightness, contrast and
+            saturation, hue in degrees, sigma of the blur in pixels (0: none; at most (2S - 2) / 3), 1 for
+            grayscale.
+        mean: mean of each channel, in [0, 255].
+        std: standard deviation of each channel, on the same scale.
         impl: "auto", "torch" or "triton".
 
     Returns:

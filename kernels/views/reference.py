@@ -1,4 +1,4 @@
-"""Photometric views in plain torch: every step as section 6 orders it."""
+"""Photometric views in plain torch: every step in the order of section 6."""
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ def photometric_views(
 
 
 def _jittered(doubled: Tensor, draws: Tensor) -> Tensor:
-    """The colours (V, B, 3, H, W) of doubled crops (B, H, W, 3) after all that changes single pixels."""
+    """Apply all pixel-wise changes to doubled crops (B, H, W, 3). (V, B, 3, H, W)."""
     brightness, contrast, saturation, hue, _, grayscale = draws[..., None, None, None].unbind(2)
     x = (brightness * doubled.movedim(3, 1)).clamp(0, LARGEST)
     grey = (x * x.new_tensor(GREY)[:, None, None]).sum(dim=2, keepdim=True).mean(dim=(3, 4), keepdim=True)
@@ -29,7 +29,7 @@ def _jittered(doubled: Tensor, draws: Tensor) -> Tensor:
 
 
 def _turned(x: Tensor, strength: Tensor, angle: Tensor) -> Tensor:
-    """Colours (V, B, 3, H, W) turned by an angle about the axis of greys and scaled away from it."""
+    """Rotate colours (V, B, 3, H, W) about the axis of greys and scale their distance from it."""
     yiq = x.new_tensor(YIQ)
     luma, i, q = torch.einsum("kc,vbchw->kvbhw", yiq, x)[:, :, :, None]
     cos, sin = strength * angle.cos(), strength * angle.sin()
@@ -38,7 +38,7 @@ def _turned(x: Tensor, strength: Tensor, angle: Tensor) -> Tensor:
 
 
 def halving_matrices(sigma: Tensor, side: int) -> Tensor:
-    """What a Gaussian blur (radius 3 sigma, mirrored at the border) and halving do along an axis.
+    """Return the matrices of Gaussian blur (radius 3 sigma, mirrored at the border) and halving on an axis.
 
     Args:
         sigma: (...) standard deviations in pixels; 0 blurs nothing.
@@ -59,6 +59,6 @@ def halving_matrices(sigma: Tensor, side: int) -> Tensor:
 
 
 def _gaussian(distance: Tensor, sigma: Tensor) -> Tensor:
-    """Weights that need not sum to 1, beyond the radius 0."""
+    """Compute weights that need not sum to 1, and are 0 beyond the radius."""
     weight = torch.exp(-0.5 * (distance / sigma.clamp(min=1e-3)).square())
     return torch.where(distance.abs() <= (3 * sigma).ceil(), weight, 0)

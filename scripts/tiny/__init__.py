@@ -1,1 +1,1 @@
-"""How the `tiny` backbone is pretrained on generated scenes, without labels."""
+"""Pretraining of the `tiny` backbone on generated scenes, without labels."""

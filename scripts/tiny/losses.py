@@ -1,4 +1,4 @@
-"""Targets that the teacher's tokens give, and how far the student is from them."""
+"""Targets computed from the teacher's tokens, and the student's loss."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def balanced(cosines: Tensor, temperature: float = 0.05, rounds: int = 3) -> Tensor:
-    """Targets (M, K), each of sum 1, that use all prototypes alike (Sinkhorn-Knopp)."""
+    """Compute targets (M, K), with rows of sum 1, that use all prototypes equally (Sinkhorn-Knopp)."""
     weights = ((cosines.float() - cosines.max()) / temperature).exp()
     for _ in range(rounds):
         weights = weights / (weights.sum(0) + 1e-9)
@@ -19,13 +19,13 @@ def balanced(cosines: Tensor, temperature: float = 0.05, rounds: int = 3) -> Ten
 def rarity(
     patches: Tensor, generator: torch.Generator, *, alike: float = 0.55, share: float = 0.02
 ) -> Tensor:
-    """Attention (B, N), of sum 1 an image, that falls with the share of the batch's patches that are alike.
+    """Compute attention (B, N), of sum 1 per image, that is higher for patches with few similar ones.
 
     Args:
-        patches: (B, N, D) of the teacher.
-        generator: draws the up to 1024 patches that every patch is compared with.
-        alike: least cosine of standardised patches that are alike.
-        share: of alike patches at which the attention is e times less than that of a patch like no other.
+        patches: (B, N, D) patch tokens of the teacher.
+        generator: draws up to 1024 patches of the batch, with which every patch is compared.
+        alike: standardised patches with a cosine above this are similar.
+        share: share of similar patches at which the attention is e times less than that of a unique patch.
     """
     flat = patches.float().flatten(0, 1)
     flat = F.normalize((flat - flat.mean(0)) / flat.std(0), dim=-1)
@@ -35,5 +35,5 @@ def rarity(
 
 
 def cross_entropy(targets: Tensor, cosines: Tensor, temperature: float = 0.1) -> Tensor:
-    """Mean over rows (M, K)."""
+    """Compute the mean cross-entropy over rows (M, K)."""
     return -(targets * F.log_softmax(cosines.float() / temperature, dim=-1)).sum(-1).mean()

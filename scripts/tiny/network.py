@@ -1,4 +1,4 @@
-"""What learns: the backbone, a projector for its [CLS] token and one for its patches."""
+"""The trained network: the backbone, a projector for its [CLS] token and one for its patches."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from hcl.models.vit import VisionTransformer
 
 
 class Output(NamedTuple):
-    """Of one size of crop: [CLS] (B, D), patches (B, N, D), what [CLS] attends to (B, heads, N)."""
+    """Output for crops of one size: [CLS] (B, D), patches (B, N, D), attention of [CLS] (B, heads, N)."""
 
     cls: Tensor
     patches: Tensor
@@ -19,7 +19,7 @@ class Output(NamedTuple):
 
 
 class Projector(nn.Module):
-    """Tokens (M, D) to cosines with prototypes (M, K); batch norms spread them from the first step on."""
+    """Maps tokens (M, D) to cosines with prototypes (M, K); batch norms spread the tokens from the start."""
 
     def __init__(self, width: int, prototypes: int, hidden: int = 256, dim: int = 64) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Projector(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(prototypes, dim))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (M, D) to cosines (M, K)."""
+        """Map tokens (M, D) to cosines (M, K)."""
         return F.normalize(self.mlp(tokens), dim=-1) @ F.normalize(self.prototypes, dim=-1).T
 
 
@@ -55,7 +55,7 @@ class Network(nn.Module):
             nn.init.trunc_normal_(table, std=0.02)
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Output:
-        """Images (B, 3, S, S) through the backbone; where mask (B, N) is true, without their patch."""
+        """Run images (B, 3, S, S) through the backbone; patches where mask (B, N) is true are hidden."""
         vit = self.vit
         side = images.shape[-1] // vit.config.patch_size
         positions = vit.patch_positions((side, side))
@@ -65,7 +65,7 @@ class Network(nn.Module):
             tokens = torch.cat([tokens[:, :1], hidden], dim=1)
         for block in vit.blocks[:-1]:
             tokens = block(tokens)
-        # The tokens are left to the other losses: the third one only teaches [CLS] where to look among them.
+        # Detached: the attention loss only teaches [CLS] where to look; the other losses train the tokens.
         attention = vit.blocks[-1].cls_row(tokens.detach())[..., 1:]
         tokens = vit.norm(vit.blocks[-1](tokens))
         return Output(tokens[:, 0], tokens[:, 1:], attention)

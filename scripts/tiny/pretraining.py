@@ -1,13 +1,13 @@
-"""Student, teacher, and how the one learns from the other.
+"""Pretraining of the `tiny` backbone: a student network learns from a teacher.
 
-A student learns from its own moving average, the teacher, which sees the same crops in other colours; of
-every other crop, patches are hidden from the student. Three losses, none of which reads a label:
+The teacher is a moving average of the student and sees the same crops in other colours; in every other crop,
+some patches are hidden from the student. There are three losses, none of which uses labels:
 
 - [CLS] tokens of a scene's crops share a prototype (DINO, its targets balanced by Sinkhorn-Knopp);
 - a patch, hidden or not, has the prototype that the teacher gives the patch in other colours (iBOT);
-- [CLS] attends to what is rare: the target weights an image's patches by how few patches of the batch are
-  like them in the teacher. So LOST (Siméoni et al., 2021) picks its seed, within an image. DINO's
-  attention comes to objects by itself, but not within the images that a CPU sees in minutes.
+- [CLS] attends to what is rare: in the target, a patch has the more weight, the fewer patches of the batch
+  resemble it in the teacher. LOST (Siméoni et al., 2021) picks its seed in this way, within an image. DINO's
+  attention finds objects by itself, but needs more images than a CPU can process in minutes.
 """
 
 import copy
@@ -31,22 +31,22 @@ SCENE_SIZE = 224
 
 @dataclass
 class PretrainConfig:
-    """Settings of a pretraining; the defaults made the file that the project ships.
+    """Settings of a pretraining; the defaults produced the file that the project ships.
 
     Args:
         output: file to write, in safetensors format.
         steps: optimiser steps.
-        batch_size: scenes a step.
-        scenes: how many are drawn.
-        seed: of scenes, crops, colours, masks and first weights.
-        lr: learning rate at its height, after `warmup` steps; it falls along a cosine.
-        warmup: steps.
-        prototypes: of the [CLS] tokens, and as many of the patches.
-        momentum: of the teacher at the start; it rises along a cosine to `last_momentum`.
-        last_momentum: of the teacher at the end.
-        global_size, local_size: sides of the crops in pixels: two large ones and a small one of every scene.
-        cls_weight, patch_weight, attention_weight: of the three losses.
-        threads: of torch.
+        batch_size: scenes per step.
+        scenes: number of scenes to draw.
+        seed: seed of scenes, crops, colours, masks and initial weights.
+        lr: peak learning rate, reached after `warmup` steps; it falls along a cosine.
+        warmup: steps of linear warm-up.
+        prototypes: number of prototypes of the [CLS] tokens, and likewise of the patches.
+        momentum: momentum of the teacher at the start; it rises along a cosine to `last_momentum`.
+        last_momentum: momentum of the teacher at the end.
+        global_size, local_size: sides of the crops in pixels: two large and one small crop per scene.
+        cls_weight, patch_weight, attention_weight: weights of the three losses.
+        threads: CPU threads of torch.
     """
 
     output: str = str(TINY_WEIGHTS)
@@ -68,7 +68,7 @@ class PretrainConfig:
 
 
 def draw_scenes(config: PretrainConfig) -> Tensor:
-    """All scenes, (scenes, 3, 224, 224) uint8, without their labels."""
+    """Draw all scenes, (scenes, 3, 224, 224) uint8, without their labels."""
     drawn = (draw_scene(SCENE_SIZE, np.random.default_rng([config.seed, i]))[0] for i in range(config.scenes))
     pixels = np.empty((config.scenes, SCENE_SIZE, SCENE_SIZE, 3), np.uint8)
     for place, scene in zip(pixels, drawn, strict=True):
@@ -77,7 +77,7 @@ def draw_scenes(config: PretrainConfig) -> Tensor:
 
 
 class Pretraining:
-    """Student, teacher and optimiser, and one step after the other."""
+    """Student, teacher, optimiser, and their training steps."""
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
@@ -94,7 +94,7 @@ class Pretraining:
         self.done = 0
 
     def step(self, scenes: Tensor) -> dict[str, float]:
-        """One optimiser step on scenes (B, 3, 224, 224) uint8; the losses."""
+        """Take one optimiser step on scenes (B, 3, 224, 224) uint8; return the losses."""
         config = self.config
         remaining = 0.5 * (1 + math.cos(math.pi * self.done / config.steps))
         for group in self.optimiser.param_groups:
@@ -117,7 +117,7 @@ class Pretraining:
         return {"loss": loss.item()} | {name: value.item() for name, value in losses.items()}
 
     def losses(self, scenes: Tensor) -> dict[str, Tensor]:
-        """The three losses on scenes (B, 3, 224, 224) in [0, 1]."""
+        """Compute the three losses on scenes (B, 3, 224, 224) in [0, 1]."""
         config, generator = self.config, self.generator
         large = torch.cat([crop(scenes, config.global_size, (0.2, 0.9), generator) for _ in range(2)])
         small = crop(scenes, config.local_size, (0.06, 0.3), generator)
@@ -142,7 +142,7 @@ class Pretraining:
 
 
 def pretrain(config: PretrainConfig) -> tuple[VisionTransformer, list[dict[str, float]]]:
-    """The teacher's backbone, and the losses of every step."""
+    """Pretrain; return the teacher's backbone and the losses of every step."""
     scenes = draw_scenes(config)
     pretraining = Pretraining(config)
     record = []

@@ -1,4 +1,4 @@
-"""What the student and the teacher see of a scene: parts of it in other colours, some patches hidden."""
+"""Views of a scene for student and teacher: recoloured crops, and masks that hide patches."""
 
 import math
 
@@ -12,7 +12,7 @@ LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 
 def crop(images: Tensor, size: int, area: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """Random parts (B, 3, size, size) of images, of these shares of their area, half of them mirrored."""
+    """Cut random parts (B, 3, size, size) of an area in this range out of images; mirror half of them."""
     count = len(images)
     share = torch.empty(count).uniform_(*area, generator=generator)
     ratio = torch.empty(count).uniform_(-0.29, 0.29, generator=generator).exp()
@@ -28,7 +28,7 @@ def crop(images: Tensor, size: int, area: tuple[float, float], generator: torch.
 
 
 def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images (B, 3, S, S) in [0, 1], each in other colours and contrast; some grey, some blurred."""
+    """Change colours and contrast of images (B, 3, S, S) in [0, 1]; make some grey, and blur some."""
 
     def factor(spread: float) -> Tensor:
         return 1 + spread * (2 * torch.rand(len(images), 1, 1, generator=generator) - 1)
@@ -54,13 +54,13 @@ def _hue_rotation(angle: Tensor) -> Tensor:
 
 
 def recoloured(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images (B, 3, S, S) in [0, 1] in other colours, as the backbone takes them."""
+    """Recolour images (B, 3, S, S) in [0, 1] and normalise them for the backbone."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     return (recolour(images, generator) - mean) / std
 
 
 def draw_masks(count: int, patches: int, generator: torch.Generator) -> Tensor:
-    """(count, patches) bool: of every other image, up to four fifths of the patches."""
+    """Draw masks (count, patches) bool: every other image hides patches, with a probability below 0.8."""
     share = 0.8 * torch.rand(count, 1, generator=generator)
     share[::2] = 0
     return torch.rand(count, patches, generator=generator) < share

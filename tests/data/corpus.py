@@ -120,7 +120,9 @@ def _cut(content: bytes, share: float) -> bytes:
 
 DEEP = 250 * np.asarray(picture().convert("RGBA")).astype(int)  # 16 bits, between the steps of 8
 GREY = np.asarray(picture().convert("L"))
-NOT_READ = "which is not read"
+NOT_READ = "which is not supported"
+INCOMPLETE = "is not a complete image"
+OTHER_FORMAT = "in none of the formats JPEG, PNG"
 
 USED = [
     Case("plain.jpg", saved(quality=95)),
@@ -179,38 +181,38 @@ USED = [
 REFUSED = [
     Case("empty.jpg", raw(b""), r"is empty \(0 bytes\)"),
     Case("empty.png", raw(b""), r"is empty \(0 bytes\)"),
-    Case("page.jpg", raw(b"<!DOCTYPE html><html><body>404</body></html>"), "is no whole image"),
-    Case("zeros.jpg", raw(bytes(4096)), "is no whole image"),
+    Case("page.jpg", raw(b"<!DOCTYPE html><html><body>404</body></html>"), INCOMPLETE),
+    Case("zeros.jpg", raw(bytes(4096)), INCOMPLETE),
     *(
-        Case(f"{format} cut at {share}.{format}", raw(_cut(encoded(format), share)), "is no whole image")
+        Case(f"{format} cut at {share}.{format}", raw(_cut(encoded(format), share)), INCOMPLETE)
         for format in ("jpeg", "png", "webp", "bmp", "tiff")
         for share in (0.01, 0.3, 0.6, 0.9)
     ),
-    Case("progressive, cut.jpg", raw(_cut(encoded("JPEG", progressive=True), 0.6)), "is no whole image"),
-    Case("gif renamed.jpg", raw(encoded("GIF")), "none of JPEG, PNG"),
-    Case("animated gif renamed.jpg", lambda path: animated(path, format="GIF"), "none of JPEG, PNG"),
-    Case("avif renamed.jpg", raw(encoded("AVIF")), "none of JPEG, PNG"),
-    Case("jpeg 2000 renamed.jpg", raw(encoded("JPEG2000")), "none of JPEG, PNG"),
-    Case("postscript.jpg", raw(encoded("EPS")), "none of JPEG, PNG"),
+    Case("progressive, cut.jpg", raw(_cut(encoded("JPEG", progressive=True), 0.6)), INCOMPLETE),
+    Case("gif renamed.jpg", raw(encoded("GIF")), OTHER_FORMAT),
+    Case("animated gif renamed.jpg", lambda path: animated(path, format="GIF"), OTHER_FORMAT),
+    Case("avif renamed.jpg", raw(encoded("AVIF")), OTHER_FORMAT),
+    Case("jpeg 2000 renamed.jpg", raw(encoded("JPEG2000")), OTHER_FORMAT),
+    Case("postscript.jpg", raw(encoded("EPS")), OTHER_FORMAT),
     Case("float.tif", lambda path: Image.fromarray(GREY.astype(np.float32)).save(path), NOT_READ),
     Case("32 bits.tif", saved("I"), NOT_READ),
     Case("gray, 16 bits.tif", lambda path: Image.fromarray(DEEP[..., 0].astype("<u2")).save(path), NOT_READ),
     Case("gray and alpha.tif", saved("LA"), NOT_READ),
     Case("lab.tif", saved("LAB"), NOT_READ),
     Case("1 bit.tif", saved("1"), NOT_READ),
-    Case("to be turned.tif", lambda path: picture().save(path, tiffinfo={274: 6}), "is to be turned"),
+    Case("to be turned.tif", lambda path: picture().save(path, tiffinfo={274: 6}), "orientation tag"),
     Case("of 100 steps.ppm", raw(b"P6\n4 4\n100\n" + bytes(48)), NOT_READ),
     Case("in words.ppm", raw(b"P3\n1 1\n255\n1 2 3\n"), NOT_READ),
     Case("20000x3.jpg", lambda path: picture().resize((20000, 3)).save(path), "20000x3 pixels: one side"),
     Case("3x20000.png", lambda path: picture().resize((3, 20000)).save(path), "3x20000 pixels: one side"),
-    Case("bomb.png", raw(png(GREY, color=0, claim=(100_000, 100_000))), "claims more than"),
-    Case("bomb.jpg", raw(jpeg_claiming(65_000, 65_000)), "claims more than"),
+    Case("bomb.png", raw(png(GREY, color=0, claim=(100_000, 100_000))), "claims to have more than"),
+    Case("bomb.jpg", raw(jpeg_claiming(65_000, 65_000)), "claims to have more than"),
     Case("folder.jpg", Path.mkdir, "is a folder"),
     Case("pipe.jpg", os.mkfifo, "is a pipe"),
     Case("socket.jpg", bound_socket, "is a socket"),
     Case("device.jpg", lambda path: path.symlink_to("/dev/zero"), "is a device"),
-    Case("round in circles.jpg", lambda path: path.symlink_to(path.name), "cannot be reached"),
-    Case("link to nothing.jpg", lambda path: path.symlink_to("gone.jpg"), "is a link to nothing"),
+    Case("round in circles.jpg", lambda path: path.symlink_to(path.name), "cannot be accessed"),
+    Case("link to nothing.jpg", lambda path: path.symlink_to("gone.jpg"), "is a broken link"),
 ]
 
 HIDDEN = [

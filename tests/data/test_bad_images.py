@@ -68,6 +68,6 @@ def test_names_are_printable_and_on_one_line(tmp_path):
 def test_an_image_that_is_listed_twice_is_an_error_that_names_both_lines(tmp_path, write_image):
     image = write_image(tmp_path / "a.jpg")
     dataset = Dataset("d", [Sample(image, None, f"s.txt:{line}") for line in (1, 4)])
-    with pytest.raises(ValueError, match=r"a\.jpg \(s\.txt:4\) is there twice, first as s\.txt:1"):
+    with pytest.raises(ValueError, match=r"a\.jpg \(s\.txt:4\) is listed twice, first in s\.txt:1"):
         check_images(dataset)
     assert list(faulty_samples(dataset)) == [1]

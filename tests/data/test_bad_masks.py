@@ -33,8 +33,8 @@ USED = [
     Case("ids, \xfcml\xe4ut.png", saved()),
 ]
 REFUSED = [
-    Case("out of range.png", saved(IDS + 1), r"\[3\], which are none of the 3 classes"),
-    Case("of 254.png", saved(np.full((3, 4), 254)), r"\[254\], which are none"),
+    Case("out of range.png", saved(IDS + 1), r"\[3\], which are not ids of the 3 classes"),
+    Case("of 254.png", saved(np.full((3, 4), 254)), r"\[254\], which are not ids"),
     Case("another size.png", saved(IDS.T), r"is 3x4, but its image .* is 4x3"),
     Case("half the size.png", saved(IDS[:1, :2]), r"is 2x1, but its image .* is 4x3"),
     Case("colours.png", saved(mode="RGB"), "is a PNG stored as RGB"),
@@ -46,16 +46,16 @@ REFUSED = [
     Case("jpeg renamed.png", saved(mode="L", format="JPEG"), "is a JPEG"),
     Case("webp renamed.png", saved(mode="RGB", format="WEBP"), "is a WEBP"),
     Case("bitmap renamed.png", saved(format="BMP"), "is a BMP"),
-    Case("gif renamed.png", saved(format="GIF"), "is no whole image"),
+    Case("gif renamed.png", saved(format="GIF"), "is not a complete image"),
     Case("empty.png", raw(b""), "is empty"),
-    Case("page.png", raw(b"<html>"), "is no whole image"),
-    Case("cut.png", raw(png(IDS, color=0)[:50]), "is no whole image"),
-    Case("cut in the pixels.png", raw(png(np.zeros((99, 99)), color=0)[:-20]), "is no whole image"),
-    Case("another checksum.png", raw(damaged_checksum(png(IDS, color=0))), "is no whole image"),
-    Case("bomb.png", raw(png(IDS, color=0, claim=(100_000, 100_000))), "claims more than"),
+    Case("page.png", raw(b"<html>"), "is not a complete image"),
+    Case("cut.png", raw(png(IDS, color=0)[:50]), "is not a complete image"),
+    Case("cut in the pixels.png", raw(png(np.zeros((99, 99)), color=0)[:-20]), "is not a complete image"),
+    Case("another checksum.png", raw(damaged_checksum(png(IDS, color=0))), "is not a complete image"),
+    Case("bomb.png", raw(png(IDS, color=0, claim=(100_000, 100_000))), "claims to have more than"),
     Case("folder.png", Path.mkdir, "is a folder"),
-    Case("round in circles.png", lambda path: path.symlink_to(path.name), "cannot be reached"),
-    Case("link to nothing.png", lambda path: path.symlink_to("gone"), "is a link to nothing"),
+    Case("round in circles.png", lambda path: path.symlink_to(path.name), "cannot be accessed"),
+    Case("link to nothing.png", lambda path: path.symlink_to("gone"), "is a broken link"),
     Case("not there.png", lambda path: None, "does not exist"),
 ]
 
@@ -96,5 +96,5 @@ def test_an_image_that_went_bad_is_named_when_its_mask_is_read(tmp_path):
     write(tmp_path, USED[0])
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
     sample = Sample(tmp_path / "a.jpg", tmp_path / USED[0].name, "val.txt:1")
-    with pytest.raises(ValueError, match=r"a\.jpg is no whole image"):
+    with pytest.raises(ValueError, match=r"a\.jpg is not a complete image"):
         read_label(sample, Dataset("d", [sample], CLASSES))

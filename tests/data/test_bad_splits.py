@@ -61,7 +61,7 @@ def test_names_are_the_bytes_of_the_file_system(tmp_path, name):
     ],
 )
 def test_lines_that_leave_the_root_are_refused(tmp_path, line):
-    with pytest.raises(ValueError, match=r"val\.txt:1: .* leaves the data set's folder"):
+    with pytest.raises(ValueError, match=r"val\.txt:1: .* is outside of the data set's folder"):
         voc_names(tmp_path, line.encode())
 
 
@@ -77,8 +77,8 @@ def test_absolute_paths_begin_at_the_root(tmp_path, line):
         (b"", "is empty"),
         (b"\xef\xbb\xbf", "is empty"),
         (b" \r\n\t\n", "is empty"),
-        ("a\nb\n".encode("utf-16"), r"val\.txt is no list"),
-        (b"\x89PNG\0\0", r"val\.txt is no list"),
+        ("a\nb\n".encode("utf-16"), r"val\.txt is not a text file"),
+        (b"\x89PNG\0\0", r"val\.txt is not a text file"),
         (b"a\nmy own image\n", r"val\.txt:2: expected an id.*'my own image'"),
     ],
 )
@@ -90,7 +90,7 @@ def test_what_is_no_list_is_refused_by_name(tmp_path, content, message):
 @pytest.mark.parametrize("line", ["COCO_train2014_../../secret", "../../secret", "x_/../../../secret"])
 def test_names_of_coco_that_leave_the_root_are_refused(tmp_path, line):
     (tmp_path / "cocostuff10k.txt").write_text(line)
-    with pytest.raises(ValueError, match=r"cocostuff10k\.txt:1: .* leaves"):
+    with pytest.raises(ValueError, match=r"cocostuff10k\.txt:1: .* is outside of"):
         open_coco(tmp_path, "cocostuff10k")
 
 

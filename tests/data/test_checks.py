@@ -35,7 +35,7 @@ def test_a_truncated_image_is_named_with_its_line(tmp_path, write_image, suffix,
     path = write_image(tmp_path / f"cut.{suffix}", 200, 160)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(ValueError, match=rf"cut\.{suffix} is no whole image.*\(s\.txt:1\)"):
+    with pytest.raises(ValueError, match=rf"cut\.{suffix} is not a complete image.*\(s\.txt:1\)"):
         check_images(dataset_of(path))
 
 
@@ -49,7 +49,7 @@ def test_an_empty_file_and_a_text_are_named(tmp_path):
     empty, text = tmp_path / "empty.jpg", tmp_path / "text.jpg"
     empty.touch()
     text.write_text("hello " * 100)
-    with pytest.raises(ValueError, match=r"empty\.jpg is empty[^\n]*\n.*text\.jpg is no whole image"):
+    with pytest.raises(ValueError, match=r"empty\.jpg is empty[^\n]*\n.*text\.jpg is not a complete image"):
         check_images(dataset_of(empty, text))
 
 

@@ -28,7 +28,7 @@ def test_a_folder_is_a_split_in_the_order_of_names(tmp_path, write_image):
 
 def test_what_is_not_there_is_named(tmp_path, write_split):
     write_split(tmp_path / "cocostuff10k.txt", "a")
-    with pytest.raises(FileNotFoundError, match="splits there: cocostuff10k"):
+    with pytest.raises(FileNotFoundError, match="the folder has the splits cocostuff10k"):
         open_coco(tmp_path, "Coco164kFull_Stuff_Coarse")
     with pytest.raises(FileNotFoundError, match="train2017"):
         open_coco(tmp_path, "train2017")

@@ -46,7 +46,9 @@ def test_masks_are_named_as_the_images_are(mine):
 
 def test_a_value_that_is_no_class_is_named(mine):
     dataset = open_labelled_folder(mine / "images", mine / "masks", 2)
-    with pytest.raises(ValueError, match=r"a\.png holds the values \[2\], which are none of the 2 classes"):
+    with pytest.raises(
+        ValueError, match=r"a\.png holds the values \[2\], which are not ids of the 2 classes"
+    ):
         read_label(dataset.samples[0], dataset)
 
 
@@ -65,10 +67,13 @@ def test_a_mask_of_another_size_is_named_with_its_image(mine, write_mask):
 
 
 def test_folders_of_masks_that_cannot_be_meant_are_refused(mine, write_image):
-    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere: say by --data\.masks"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"there is no folder .*nowhere: give the folder of the masks as --data\.masks",
+    ):
         open_labelled_folder(mine / "images", mine / "nowhere", 3)
-    with pytest.raises(ValueError, match="would be taken for images of"):
+    with pytest.raises(ValueError, match="whose images would include the masks"):
         open_labelled_folder(mine, mine / "masks", 3)
     write_image(mine / "images/a.png")
-    with pytest.raises(ValueError, match=r"a\.jpeg and a\.png would both have the mask .*a\.png"):
+    with pytest.raises(ValueError, match=r"a\.jpeg and a\.png would share the mask .*a\.png"):
         open_labelled_folder(mine / "images", mine / "masks", 3)

@@ -37,7 +37,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_text_named_as_an_image_is_refused(tmp_path):
     (tmp_path / "letter.jpg").write_text("Dear Sir or Madam")
-    with pytest.raises(ValueError, match=r"letter\.jpg is no whole image"):
+    with pytest.raises(ValueError, match=r"letter\.jpg is not a complete image"):
         upright(str(tmp_path / "letter.jpg"))
 
 

@@ -56,7 +56,7 @@ def test_a_line_of_three_fields_is_refused(tmp_path, write_split):
 def test_a_missing_split_names_the_splits_that_exist(tmp_path, write_split):
     write_split(tmp_path / LISTS / "val.txt", "a")
     write_split(tmp_path / LISTS / "train.txt", "a")
-    with pytest.raises(FileNotFoundError, match=r"trainaug\.txt; splits there: train, val"):
+    with pytest.raises(FileNotFoundError, match=r"trainaug\.txt; the folder has the splits train, val"):
         open_voc(tmp_path, "trainaug")
 
 

@@ -61,7 +61,9 @@ def test_a_rank_reads_no_file_without_rows_of_its_own(tmp_path):
     (tmp_path / "banks" / "0.2of3.pt").unlink()
     first, *_, last = ranks(3)
     BankFiles(tmp_path, 1, first).read(record)
-    with pytest.raises(CheckpointError, match=r"0\.2of3\.pt is missing; a run goes on from"):
+    with pytest.raises(
+        CheckpointError, match=r"0\.2of3\.pt is missing: to resume, a run needs its checkpoint and the folder"
+    ):
         BankFiles(tmp_path, 1, last).read(record)
 
 
@@ -81,7 +83,7 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
 
 def test_banks_of_another_shape_than_the_checkpoint_needs_are_refused(tmp_path):
     record = written(tmp_path, 1)
-    with pytest.raises(CheckpointError, match="holds other token banks than its checkpoint needs"):
+    with pytest.raises(CheckpointError, match="does not hold the token banks that its checkpoint needs"):
         BankFiles(tmp_path, 1, ALONE).read(record | {"foreground": [8, 2]})
 
 

@@ -62,12 +62,12 @@ def test_kept_levels_give_the_banks_of_a_pass_and_spare_the_backbone(
 
 def test_levels_are_kept_where_they_fit(tiny_settings, tmp_path, monkeypatch, capsys):
     run(tiny_settings | {"epochs": 1}, tmp_path / "roomy")
-    assert "token banks come from what training computed: a rank's levels take 0.00 GiB" in (
+    assert "token banks come from the tokens of training: a rank's levels take 0.00 GiB" in (
         capsys.readouterr().err
     )
     monkeypatch.setattr(bank_pass, "free_memory", lambda device: 1000)
     run(tiny_settings | {"epochs": 1}, tmp_path / "narrow")
-    assert "a pass over the images of their own: a rank's levels" in capsys.readouterr().err
+    assert "a separate pass over the images: a rank's levels" in capsys.readouterr().err
 
 
 def test_a_resumed_run_goes_on_as_it_began(tiny_settings, tmp_path, monkeypatch, seen, capsys):
@@ -75,7 +75,7 @@ def test_a_resumed_run_goes_on_as_it_began(tiny_settings, tmp_path, monkeypatch,
     monkeypatch.setattr(bank_pass, "SHARE_OF_FREE_MEMORY", 0)
     seen.clear()
     run(tiny_settings, tmp_path / "run")
-    assert "the run that is resumed did so; a rank's levels take 0.00 GiB" in capsys.readouterr().err
+    assert "the resumed run did so; a rank's levels take 0.00 GiB" in capsys.readouterr().err
     # The bank pass of the third epoch sees both views again, as in training.
     assert sum(seen) == 24 + 24
 
@@ -113,12 +113,12 @@ def test_a_bank_of_some_images_must_have_one_for_every_rank(tiny_settings, tmp_p
     ranks = World(0, 2, torch.device("cpu"))
     batches = Batches(images=12, batch_size=4, accumulation=1, seed=0, world=ranks)
     learner = SimpleNamespace(world=ranks)
-    with pytest.raises(ValueError, match="bank_images is 1: 2 ranks need at least one each"):
+    with pytest.raises(ValueError, match="bank_images is 1, but 2 ranks need at least one image each"):
         bank_pass.BankPass(config, learner, batches, None)
 
 
 def test_a_bank_of_some_images_cannot_reuse_what_training_computed():
-    with pytest.raises(ValueError, match="bank_images looks at some images anew"):
+    with pytest.raises(ValueError, match=r"reuse cannot be always with clustering\.bank_images"):
         ClusteringConfig(bank_images=5, reuse="always")
 
 

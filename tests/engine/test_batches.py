@@ -57,5 +57,5 @@ def test_a_batch_larger_than_the_data_set_is_refused_with_both_numbers(batch_siz
 
 
 def test_a_batch_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="8 does not divide into 3 ranks"):
+    with pytest.raises(ValueError, match="8 is not divisible by 3 ranks"):
         batches(size=3)

@@ -22,7 +22,7 @@ def unseen(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ({"accumulation": 3}, "batch_size 4 does not divide into 1 ranks x 3 micro-batches"),
+        ({"accumulation": 3}, "batch_size 4 is not divisible by 1 ranks x 3 micro-batches"),
         ({"backbone.weights": "nowhere.pth"}, "nowhere.pth"),
         ({"backbone.weights": "nowhere.pth", "batch_size": 64}, "the training split has 12 images"),
         ({"precision": "fp8"}, "fp8"),
@@ -41,7 +41,7 @@ def test_a_folder_with_a_run_is_refused_unseen(tiny_settings, monkeypatch, capsy
     assert train.main(arguments(tiny_settings | {"epochs": 1})) == 0
     request.getfixturevalue("unseen")
     assert train.main(arguments(tiny_settings)) == 2
-    assert "continue it by --resume, or choose another --output" in capsys.readouterr().err
+    assert "continue it with --resume, or choose another --output" in capsys.readouterr().err
 
 
 def test_what_passes_is_looked_at(tiny_settings, unseen):

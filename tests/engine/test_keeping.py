@@ -34,7 +34,7 @@ def test_a_run_that_keeps_its_images_comes_to_the_same_bits_and_says_so(tiny_set
         runs[keep] = saved_state(folder)
     assert same(runs["never"], runs["auto"])
     printed = capsys.readouterr()
-    assert "images are decoded anew for every view: keep_images is never" in printed.out + printed.err
+    assert "images are decoded again for every view: keep_images is never" in printed.out + printed.err
     assert "images are decoded once and kept: all of them take 0.00 GiB" in printed.out + printed.err
 
 

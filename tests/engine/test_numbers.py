@@ -125,7 +125,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tiny_settings, poison
     settings = tiny_settings | {"on_non_finite": "skip", "clustering.mode": mode, "log_every": 2}
     assert train.main(arguments(settings)) == 0
     error = capsys.readouterr().err
-    assert "3 of 9 steps were skipped: not finite" in error.splitlines()
+    assert "3 of 9 steps were skipped because they were not finite" in error.splitlines()
     assert error.count("train_00005") == 3
     assert sum(record.get("skipped", 0) for record in records(settings["output"])) == 3
     state = saved_state(settings["output"])
@@ -138,7 +138,7 @@ def test_an_epoch_without_a_finite_step_ends_the_run(tiny_settings, poisoned, ca
     poisoned(1)
     settings = tiny_settings | {"on_non_finite": "skip", "batch_size": 12}
     assert train.main(arguments(settings)) == 2
-    assert "no step of a whole epoch was finite, so that all were skipped" in capsys.readouterr().err
+    assert "no step of a whole epoch was finite, so all of them were skipped" in capsys.readouterr().err
     assert not (Path(settings["output"]) / "checkpoint.pt").exists()
 
 

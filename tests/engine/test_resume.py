@@ -121,7 +121,7 @@ def test_resuming_with_other_settings_is_refused_by_name(tiny_settings, capsys):
     assert train.main([*arguments(settings | {"optimiser.lr": 0.5}), "--resume"]) == 2
     error = capsys.readouterr().err
     assert "optimiser.lr: 0.001 -> 0.5" in error
-    assert "give those, or choose another --output" in error
+    assert "use those, or choose another --output" in error
 
 
 def test_other_weights_of_the_backbone_are_refused(tiny_settings, tmp_path, capsys):
@@ -133,7 +133,7 @@ def test_other_weights_of_the_backbone_are_refused(tiny_settings, tmp_path, caps
     more = tiny_settings | {"epochs": 2}
     other = more | {"backbone.weights": str(tmp_path / "other.safetensors")}
     assert train.main([*arguments(other), "--resume"]) == 2
-    assert "belongs to a run on other weights of tiny: give those" in capsys.readouterr().err
+    assert "belongs to a run with other weights of tiny: give those" in capsys.readouterr().err
     same_weights = more | {"backbone.weights": str(tmp_path / "same.safetensors")}
     assert train.main([*arguments(same_weights), "--resume"]) == 0
 

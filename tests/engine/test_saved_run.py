@@ -43,7 +43,7 @@ def _go_on_from_what_all_can_read(world: World, folder: Path) -> None:
     (state, banks), path, refused = run.load()
     assert (state["epoch"], path.name) == (0, "checkpoint.1.pt")
     assert torch.equal(banks[0].rows, share.rows)
-    says = "cannot be used by another rank" if world.is_main else "needs token banks that cannot be used"
+    says = "another rank cannot use" if world.is_main else "needs token banks that cannot be used"
     assert says in refused[0]
 
 
@@ -51,7 +51,7 @@ def _refuse_other_images(world: World, dataset: Dataset) -> None:
     assert identity_of(dataset, world)["count"] == len(dataset)
     seen = dataset if world.is_main else replace(dataset, samples=dataset.samples[1:])
     with pytest.raises(
-        ValueError, match=f"the ranks see different images of .*: {len(dataset)} on the main one"
+        ValueError, match=f"the ranks see different images of .*: {len(dataset)} on the main rank"
     ):
         identity_of(seen, world)
 

@@ -27,11 +27,11 @@ def test_training_goes_on_without_them_and_says_which(tiny_settings, damaged_roo
     assert train.main(arguments(settings)) == 0
     (record,) = records(settings["output"], "skipped")
     assert record["count"] == 2
-    assert "train_00000.jpg is no whole image" in record["files"][0]
-    assert "train_00001.jpg is no whole image" in record["files"][1]
+    assert "train_00000.jpg is not a complete image" in record["files"][0]
+    assert "train_00001.jpg is not a complete image" in record["files"][1]
     printed = capsys.readouterr().err
-    assert "10 images, 2 steps an epoch" in printed
-    assert "2 of the images could not be used" in printed
+    assert "10 images, 2 steps per epoch" in printed
+    assert "2 images could not be used; they are listed in " in printed
 
 
 def test_a_run_is_not_continued_on_other_images(tiny_settings, damaged_root, scenes_root, capsys):
@@ -39,7 +39,7 @@ def test_a_run_is_not_continued_on_other_images(tiny_settings, damaged_root, sce
     assert train.main(arguments(settings)) == 0
     repaired = settings | {"data.root": str(scenes_root), "epochs": 2}
     assert train.main([*arguments(repaired), "--resume"]) == 2
-    assert "a run on 10 images; now there are 12" in capsys.readouterr().err
+    assert "a run on 10 images, which are not the 12 images of this run" in capsys.readouterr().err
 
 
 def test_evaluation_goes_on_without_images_whose_masks_are_damaged(damaged_root, tmp_path, caplog):
@@ -61,4 +61,4 @@ def test_evaluation_goes_on_without_images_whose_masks_are_damaged(damaged_root,
     assert evaluate.main([*command, "--data.on_error", "skip"]) == 0
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["data"]["images"] == 3
     assert "1 of the 4 images of scenes-val are left out" in caplog.text
-    assert "val_00000.png is no whole image" in caplog.text
+    assert "val_00000.png is not a complete image" in caplog.text

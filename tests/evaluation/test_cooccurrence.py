@@ -66,7 +66,7 @@ def test_an_image_of_one_id_and_an_id_that_never_occurs_add_nothing():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="ids from 0 to 3, but there are only 0 to 2"):
+    with pytest.raises(ValueError, match="ids range from 0 to 3; they must lie between 0 and 2"):
         cooccurrence_sums(maps(), 3)
     with pytest.raises(ValueError, match=r"distances are \[0, 1\]"):
         cooccurrence_sums(maps(), 4, (0, 1))

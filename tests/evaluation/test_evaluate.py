@@ -168,7 +168,9 @@ def test_a_head_alone_is_scored_with_the_attention_heads_that_it_is_told(command
         results.append(metrics(tmp_path / "out")["results"])
     assert results[0] == results[1]
     assert evaluate.main(["overcluster", *command, "--checkpoint", str(tmp_path / "head.safetensors")]) == 2
-    assert "head.safetensors does not say how many attention heads its block has" in capsys.readouterr().err
+    assert (
+        "head.safetensors does not record how many attention heads its block has" in capsys.readouterr().err
+    )
 
 
 def test_the_backbone_is_the_one_that_the_checkpoint_records(command, tmp_path, capsys):
@@ -203,7 +205,7 @@ def test_a_published_head_needs_the_name_of_its_backbone(command, tmp_path, back
     place = command.index("--backbone.name")
     unnamed = [*command[:place], *command[place + 2 :], "--checkpoint", str(tmp_path / "hcl.pth.tar")]
     assert evaluate.main(["cluster", *unnamed, *QUICK["cluster"]]) == 2
-    assert "hcl.pth.tar does not say which backbone it was trained on" in capsys.readouterr().err
+    assert "hcl.pth.tar does not record which backbone it was trained on" in capsys.readouterr().err
 
 
 def test_a_linear_probe_is_trained_saved_and_scored(command, tmp_path, capsys):
@@ -435,14 +437,14 @@ def test_own_photographs_and_masks_are_scored_as_a_data_set_is(command, own_phot
     [
         (
             ["--clusters", "500"],
-            "500 clusters are more than the tokens of scenes-val at this size, 48: lower --clusters",
+            "500 clusters are too many for the 48 tokens of scenes-val at this size: lower --clusters",
         ),
         (["--size", "70"], "size 70 must be a multiple of the patch size 16"),
         (["--data.split", "test"], "no split"),
         (["--checkpoint", "missing.pt"], "there is no checkpoint file missing.pt"),
         (
             ["--data.root", "gone", "--data.kind", "voc"],
-            "no folder gone: say by --data.root where the voc data",
+            "there is no folder gone: give the folder of the voc data",
         ),
         (["--data.kind", "folder", "--data.split", ""], "no labels to score against"),
     ],
@@ -458,8 +460,8 @@ def test_bad_input_is_told_in_one_line(command, tmp_path, capsys, arguments, mes
 @pytest.mark.parametrize(
     ("channels", "classes", "message"),
     [
-        (25, 6, "tokens of 25 channels, but these have 24"),
-        (24, 21, "21 classes apart, but there are 6 in scenes-val"),
+        (25, 6, "tokens with 25 channels, but these have 24"),
+        (24, 21, "has 21 classes, but scenes-val has 6"),
     ],
 )
 def test_a_classifier_that_does_not_fit_is_refused(command, tmp_path, capsys, channels, classes, message):

@@ -39,5 +39,5 @@ def test_a_point_counts_as_often_as_it_has_cells(resolution):
 
 def test_points_without_a_cell_are_not_clustered():
     """At 1x1 a map holds the first point alone."""
-    with pytest.raises(ValueError, match="cannot form 2 clusters of 1 tokens"):
+    with pytest.raises(ValueError, match="cannot form 2 clusters from 1 tokens"):
         foreground_clusters(POINTS, FOREGROUND, 2, 1, CONFIG, seed=0, world=ALONE)

@@ -30,8 +30,8 @@ def test_a_class_that_an_image_does_not_hold_has_no_iou():
     ("predictions", "labels", "message"),
     [
         (torch.zeros(1, 2, 2), torch.zeros(1, 2, 3), "differ in shape"),
-        (torch.full((1, 2, 2), 3), torch.zeros(1, 2, 2), "ids from 3 to 3"),
-        (torch.zeros(1, 2, 2), torch.full((1, 2, 2), 7), "ids from 7 to 7"),
+        (torch.full((1, 2, 2), 3), torch.zeros(1, 2, 2), "ids range from 3 to 3"),
+        (torch.zeros(1, 2, 2), torch.full((1, 2, 2), 7), "ids range from 7 to 7"),
     ],
 )
 def test_what_does_not_fit_is_refused(predictions, labels, message):

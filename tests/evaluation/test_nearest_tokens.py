@@ -72,9 +72,9 @@ def test_no_queries_have_no_neighbours():
 @pytest.mark.parametrize(
     ("memory", "k", "message"),
     [
-        (tokens(9, 1), 10, "10 neighbours of a memory of 9 tokens"),
-        (tokens(9, 1), 0, "0 neighbours of a memory of 9 tokens"),
-        (tokens(9, 1)[:, :8], 3, "queries have 32 channels, but the tokens of the memory 8"),
+        (tokens(9, 1), 10, "cannot find 10 neighbours in a memory of 9 tokens"),
+        (tokens(9, 1), 0, "cannot find 0 neighbours in a memory of 9 tokens"),
+        (tokens(9, 1)[:, :8], 3, "queries have 32 channels, but the tokens of the memory have 8"),
         (tokens(9, 1).double(), 3, "the memory is torch.float64"),
     ],
 )

@@ -54,7 +54,7 @@ def test_another_heads_numbers_are_kept(scoring, tmp_path, backbone, capsys, req
     assert evaluate.main([*scoring, "--checkpoint", second]) == 2
     error = capsys.readouterr().err
     assert (
-        f"holds the numbers of other settings (checkpoint: {first!r} -> {second!r}; digests.head: " in error
+        f"holds the results of other settings (checkpoint: {first!r} -> {second!r}; digests.head: " in error
     )
     assert evaluate.main(["overcluster", *scoring[1:], "--clusters=6", "--checkpoint", first]) == 2
     assert "protocol: 'cluster' -> 'overcluster'" in capsys.readouterr().err
@@ -89,7 +89,7 @@ def test_a_file_that_does_not_say_what_it_is_stays(scoring, tmp_path, capsys, no
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "metrics.json").write_text(content)
     assert evaluate.main(scoring) == 2
-    assert "does not say what it tells the numbers of: choose another --output" in capsys.readouterr().err
+    assert "does not record the settings of its results: choose another --output" in capsys.readouterr().err
 
 
 def test_numbers_are_shown_although_they_cannot_be_written(scoring, monkeypatch, capsys):

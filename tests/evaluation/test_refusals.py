@@ -41,14 +41,14 @@ def test_classes_that_are_all_objects_are_refused_before_any_token(
     assert evaluate.main([protocol, *command, *QUICK[protocol]]) == 2
     error = capsys.readouterr().err
     assert "every class of scenes-val is an object" in error
-    assert "score it on voc, scenes, a folder with masks, or coco with all classes" in error
+    assert "use voc, scenes, a folder with masks, or coco with all classes" in error
 
 
 def test_more_clusters_than_tokens_are_refused_before_any_token(command, capsys, no_tokens):
     settings = [*QUICK["fully-unsupervised"], "--extraction_clusters", "113"]
     assert evaluate.main(["fully-unsupervised", *command, *settings]) == 2
     expected = (
-        "113 clusters are more than the tokens of scenes-train and scenes-val at this size, 112: lower "
+        "113 clusters are too many for the 112 tokens of scenes-train and scenes-val at this size: lower "
     )
     assert f"{expected}--extraction_clusters" in capsys.readouterr().err
 
@@ -60,13 +60,13 @@ def test_more_neighbours_than_the_memory_may_hold_are_refused_before_any_token(
     command, capsys, no_tokens, settings, memory
 ):
     assert evaluate.main(["retrieval", *command, *settings]) == 2
-    assert f"neighbours of a memory of {memory} tokens: choose 1 to {memory}" in capsys.readouterr().err
+    assert f"neighbours in a memory of {memory} tokens: choose 1 to {memory}" in capsys.readouterr().err
 
 
 def test_a_memory_that_does_not_fit_is_refused_before_any_token(command, capsys, monkeypatch, no_tokens):
     monkeypatch.setattr(retrieval_memory, "free_memory", lambda device: 64 * (24 * 2 + 6 * 4) - 1)
     assert evaluate.main(["retrieval", *command]) == 2
-    assert "the memory would take 0.0 GiB on every rank, and 0.0 GiB are free" in capsys.readouterr().err
+    assert "the memory would take 0.0 GiB on every rank, but only 0.0 GiB are free" in capsys.readouterr().err
 
 
 def test_infomap_is_missed_before_any_token(command, capsys, monkeypatch, no_tokens):
@@ -86,13 +86,17 @@ def test_a_train_split_that_is_not_there_is_told_before_any_image_is_looked_into
     masks = ["--data.masks", str(scenes / "SegmentationClass"), "--data.mask_classes", "6"]
     own = ["--data.kind", "folder", "--data.root", str(scenes / "JPEGImages"), "--data.split", "", *masks]
     for data, split, missing in (
-        (own, "train", f"no folder {scenes}/JPEGImages/train"),
-        (["--train_split", "trained"], "trained", f"no split {scenes}/ImageSets/Segmentation/trained.txt"),
+        (own, "train", f"there is no folder {scenes}/JPEGImages/train"),
+        (
+            ["--train_split", "trained"],
+            "trained",
+            f"there is no split {scenes}/ImageSets/Segmentation/trained.txt",
+        ),
     ):
         assert evaluate.main([protocol, *command, *QUICK[protocol], *data]) == 2
         error = capsys.readouterr().err
         assert f"train_split is {split!r}: {missing}" in error
-        assert error.endswith(": name another by --train_split\n")
+        assert error.endswith(": choose another --train_split\n")
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,12 @@ def test_it_stays_on_the_host_where_a_gpu_has_no_room(monkeypatch, caplog):
     assert _home(50 * GIB, on_gpu) == CUDA
     assert not caplog.messages
     assert _home(50 * GIB + 1, on_gpu) == CPU
-    assert "the memory takes 50.0 GiB, and 100.0 GiB of the GPU are free: it stays on the host" in caplog.text
+    assert (
+        "takes 50.0 GiB, more than half of the 100.0 GiB that are free on the GPU: it stays on the host"
+        in caplog.text
+    )
     assert _home(200 * GIB, World.alone(CPU)) == CPU
-    with pytest.raises(ValueError, match=r"would take 200\.1 GiB on every rank, and 200\.0 GiB are free"):
+    with pytest.raises(
+        ValueError, match=r"would take 200\.1 GiB on every rank, but only 200\.0 GiB are free"
+    ):
         _home(int(200.1 * GIB), on_gpu)

@@ -62,19 +62,19 @@ def test_a_store_in_use_stays_and_what_the_rest_comes_to_is_said(tmp_path, store
         os.utime(stores[0], (0, 0))
         make(tmp_path, 2000, 3500)
     assert left(tmp_path) == "abn"
-    assert "more than --token_cache_gib: the others are in use" in caplog.text
+    assert "more than --token_cache_gib, because the others are in use" in caplog.text
 
 
 def test_a_full_disk_asks_for_room_too(tmp_path, stores, monkeypatch, caplog):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
     make(tmp_path, 2000, 10**9)
     assert left(tmp_path) == "cn"
-    assert f"tokens used longest ago, {stores[0]}" in caplog.text
+    assert f"of the least recently used tokens, {stores[0]}" in caplog.text
 
 
 def test_nothing_is_deleted_where_the_disk_is_too_small_all_the_same(tmp_path, stores, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
-    with in_use(stores[2]), pytest.raises(OSError, match="choose another folder by --token_cache"):
+    with in_use(stores[2]), pytest.raises(OSError, match="choose another folder with --token_cache"):
         make(tmp_path, 2101, 10**9)
     assert left(tmp_path) == "abc"
 

@@ -51,7 +51,7 @@ def test_no_images_have_no_distributions():
 def test_bad_labels_are_refused():
     with pytest.raises(ValueError, match="6x8 pixels do not divide into 4x2 patches"):
         token_label_distributions(labels(), (4, 2), 4)
-    with pytest.raises(ValueError, match=r"labels \[2, 3\] in a data set of 2 classes"):
+    with pytest.raises(ValueError, match=r"labels \[2, 3\] are out of range for 2 classes"):
         token_label_distributions(labels(), (3, 2), 2)
 
 

@@ -189,7 +189,7 @@ def test_a_full_disk_is_told_before_any_work(config, extractor, monkeypatch):
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     counting = Counting(extractor)
-    with pytest.raises(OSError, match="choose another folder by --token_cache"):
+    with pytest.raises(OSError, match="choose another folder with --token_cache"):
         fill(config, counting)
     assert counting.seen == 0
 
@@ -220,7 +220,7 @@ def test_two_splits_of_one_protocol_do_not_make_room_for_each_other(config, extr
         ):
             pass
         assert counting.seen == most
-    assert "more than --token_cache_gib: the others are in use" in caplog.text
+    assert "more than --token_cache_gib, because the others are in use" in caplog.text
 
 
 def test_what_cannot_be_reserved_leaves_nothing(config, extractor, monkeypatch):

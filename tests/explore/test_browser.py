@@ -76,7 +76,7 @@ def test_a_photograph_is_explored(watched, address, tmp_path, scene):
     assert page.locator("#clusters-value").inner_text() == "2"
     assert share(watched) > before
     slide_to(watched, 6)
-    page.get_by_label("refine by a CRF").check()
+    page.get_by_label("refine with a CRF").check()
     at_rest(watched)
     assert layer(watched) != coarse
     assert len(layer(watched)) > len(coarse)
@@ -114,7 +114,7 @@ def test_what_is_no_photograph_is_said(watched, tmp_path):
     (tmp_path / "notes.png").write_text("no image")
     page.locator("#file").set_input_files(tmp_path / "notes.png")
     page.wait_for_selector("#error:not([hidden])")
-    assert "no whole image" in page.get_by_role("alert").inner_text()
+    assert "not a complete image" in page.get_by_role("alert").inner_text()
     page.locator("#strip button").first.click()
     page.wait_for_selector("#error", state="hidden")
 

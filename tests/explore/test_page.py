@@ -130,14 +130,14 @@ def test_the_oldest_photograph_gives_way(client, scene):
     [
         (b"GIF89a", "image/gif", 415, "image/gif"),
         (b"x", "text/html", 415, "text/html"),
-        (b"x", "", 415, "of no kind"),
+        (b"x", "", 415, "unknown type"),
         (b"x", "multipart/form-data; boundary=x", 415, "multipart/form-data"),
         (b"", "image/png", 422, "empty"),
-        (b"no image", "image/png", 422, "no whole image"),
-        (encoded(NOISE)[:900], "image/png", 422, "no whole image"),
-        (encoded(np.zeros((8, 8), np.uint8), "GIF"), "image/png", 422, "no whole image"),
+        (b"no image", "image/png", 422, "not a complete image"),
+        (encoded(NOISE)[:900], "image/png", 422, "not a complete image"),
+        (encoded(np.zeros((8, 8), np.uint8), "GIF"), "image/png", 422, "not a complete image"),
         (encoded(np.zeros((200, 101, 3), np.uint8)), "image/png", 413, "101x200 pixels"),
-        (claiming(20_000, 20_000), "image/png", 422, "claims more"),
+        (claiming(20_000, 20_000), "image/png", 422, "claims to have more"),
         (claiming(10_000, 10_000), "image/png", 413, "10000x10000 pixels"),
         (claiming(65_000, 10), "image/png", 422, "one side"),
         (bytes(MOST_BYTES + 1), "image/png", 413, "larger than 0.06 MB"),
@@ -199,8 +199,8 @@ def test_nothing_else_is_served(client, address):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"clusters": 1}, "choose 2 to 20"),
-        ({"clusters": 21}, "choose 2 to 20"),
+        ({"clusters": 1}, "must lie between 2 and 20"),
+        ({"clusters": 21}, "must lie between 2 and 20"),
         ({"clusters": "many"}, "clusters"),
         ({"x": 1.5}, "x"),
         ({"y": "nan"}, "y"),
@@ -216,8 +216,8 @@ def test_a_question_that_is_not_right_is_told_so(client, values, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--clusters=1"], "must ascend"),
-        (["--leaves=30"], "must ascend"),
+        (["--clusters=1"], "must be in ascending order"),
+        (["--leaves=30"], "must be in ascending order"),
         (["--images=0"], "images is 0"),
         (["--most_megabytes=0"], "most_megabytes is 0"),
         (["--port=70000"], "port is 70000"),
@@ -245,4 +245,4 @@ def test_a_port_that_is_taken_is_named(scenes, capsys):
         port = taken.getsockname()[1]
         data = ["--data.kind=scenes", f"--data.root={scenes}", "--data.split=val", f"--port={port}"]
         assert evaluate.main(["explore", "--checkpoint=nowhere.pt", *data]) == 2
-    assert f"port {port} cannot be had" in capsys.readouterr().err
+    assert f"port {port} cannot be used" in capsys.readouterr().err

@@ -176,7 +176,10 @@ def test_the_hubs_form_keeps_the_share_that_is_foreground(checkpoint, tmp_path):
 
 @pytest.mark.parametrize("recorded", [{"keep_mass": 7}, {"keep_mass": "most"}, {}, [0.7]])
 def test_a_recorded_share_that_is_none_is_refused(checkpoint, recorded):
-    with pytest.raises(CheckpointError, match=r"checkpoint\.pt records no share of the attention as foreg"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"checkpoint\.pt records .* as keep_mass, which is not a share of the attention",
+    ):
         recorded_keep_mass({"config": {"clustering": recorded}}, checkpoint)
 
 
@@ -186,7 +189,10 @@ def test_a_recorded_share_that_is_none_is_refused(checkpoint, recorded):
         (["--keep_mass", "1.5"], "keep_mass is 1.5; it must lie in (0, 1]"),
         (["--keep_mass", "0"], "keep_mass is 0.0; it must lie in (0, 1]"),
         (["--size", "[64]"], "size is [64]; it must be height and width"),
-        (["--size", "[30, 64]"], "images of 30x64 pixels hold no patch of the coarsest level, 56x56"),
+        (
+            ["--size", "[30, 64]"],
+            "images of 30x64 pixels are smaller than a patch of the coarsest level, 56x56",
+        ),
         (["--forms", "[]"], "forms is empty"),
         (["--tolerance", "1e-30"], "components.onnx was not written"),
         (["--backbone.patch_sizes", "[16, 32]"], "the head takes 384 channels, but the backbone gives 288"),

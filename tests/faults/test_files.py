@@ -74,7 +74,7 @@ def test_two_checkpoints_with_flipped_bits_are_passed_over(interrupted, continue
         content[len(content) // 2] ^= 16
         path.write_bytes(content)
     assert continues()
-    assert capsys.readouterr().err.count("does not have its checksum") == 2
+    assert capsys.readouterr().err.count("in it does not match") == 2
 
 
 def test_a_full_disk_ends_the_run_with_a_sentence_and_leaves_what_was_saved(settings, continues, capsys):

@@ -43,5 +43,5 @@ def test_what_cannot_be_is_told_in_a_line(photographs, capsys, settings, message
 
 def test_the_folder_of_a_run_is_told_what_to_give_instead(checkpoint, photographs, capsys):
     assert evaluate.main(["segment", str(photographs[0]), "--checkpoint", str(checkpoint.parent)]) == 2
-    expected = f"evaluate.py: {checkpoint.parent} is the folder of a run: give its {checkpoint}\n"
+    expected = f"evaluate.py: {checkpoint.parent} is the folder of a run: give its checkpoint {checkpoint}\n"
     assert capsys.readouterr().err == expected

@@ -103,10 +103,10 @@ def test_a_folder_of_photographs_will_do(components, photographs, tmp_path):
 @pytest.mark.parametrize(
     ("point", "message"),
     [
-        ("train_00000.jpg", "is not written as IMAGE:x,y"),
-        ("train_00000.jpg:1,-2", "is not written as IMAGE:x,y"),
+        ("train_00000.jpg", "must have the form IMAGE:x,y"),
+        ("train_00000.jpg:1,-2", "must have the form IMAGE:x,y"),
         ("none.jpg:1,2", "'none.jpg' of a point is neither a file nor an image of scenes-train"),
-        ("{first}:72,0", "lies outside of"),
+        ("{first}:72,0", "lies outside"),
     ],
 )
 def test_points_that_are_nowhere_are_refused(components, photographs, capsys, point, message):
@@ -116,7 +116,7 @@ def test_points_that_are_nowhere_are_refused(components, photographs, capsys, po
 
 def test_a_checkpoint_without_clusters_is_refused(components, published, capsys):
     assert components("--checkpoint", str(published), "--backbone.name", "tiny") == 2
-    assert "choose --match nearest" in capsys.readouterr().err
+    assert "use --match nearest" in capsys.readouterr().err
     nearest = ["--match", "nearest"]
     assert components("--checkpoint", str(published), "--backbone.name", "tiny", *nearest) == 2
-    assert "does not say what it was trained on" in capsys.readouterr().err
+    assert "does not record what it was trained on" in capsys.readouterr().err

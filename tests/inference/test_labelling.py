@@ -79,18 +79,18 @@ def test_names_may_come_from_a_file(segmenter, tmp_path):
 
 
 def test_a_classifier_of_another_width_is_refused(segmenter, tmp_path):
-    with pytest.raises(ValueError, match="tokens of 30 channels, but these have 24"):
+    with pytest.raises(ValueError, match="tokens with 30 channels, but these have 24"):
         classes(segmenter, saved(tmp_path, channels=30), None)
 
 
 def test_classes_of_a_head_that_saw_no_labels_want_names(segmenter, tmp_path, monkeypatch):
     monkeypatch.setattr(segmenter, "model", segmenter.model._replace(data=None))
-    with pytest.raises(ValueError, match="on images without labels, which name none: choose"):
+    with pytest.raises(ValueError, match="on images without labels, so there are no names for them: set"):
         classes(segmenter, saved(tmp_path), None)
 
 
 def test_names_must_be_as_many_as_classes(segmenter, tmp_path):
-    with pytest.raises(ValueError, match="tells 6 classes apart, but voc names 21"):
+    with pytest.raises(ValueError, match="has 6 classes, but voc has 21 names"):
         classes(segmenter, saved(tmp_path), "voc")
     with pytest.raises(FileNotFoundError, match=r"class_names is 'pascal'"):
         classes(segmenter, saved(tmp_path), "pascal")

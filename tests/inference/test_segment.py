@@ -113,7 +113,7 @@ def test_a_run_goes_on_where_it_was_cut_short(segment, folder, tmp_path, capsys)
     assert segment(folder, "--resume", "--batch_size", "3") == 0
     assert missing.exists()
     assert done.stat().st_mtime_ns == before
-    assert "segmented 1 of 3 photographs, 2 were there already: see" in capsys.readouterr().out
+    assert "segmented 1 of 3 photographs (2 had been segmented before): see" in capsys.readouterr().out
 
 
 class LaterRank(World):
@@ -185,7 +185,7 @@ def test_masks_of_somebody_else_are_not_written_over(segment, folder, tmp_path, 
     mask.parent.mkdir(parents=True)
     mask.write_bytes(b"mine")
     assert segment(folder, *overwrite) == 2
-    assert "no segments.json says that they are pictures made here" in capsys.readouterr().err
+    assert "no segments.json records that this program made them" in capsys.readouterr().err
     assert mask.read_bytes() == b"mine"
 
 
@@ -208,7 +208,7 @@ def test_no_two_photographs_share_pictures(tmp_path):
 def test_a_bad_file_stops_the_run_before_it_begins(segment, folder, tmp_path, capsys):
     (folder / "letter.jpg").write_text("Dear Sir or Madam")
     assert segment(folder) == 2
-    assert "letter.jpg is no whole image" in capsys.readouterr().err
+    assert "letter.jpg is not a complete image" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -222,7 +222,7 @@ def test_a_mistyped_file_is_told_before_photographs_are_looked_into(segment, fol
 def test_bad_files_are_skipped_and_named(segment, folder, tmp_path, caplog, capsys):
     (folder / "letter.jpg").write_text("Dear Sir or Madam")
     assert segment(folder, "--on_error", "skip") == 0
-    assert "letter.jpg is no whole image" in caplog.text
+    assert "letter.jpg is not a complete image" in caplog.text
     assert "segmented 3 of 4 photographs" in capsys.readouterr().out
     assert not (tmp_path / "out" / "labels" / "letter.png").exists()
 
@@ -261,10 +261,10 @@ def test_a_head_alone_needs_its_number_of_attention_heads(segment, pretrained, f
     labels = ["--classifier", str(tmp_path / "classifier.pth.tar"), "--class_names", "scenes"]
     head = ["--checkpoint", str(alone), "--backbone.name", "tiny"]
     assert segment(folder, *head, *labels) == 2
-    assert "say it (--heads), as 12" in capsys.readouterr().err
+    assert "give --heads, such as 12" in capsys.readouterr().err
     assert segment(folder, *head, *labels, "--heads", "6") == 0
 
 
 def test_names_without_a_classifier_are_refused(segment, folder, capsys):
     assert segment(folder, "--class_names", "voc") == 2
-    assert "class_names='voc' is for the classes of a --classifier" in capsys.readouterr().err
+    assert "class_names='voc' names the classes of a classifier: give --classifier" in capsys.readouterr().err

@@ -106,14 +106,14 @@ def test_a_head_whose_file_does_not_count_its_attention_heads_takes_those_that_i
 ):
     shutil.copy(pretrained / "model.safetensors", tmp_path / "head.safetensors")
     settings = {"backbone": "tiny", "size": SIZE, "device": "cpu"}
-    with pytest.raises(CheckpointError, match="does not say how many attention heads"):
+    with pytest.raises(CheckpointError, match="does not record how many attention heads"):
         Segmenter.open(tmp_path / "head.safetensors", **settings)
     told = Segmenter.open(tmp_path / "head.safetensors", heads=6, **settings)
     assert torch.equal(told(photographs[0]).tokens, segmenter(photographs[0]).tokens)
 
 
 def test_a_published_head_needs_the_name_of_its_backbone(published):
-    with pytest.raises(ValueError, match=r"hcl_pascal_p16\.pth\.tar does not say which backbone"):
+    with pytest.raises(ValueError, match=r"hcl_pascal_p16\.pth\.tar does not record which backbone"):
         Segmenter.open(published)
 
 
@@ -133,10 +133,10 @@ def test_weights_that_moved_are_asked_for(checkpoint, tmp_path):
     state["config"]["backbone"] = {"name": "dino_vits16", "weights": "/gone/dino.pth", "patch_sizes": None}
     torch.save(state, tmp_path / "checkpoint.pt")
     with pytest.raises(
-        FileNotFoundError, match=r"/gone/dino\.pth, which are not there: .*--backbone\.weights"
+        FileNotFoundError, match=r"/gone/dino\.pth, which do not exist: .*--backbone\.weights"
     ):
         Segmenter.open(tmp_path / "checkpoint.pt")
-    with pytest.raises(FileNotFoundError, match=r"no file of the backbone's weights .*elsewhere\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"no file of backbone weights .*elsewhere\.pth"):
         Segmenter.open(tmp_path / "checkpoint.pt", weights=tmp_path / "elsewhere.pth")
 
 
@@ -144,12 +144,12 @@ def test_weights_that_moved_are_asked_for(checkpoint, tmp_path):
 def test_centroids_of_another_kind_are_refused(checkpoint, tmp_path, bank):
     state = torch.load(checkpoint, weights_only=True)
     torch.save({**state, "centroids_background": bank}, tmp_path / "checkpoint.pt")
-    with pytest.raises(CheckpointError, match="holds no clusters: centroids_background"):
+    with pytest.raises(CheckpointError, match="holds no valid clusters: centroids_background"):
         Segmenter.open(tmp_path / "checkpoint.pt")
 
 
 def test_a_size_below_the_coarsest_patch_is_refused(checkpoint):
-    with pytest.raises(ValueError, match="size 40 holds no patch of the coarsest level"):
+    with pytest.raises(ValueError, match="size 40 is smaller than a patch of the coarsest level"):
         Segmenter.open(checkpoint, size=40)
 
 

@@ -78,5 +78,5 @@ def test_missing_weights_file_is_named():
 
 
 def test_weights_of_another_backbone_are_told_by_name():
-    with pytest.raises(CheckpointError, match=r"does not fit dino_vits16; by its shapes it is tiny or"):
+    with pytest.raises(CheckpointError, match=r"does not fit dino_vits16; its shapes are those of tiny or"):
         build_backbone(BackboneConfig("dino_vits16", str(TINY_WEIGHTS)))

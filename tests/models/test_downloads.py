@@ -90,7 +90,7 @@ def test_a_cached_file_that_changed_is_refused(server, cache):
 def test_without_a_known_checksum_the_first_one_is_recorded_and_said(server, cache, caplog):
     path = fetch(remote(server, "w.pth", None))
     assert (cache / "w.pth.sha256").read_text() == f"{SHA256}  w.pth\n"
-    assert "no trustworthy checksum of w.pth is known" in caplog.text
+    assert "no trusted checksum of w.pth is known" in caplog.text
     assert SHA256 in caplog.text
     caplog.clear()
     assert fetch(remote(server, "w.pth", None)) == path

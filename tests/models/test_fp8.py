@@ -62,9 +62,8 @@ def test_a_cpu_is_refused_in_a_sentence(tmp_path, capsys):
     run = ["--data.kind=scenes", f"--data.root={tmp_path / 'scenes'}", "--data.split=train"]
     command = [*run, "--backbone.name=tiny", "--precision=fp8", "--device=cpu", "--output", str(tmp_path)]
     assert train.main([*command, "--batch_size=2"]) == 2
-    assert (
-        "precision fp8 needs an NVIDIA GPU of compute capability 8.9 or more, and this is a CPU: take "
-        in (" ".join(capsys.readouterr().err.split()))
+    assert "precision fp8 needs an NVIDIA GPU of compute capability 8.9 or more, but this is a CPU: use " in (
+        " ".join(capsys.readouterr().err.split())
     )
 
 
@@ -78,7 +77,7 @@ def test_gpus_are_told_apart_by_their_capability(monkeypatch, capability, hip, r
     monkeypatch.setattr(precision.torch.version, "hip", hip)
     assert runs_fp8(GPU) is runs
     if not runs:
-        with pytest.raises(ValueError, match="this is that GPU: take --precision bf16"):
+        with pytest.raises(ValueError, match="this is that GPU: use --precision bf16"):
             require_support(GPU, "fp8")
 
 

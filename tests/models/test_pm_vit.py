@@ -115,7 +115,7 @@ def test_compiles_into_one_graph(make_vit):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((1, 3, 13, 40), "13x40 pixels hold no patch of the coarsest level, 14x14"),
+        ((1, 3, 13, 40), "13x40 pixels are smaller than a patch of the coarsest level, 14x14"),
         ((1, 1, 28, 28), r"must be \(B, 3, H, W\), not \(1, 1, 28, 28\)"),
         ((3, 28, 28), r"must be \(B, 3, H, W\), not \(3, 28, 28\)"),
     ],
@@ -127,5 +127,5 @@ def test_refuses_images_that_do_not_fit(make_vit, shape, message):
 
 @pytest.mark.parametrize("patch_sizes", [(), (8, 14), (4, 14, 8), (4, 8, 8)])
 def test_refuses_patch_sizes_that_do_not_ascend_from_the_backbones(make_vit, patch_sizes):
-    with pytest.raises(ValueError, match="must ascend from the backbone's own, 4"):
+    with pytest.raises(ValueError, match="must be ascending, from the backbone's own, 4"):
         PMViT(make_vit(), patch_sizes)

@@ -71,7 +71,9 @@ def test_a_file_without_its_config_takes_the_heads_that_it_is_told(head, folder)
 
 def test_a_file_without_its_config_is_not_taken_for_a_head_of_12_heads(folder, tmp_path):
     (folder / "config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"safetensors does not say how many attention heads .*--heads"):
+    with pytest.raises(
+        CheckpointError, match=r"safetensors does not record how many attention heads .*--heads"
+    ):
         load_seg_head(folder / "model.safetensors")
     alone = SegHead(48, SegHeadConfig("mlp", width=24, hidden=16, projection_dim=8))
     save_file(alone.state_dict(), tmp_path / "mlp.safetensors")
@@ -101,7 +103,7 @@ def test_a_shape_that_the_tensors_do_not_have_takes_no_memory(head, folder):
 
 def test_a_folder_that_tells_of_no_backbone_is_refused(folder):
     (folder / "config.json").write_text('{"in_features": 48}')
-    with pytest.raises(CheckpointError, match=r"config\.json does not tell backbone"):
+    with pytest.raises(CheckpointError, match=r"config\.json lacks backbone"):
         PretrainedSegHead.from_pretrained(folder)
 
 
@@ -120,7 +122,9 @@ def test_a_pickle_beside_is_not_read(folder):
 
 def test_the_folder_of_a_run_is_told_what_to_give_instead(tmp_path):
     (tmp_path / "checkpoint.pt").touch()
-    with pytest.raises(CheckpointError, match=r"is the folder of a run: give its .*checkpoint\.pt"):
+    with pytest.raises(
+        CheckpointError, match=r"is the folder of a run: give its checkpoint .*checkpoint\.pt"
+    ):
         load_seg_head(tmp_path)
 
 

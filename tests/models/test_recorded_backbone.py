@@ -36,7 +36,7 @@ def test_another_name_than_the_recorded_one_is_refused(checkpoint):
 
 def test_a_checkpoint_that_records_nothing_needs_a_name():
     assert chosen_backbone({"arch": "vit_small"}, "h", BackboneOverride("tiny")) == BackboneConfig("tiny")
-    with pytest.raises(ValueError, match="does not say which backbone"):
+    with pytest.raises(ValueError, match="does not record which backbone"):
         chosen_backbone({"arch": "vit_small"}, "hcl.pth.tar", BackboneOverride())
 
 
@@ -57,7 +57,7 @@ def test_without_a_checkpoint_the_usual_backbone_is_taken():
     ],
 )
 def test_what_is_no_backbone_is_refused(told):
-    with pytest.raises(CheckpointError, match=r"own\.pt records no backbone of this program"):
+    with pytest.raises(CheckpointError, match=r"own\.pt does not record a valid backbone"):
         recorded_backbone({"config": {"backbone": told}}, "own.pt")
 
 

@@ -144,4 +144,4 @@ def test_arrays_that_share_their_numbers_take_no_more_than_the_file(tmp_path):
     same = [Built(reconstruct, EMPTY, (1, (1 << 20,), np.dtype("u1"), False, numbers)) for _ in range(4000)]
     path = save({"linear_classifier": {}, "arrays": same}, tmp_path / "w.pth")
     assert path.stat().st_size < 3 << 20
-    refuse(path, "its numpy arrays claim more bytes than it has")
+    refuse(path, "its numpy arrays claim more bytes than the file has")

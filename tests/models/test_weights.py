@@ -68,7 +68,7 @@ def test_a_pickle_of_any_protocol_is_refused(tmp_path, protocol):
 
 def test_a_text_is_no_checkpoint(tmp_path):
     (tmp_path / "README.md").write_text("# A title")
-    with pytest.raises(CheckpointError, match=r"README\.md cannot be read as a checkpoint: it is none"):
+    with pytest.raises(CheckpointError, match=r"README\.md cannot be read as a checkpoint: it is not one"):
         read_checkpoint(tmp_path / "README.md")
 
 
@@ -90,7 +90,9 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, content):
 
 def test_what_a_reader_of_pickles_stumbles_over_is_not_told(tmp_path):
     (tmp_path / "text.pt").write_text("hello")
-    with pytest.raises(CheckpointError, match=r"text\.pt cannot be read .*: it is none, or damaged$"):
+    with pytest.raises(
+        CheckpointError, match=r"text\.pt cannot be read .*: it is not one, or it is damaged$"
+    ):
         read_checkpoint(tmp_path / "text.pt")
 
 

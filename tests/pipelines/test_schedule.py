@@ -112,7 +112,7 @@ def beyond_the_border(picture):
 
 
 def test_where_no_image_is_at_fault_the_error_says_what_dali_said(images):
-    said = r"one of these images:\n.*0\.png \(0\.png\)\nIt says: Slice can't be"
+    said = r"one of these images:\n.*0\.png \(0\.png\)\nDALI reports: Slice can't be"
     with pytest.raises(DecodeError, match=said):
         first_batch(images, beyond_the_border)
 

@@ -204,7 +204,7 @@ def test_tensors_stay_what_they_were_when_more_batches_come(images):
 
 @pytest.mark.parametrize("views", [(), (0,), (1, 3)])
 def test_other_views_than_1_and_2_are_refused(images, views):
-    with pytest.raises(ValueError, match="views are 1 and 2"):
+    with pytest.raises(ValueError, match="views must be 1 or 2"):
         TrainingViews(images, PLAIN, seed=7).batches(0, ALL, views)
 
 

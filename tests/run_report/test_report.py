@@ -37,7 +37,7 @@ def test_everything_of_a_run_is_on_the_page(html):
     assert "Confusion of 6 classes" in html
     assert "projection_dim" in html
     assert html.count("[CLS] attention") == 3
-    assert "labels had a part in it" in html
+    assert "so they depend on the labels" in html
 
 
 def test_the_page_needs_nothing_else(page, html):
@@ -97,7 +97,7 @@ def test_a_classifier_predicts_where_one_is_given(tmp_path, finished, pictures):
     path = tmp_path / "classifiers" / "linear.pth.tar"
     save_classifier(untrained_classifier(24, 6, seed=0), path)
     html = written(tmp_path, finished, *pictures, "--classifier", str(path))
-    assert f"The prediction is the linear classifier {path}" in html
+    assert f"The predictions are those of the linear classifier {path}" in html
 
 
 def test_names_with_html_in_them_are_text(tmp_path, finished, scenes):
@@ -129,7 +129,7 @@ def test_a_report_without_confusion_says_so(tmp_path, finished):
     run.mkdir()
     (run / "metrics.json").write_text(json.dumps(report))
     html = written(tmp_path, run)
-    assert "This metrics.json holds no confusion." in html
+    assert "This metrics.json holds no confusion matrix." in html
     assert "The folder holds no checkpoint" in html
 
 
@@ -142,10 +142,10 @@ def test_a_file_that_is_named_twice_is_shown_once(tmp_path, finished):
     ("files", "arguments", "message"),
     [
         ({}, [], "holds no log.jsonl, no checkpoint and no metrics.json"),
-        ({"metrics.json": '{"protocol": "cluster"}'}, [], "metrics.json is no report of evaluate.py"),
-        ({"metrics.json": "[1"}, [], "metrics.json is no report of evaluate.py"),
+        ({"metrics.json": '{"protocol": "cluster"}'}, [], "metrics.json is not a report of evaluate.py"),
+        ({"metrics.json": "[1"}, [], "metrics.json is not a report of evaluate.py"),
         ({"log.jsonl": 'x\n{"step": 1}\n'}, [], "line 1 of"),
-        ({"log.jsonl": "{}\n"}, ["--evaluations", "nowhere"], "there is no nowhere"),
+        ({"log.jsonl": "{}\n"}, ["--evaluations", "nowhere"], "nowhere does not exist"),
         ({"log.jsonl": "{}\n"}, ["--images=0"], "images is 0"),
         ({"log.jsonl": "{}\n"}, ["--classifier=x"], "give --data too"),
         ({"log.jsonl": "{}\n"}, ["--data.kind=folder", "--data.root=x"], "holds no checkpoint"),
@@ -167,14 +167,14 @@ def test_a_confusion_of_another_shape_is_refused(tmp_path, finished, capsys):
     report["results"][0]["confusion"] = [[1]]
     (tmp_path / "metrics.json").write_text(json.dumps(report))
     assert evaluate.main(["report", str(tmp_path), "--output", str(tmp_path / "x.html")]) == 2
-    assert "a confusion of shape (1, 1) for 6 classes" in capsys.readouterr().err
+    assert "a confusion matrix of shape (1, 1) for 6 classes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("channels", "classes", "message"),
     [
-        (25, 6, "tokens of 25 channels, but these have 24"),
-        (24, 5, "tells 5 classes apart, but there are 6 in"),
+        (25, 6, "tokens with 25 channels, but these have 24"),
+        (24, 5, "has 5 classes, but scenes-val has 6"),
     ],
 )
 def test_a_classifier_that_does_not_fit_is_refused(

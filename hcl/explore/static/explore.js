@@ -9,10 +9,10 @@ async function ask(address, options) {
   try {
     answer = await fetch(address, options);
   } catch {
-    throw new Error("The program that serves this page does not answer: was it ended?");
+    throw new Error("The program that serves this page does not respond: has it been stopped?");
   }
   const content = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(content.error || `The program failed (${answer.status}): its terminal says why.`);
+  if (!answer.ok) throw new Error(content.error || `The program failed (${answer.status}): see its terminal for the reason.`);
   return content;
 }
 
@@ -65,7 +65,7 @@ function show(part, all) {
     const where = part.foreground ? "foreground" : "background";
     element("status").textContent =
       `Component ${part.component}, in the ${where}: ${(100 * part.share).toFixed(0)} % of the photograph. ` +
-      `Similarities from ${part.least.toFixed(2)} (clear) to 1 (glowing).`;
+      `Similarities from ${part.least.toFixed(2)} (transparent) to 1 (bright).`;
   } else {
     element("status").textContent = `${all.components} of ${all.clusters} components are in this photograph: click one.`;
   }
