@@ -3,7 +3,8 @@ import torch
 import torch.distributed as dist
 
 from hcl.data.images import DecodeError
-from hcl.distributed import PATIENCE, LostRankError, World, choose_device, connect
+from hcl.distributed import PATIENCE, LostRankError, World, choose_device, connect, share
+from tests.ranks import on_ranks
 
 
 @pytest.fixture
@@ -78,3 +79,36 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto") == torch.device("cuda", 0)
     assert choose_device("cpu", 1) == torch.device("cpu")
+
+
+def _meet() -> None:
+    """What each of three ranks does."""
+    with connect("cpu") as world:
+        rank = world.rank
+        own = torch.full((2, 2), rank + 1.0)
+        own[0, 1] = 0
+        assert world.all_reduce(own).tolist() == [[6, 0], [6, 6]]
+        assert world.broadcast(own.T).tolist() == [[1, 1], [0, 1]]
+        assert world.all_gather(own.T)[:, 0].tolist() == [1, 0, 2, 0, 3, 0]
+        assert own[1].tolist() == [rank + 1, rank + 1]  # arguments are left as they were
+        assert world.all_gather_rows(torch.full((rank,), rank)).tolist() == [1, 2, 2]
+        assert world.broadcast_object({"rank": rank}) == {"rank": 0}
+        assert world.union({rank, "all"}) == {0, 1, 2, "all"}
+        assert (world.any(rank == 1), world.any(False)) == (True, False)
+        places = torch.arange(rank, 7, 3).flip(0)
+        rows, mine = world.to_owners(places[:, None] * 10.0, places, 7)
+        share = world.slice(7)
+        assert rows[mine.argsort(), 0].tolist() == [10 * place for place in range(share.start, share.stop)]
+        assert mine.sort().values.tolist() == list(range(share.stop - share.start))
+
+
+def test_every_rank_has_what_the_collectives_promise():
+    on_ranks(3, _meet)
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 12])
+def test_shares_in_order_are_the_whole(length):
+    rows = list(range(length))
+    parts = [rows[share(length, rank, 5)] for rank in range(5)]
+    assert [row for part in parts for row in part] == rows
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1

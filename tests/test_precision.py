@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
-from hcl.precision import forbid_tf32
+from hcl.precision import forbid_tf32, mixed, product_dtype
 
+SINGLE, BRAIN = torch.float32, torch.bfloat16
 FOUND = """
 import torch
 from hcl.precision import forbid_tf32
@@ -36,3 +38,9 @@ def test_a_program_that_rounds_its_own_matrix_products_does_not_round_ours():
         assert torch.get_float32_matmul_precision() == "highest"
     finally:
         torch.set_float32_matmul_precision(asked)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", SINGLE), ("bf16", BRAIN), ("fp8", BRAIN)])
+def test_products_are_of_bfloat16_unless_all_is_float32(precision, dtype):
+    with mixed(torch.device("cpu"), precision):
+        assert product_dtype(torch.zeros(1)) == (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype

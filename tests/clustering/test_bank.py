@@ -79,3 +79,17 @@ def _rank() -> None:
 
 def test_ranks_share_the_bank_of_one_process():
     on_ranks(3, _rank)
+
+
+class Apart(World):
+    """A rank that hears nothing of the others."""
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(0, [1, 0, 3, 0]), (1, [0, 4, 0, 6])])
+def test_a_rank_gives_the_rows_of_its_own_share_alone(rank, expected):
+    world, rows = Apart(rank, 2, torch.device("cpu")), torch.arange(1.0, 7.0)[:, None]
+    found = Bank(rows[world.slice(6)], 6).at(torch.tensor([0, 3, 2, 5]), world)
+    assert found[:, 0].tolist() == expected

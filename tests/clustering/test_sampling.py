@@ -49,3 +49,18 @@ def test_an_image_without_foreground_gives_none():
     )
     assert foreground.tokens.shape == (0, 1)
     assert background.tokens.shape == (15, 1)
+
+
+def test_images_draw_apart():
+    tokens = torch.arange(50.0)[:, None].expand(3, 50, 1)
+    foreground, _ = sample_tokens(
+        Targets(tokens, torch.ones(3, 50, dtype=torch.bool)), np.arange(3), 0.3, seed=7, draw=0
+    )
+    assert len({tuple(image.flatten().tolist()) for image in foreground.tokens.split(15)}) == 3
+
+
+def test_the_share_is_rounded_down_as_python_does_it():
+    """Of 90 tokens 0.7 is a little less than 63; in single precision it would be 63."""
+    targets = Targets(torch.zeros(1, 90, 1), torch.ones(1, 90, dtype=torch.bool))
+    foreground, _ = sample_tokens(targets, np.arange(1), 0.7, seed=7, draw=0)
+    assert len(foreground.tokens) == int(0.7 * 90) == 62

@@ -93,3 +93,15 @@ def test_a_whole_image_is_not_decoded(tmp_path, write_image, monkeypatch):
     path = write_image(tmp_path / "a.jpg")
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     assert image_problem(path) is None
+
+
+def test_images_of_one_name_in_different_folders_are_different_images(tmp_path, write_image):
+    dataset = dataset_of(*(write_image(tmp_path / folder / "1.jpg") for folder in "ab"))
+    check_images(dataset)
+    assert not faulty_samples(dataset)
+
+
+def test_ten_faults_are_all_that_there_are(tmp_path):
+    with pytest.raises(FileNotFoundError) as raised:
+        check_images(dataset_of(*(tmp_path / f"{i}.jpg" for i in range(10))))
+    assert "more" not in str(raised.value)

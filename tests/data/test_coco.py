@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hcl.data.coco import CLASS_NAMES, FINE_TO_COARSE, open_coco
+from hcl.data.coco import CLASS_NAMES, FINE_TO_COARSE, THINGS, label_map_of, open_coco
 from hcl.data.samples import read_label
 
 
@@ -75,3 +75,21 @@ def test_a_value_that_is_no_fine_id_names_the_file(one_sample):
 def test_things_are_the_objects(one_sample, group, objects):
     dataset, _ = one_sample([[0]], group)
     assert dataset.object_classes == tuple(range(objects))
+
+
+def test_things_are_grouped_as_coco_groups_them():
+    """COCO's categories lie side by side in its ids, those that were left out in the end included."""
+    groups = [
+        *(("person", 1), ("vehicle", 8), ("outdoor", 6), ("animal", 10), ("accessory", 8), ("sports", 10)),
+        *(("kitchen", 8), ("food", 10), ("furniture", 10), ("electronic", 6), ("appliance", 6)),
+        ("indoor", 8),
+    ]
+    expected = [name for name, count in groups for _ in range(count)]
+    assert [CLASS_NAMES[coarse] for coarse in FINE_TO_COARSE[:91]] == expected
+    assert min(FINE_TO_COARSE[91:]) == THINGS == 12
+
+
+def test_every_fine_class_of_another_group_is_ignored():
+    for group, first, last in (("all", 0, 27), ("things", 0, 12), ("stuff", 12, 27)):
+        expected = [coarse - first if first <= coarse < last else 255 for coarse in FINE_TO_COARSE]
+        assert label_map_of(group).tolist() == [*expected, *range(182, 256)]

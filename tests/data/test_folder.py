@@ -7,7 +7,7 @@ from hcl.data.samples import read_label
 
 
 def test_images_are_found_recursively_and_sorted_without_labels(tmp_path, write_image):
-    for name in ("b/2.png", "b/10.JPG", "a.jpeg", ".hidden/x.jpg"):
+    for name in ("b/2.png", "b/10.JPG", "a.jpeg", ".hidden/x.jpg", "b/.x.jpg"):
         write_image(tmp_path / name)
     (tmp_path / "notes.txt").write_text("not an image")
     dataset = open_folder(tmp_path)
@@ -77,3 +77,10 @@ def test_folders_of_masks_that_cannot_be_meant_are_refused(mine, write_image):
     write_image(mine / "images/a.png")
     with pytest.raises(ValueError, match=r"a\.jpeg and a\.png would share the mask .*a\.png"):
         open_labelled_folder(mine / "images", mine / "masks", 3)
+
+
+def test_every_value_that_stands_for_nothing_is_the_first_that_is_no_class(mine):
+    """So kept labels are not taken for those of another number of classes."""
+    maps = [open_labelled_folder(mine / "images", mine / "masks", classes).label_map for classes in (3, 4)]
+    assert maps[0].tolist() == [0, 1, 2, *[3] * 252, 255]
+    assert maps[1].tolist() == [0, 1, 2, 3, *[4] * 251, 255]

@@ -52,3 +52,14 @@ def test_fewer_samples_are_spread_over_all(most, kept):
     few = Dataset("made", samples, ("a", "b")).spread_out(most)
     assert [sample.image.name for sample in few.samples] == [str(number) for number in kept]
     assert few.class_names == ("a", "b")
+
+
+def test_the_digest_tells_images_of_one_name_in_different_folders_apart():
+    one, other = (
+        Dataset("d", [Sample(Path(root, folder, "1.jpg"), None, f"{folder}/1.jpg") for folder in folders])
+        for root, folders in (("x", "ab"), ("y", "ab"))
+    )
+    assert one.digest == other.digest
+    turned = Dataset("d", one.samples[::-1])
+    moved = Dataset("d", [Sample(sample.image, None, f"c/{sample.origin}") for sample in one.samples])
+    assert len({one.digest, turned.digest, moved.digest}) == 3

@@ -153,3 +153,9 @@ def test_the_light_differs_from_scene_to_scene():
 def test_every_object_has_a_home():
     assert HOMES.keys() == OBJECTS.keys()
     assert {look for homes in HOMES.values() for pair in homes for look in pair} <= LOOKS.keys()
+
+
+def test_no_scene_is_in_both_splits(tmp_path):
+    write_scenes(tmp_path / "scenes", train=3, val=3, size=32)
+    pictures = [path.read_bytes() for path in (tmp_path / "scenes" / "JPEGImages").iterdir()]
+    assert len(set(pictures)) == 6

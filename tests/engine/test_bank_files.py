@@ -154,3 +154,33 @@ def test_a_checkpoint_whose_banks_are_damaged_is_passed_over(tiny_settings, tmp_
     assert f"{newest} is damaged" in told
     assert "from epoch 2, step 1" in told
     assert same(saved_state(tiny_settings["output"]), saved_state(undisturbed["output"]))
+
+
+def test_a_file_has_its_name_once_it_is_on_disk_and_every_rank_waits_for_that(tmp_path, monkeypatch):
+    done, fsync, replace = [], os.fsync, Path.replace
+
+    class Waiting(World):
+        def barrier(self) -> None:
+            done.append("all wait")
+
+    def synced(descriptor: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def replaced(path: Path, target: Path) -> None:
+        done.append(target.name)
+        replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    files = BankFiles(tmp_path, 1, Waiting.alone(torch.device("cpu")))
+    files.write(3, shares(WHOLE, ALONE))
+    files.finish()
+    assert done == [".0.fresh", "3.0of1.pt", "banks", "all wait"]
+
+
+def test_what_is_saved_before_new_banks_are_made_needs_those_that_were_read(tmp_path):
+    record = written(tmp_path, 1, epoch=3)
+    files = BankFiles(tmp_path, 1, ALONE)
+    files.read(record)
+    assert files.finish() == record

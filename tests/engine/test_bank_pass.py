@@ -1,5 +1,6 @@
 """Banks from what training computed against banks from a pass of their own."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +14,10 @@ from hcl.distributed import World
 from hcl.engine import bank_pass
 from hcl.engine.batches import Batches
 from hcl.engine.config import TrainConfig
-from hcl.models.pm_vit import PMViT
-from tests.engine.support import arguments, records, saved_state
+from hcl.models.backbones import BackboneConfig, build_backbone
+from hcl.models.pm_vit import LevelTokens, PMViT
+from pipelines.draws import ViewsConfig
+from tests.engine.support import ALONE, arguments, records, saved_state
 
 NAMES = [f"{what}_{side}" for what in ("bank", "centroids") for side in ("foreground", "background")]
 
@@ -139,3 +142,53 @@ def test_the_log_tells_where_banks_come_from(tiny_settings, tmp_path):
     run(tiny_settings, tmp_path / "run")
     banks = [record["reused"] for record in records(tmp_path / "run", "clustering")]
     assert banks == [False, True, True]
+
+
+@pytest.fixture
+def on_tiny() -> Callable[..., bank_pass.BankPass]:
+    """Makes a bank pass of 12 images of 64 pixels in batches of 4, on the tiny backbone."""
+    learner = SimpleNamespace(model=SimpleNamespace(backbone=build_backbone(BackboneConfig("tiny"))))
+
+    def make(world: World = ALONE, **clustering) -> bank_pass.BankPass:
+        config = TrainConfig(
+            **{"data": DataConfig("folder", "x"), "batch_size": 4, "views": ViewsConfig(size=64)},
+            clustering=ClusteringConfig(**clustering),
+        )
+        learner.world = world
+        return bank_pass.BankPass(config, learner, Batches(12, 4, 1, 0, world), None)
+
+    return make
+
+
+def test_levels_are_kept_where_they_fit_into_half_of_what_is_free(on_tiny, monkeypatch):
+    tokens = (1 + 16) + (1 + 4) + (1 + 1)
+    needed = 12 * (tokens * 96 + 3 * 16) * 4
+    for free, fits in ((2 * needed, True), (2 * needed - 1, False)):
+        monkeypatch.setattr(bank_pass, "free_memory", lambda device, free=free: free)
+        assert on_tiny().reuses == fits
+
+
+def test_a_bank_of_as_many_images_as_ranks_has_one_for_each(on_tiny):
+    assert on_tiny(World(1, 2, torch.device("cpu")), bank_images=2).images == 2
+
+
+def test_kept_levels_hold_no_more_than_themselves(on_tiny):
+    """What they are copied from lies where the next step writes its own, if steps are replayed."""
+    both = torch.randn(8, 17, 96), torch.randn(8, 3, 4, 4)
+    levels = LevelTokens((both[0][4:],), ((4, 4),), both[1][4:])
+    kept = on_tiny(reuse="always")._compact(levels)
+    for own, whole in zip((*kept.sequences, kept.cls_attention), both, strict=True):
+        assert torch.equal(own, whole[4:])
+        assert own.untyped_storage().nbytes() == whole.nbytes // 2
+
+
+def test_every_bank_samples_anew(tiny_settings, tmp_path, monkeypatch):
+    drawn, sample = [], bank_pass.sample_tokens
+
+    def noted(*given, draw: int, **settings):
+        drawn.append(draw)
+        return sample(*given, draw=draw, **settings)
+
+    monkeypatch.setattr(bank_pass, "sample_tokens", noted)
+    run(tiny_settings, tmp_path / "run", clustering__sample_share=0.5)
+    assert sorted(set(drawn)) == [0, 1, 2]

@@ -59,3 +59,18 @@ def test_a_batch_larger_than_the_data_set_is_refused_with_both_numbers(batch_siz
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="8 is not divisible by 3 ranks"):
         batches(size=3)
+
+
+def test_a_batch_may_hold_every_image():
+    (whole,) = batches(images=8).training(0)
+    assert sorted(whole) == list(range(8))
+    assert batches(images=8).left_over(0) == []
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_images_in_no_batch_are_left_over(size):
+    ranks = [batches(rank=rank, size=size) for rank in range(size)]
+    trained = [index for rank in ranks for part in rank.training(5) for index in part]
+    others = [index for rank in ranks for part in rank.left_over(5) for index in part]
+    assert len(others) == 23 - 16
+    assert sorted([*trained, *others]) == list(range(23))

@@ -143,3 +143,21 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     torch.save({"linear_classifier": {}}, path)
     with pytest.raises(CheckpointError, match="not a training checkpoint"):
         load_checkpoint(path)
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    path = tmp_path / "old.pt"
+    torch.save({"format": FORMAT - 1, "step": 3}, path)
+    with pytest.raises(CheckpointError, match=rf"format {FORMAT - 1}.*{FORMAT}"):
+        load_checkpoint(path)
+
+
+def test_what_a_kill_left_is_not_written_through(tmp_path):
+    """Where the best one had its second name already, but not yet its last."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"step": 0}, best=True)
+    (tmp_path / ".checkpoint.fresh").write_bytes(b"left by a kill")
+    (tmp_path / ".best.fresh").hardlink_to(tmp_path / ".checkpoint.fresh")
+    checkpoints.save({"step": 1}, best=True)
+    assert load_checkpoint(checkpoints.best)["step"] == 1
+    assert steps(checkpoints) == [1]

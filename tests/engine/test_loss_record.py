@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -48,12 +50,12 @@ def test_steps_that_all_failed_leave_no_losses_and_end_no_epoch():
 def test_the_epoch_of_least_mean_loss_is_the_best():
     record = LossRecord(batch_size=2)
     best = []
-    for totals in ([3.0, 1.0], [1.0, 4.0], [1.0, 1.0], [1.0, 1.0]):
+    for totals in ([3.0, 1.0], [1.0, 5.0], [1.0, 4.0], [1.0, 1.0], [1.0, 1.0]):
         for total in totals:
             record.add(1, outcome(total, 1, 1, 1))
         record.take()
         best.append(record.end_epoch())
-    assert best == [True, False, True, False]
+    assert best == [True, False, False, True, False]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 3])
@@ -67,3 +69,26 @@ def test_an_epoch_taken_up_by_another_record_has_the_same_mean(cut):
     whole = record_of(*totals)
     whole.take()
     assert other.state_dict() == whole.state_dict()
+
+
+def test_a_record_that_goes_on_knows_the_best_epoch_and_every_skipped_step():
+    record = record_of(1.0)
+    for step in (2, 3):
+        record.add(step, outcome(float("nan"), 1, 1, 1, applied=False))
+        record.take()
+    assert record.skipped == 2
+    assert record.end_epoch()
+    other = record_of(1.5)
+    other.load_state_dict(record.state_dict())
+    other.take()
+    assert other.skipped == 2
+    assert not other.end_epoch()
+
+
+def test_images_per_second_are_those_of_the_steps_since_the_last_record(monkeypatch):
+    clock = iter([0.0, 4.0, 4.0, 5.0, 5.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    record = record_of(1.0, 2.0)
+    assert record.take().figures["images_per_second"] == 1
+    record.add(2, outcome(1, 1, 1, 1))
+    assert record.take().figures["images_per_second"] == 2

@@ -12,7 +12,7 @@ from hcl.commands import train
 from hcl.distributed import World
 from hcl.engine import bank_pass
 from hcl.engine.bank_files import BankFiles
-from hcl.engine.checkpoint import Checkpoints, load_checkpoint
+from hcl.engine.checkpoint import Checkpoints, load_checkpoint, write_state
 from hcl.engine.learner import Learner
 from hcl.models.backbones import BackboneConfig, build_backbone
 from tests.engine.support import arguments, records, same, saved_state
@@ -175,3 +175,16 @@ def test_a_checkpoint_of_another_width_is_refused_by_key(tiny_settings, capsys):
     error = capsys.readouterr().err
     assert "norm.weight" in error
     assert "(7,)" in error
+
+
+def test_a_resumed_run_knows_how_good_its_best_epoch_was(tiny_settings):
+    folder = Path(tiny_settings["output"])
+    assert train.main(arguments(tiny_settings | {"epochs": 1})) == 0
+    state = load_checkpoint(folder / "checkpoint.pt")
+    (folder / "checkpoint.pt").unlink()
+    with (folder / "checkpoint.pt").open("wb") as file:
+        write_state(state | {"best_loss": 0.0, "skipped_steps": 4}, file)
+    assert train.main([*arguments(tiny_settings | {"epochs": 2}), "--resume"]) == 0
+    state = load_checkpoint(folder / "checkpoint.pt")
+    assert (state["epoch"], state["best_loss"], state["skipped_steps"]) == (2, 0, 4)
+    assert load_checkpoint(folder / "best.pt")["epoch"] == 1

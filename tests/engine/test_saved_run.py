@@ -12,7 +12,7 @@ from hcl.data.samples import Dataset
 from hcl.distributed import World, connect
 from hcl.engine import checkpoint
 from hcl.engine.checkpoint import load_checkpoint
-from hcl.engine.image_identity import identity_of
+from hcl.engine.image_identity import identity_of, require_same
 from hcl.engine.saved_run import SavedRun
 from hcl.models.weights import CheckpointError
 from tests.engine.support import ALONE
@@ -91,3 +91,12 @@ def test_without_a_usable_checkpoint_each_is_named(tmp_path):
         path.write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt.*checkpoint\.1\.pt"):
         run.load()
+
+
+def test_as_many_other_images_are_refused(scenes_root):
+    dataset = open_dataset(DataConfig("scenes", str(scenes_root), "train"))
+    before = identity_of(dataset, ALONE)
+    require_same(before, identity_of(dataset, ALONE), Path("checkpoint.pt"))
+    turned = replace(dataset, samples=dataset.samples[::-1])
+    with pytest.raises(ValueError, match=r"checkpoint\.pt belongs to a run on 12 images"):
+        require_same(before, identity_of(turned, ALONE), Path("checkpoint.pt"))

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from hcl.commands import train
+from hcl.engine.checkpoint import load_checkpoint
+from hcl.engine.loss_record import LossRecord
 from hcl.models.head_files import load_seg_head
 from tests.engine.support import arguments, records
 
@@ -82,3 +84,10 @@ def test_a_preset_gives_way_to_the_command_line_wherever_it_stands(capsys):
 def test_every_preset_is_a_valid_configuration(preset):
     parser = train.build_parser()
     assert parser.parse_args([f"--config={preset}"]).backbone.name
+
+
+def test_the_best_epoch_is_saved_as_such(tiny_settings, monkeypatch):
+    is_best = iter([False, True, False])
+    monkeypatch.setattr(LossRecord, "end_epoch", lambda record: next(is_best))
+    assert train.main(arguments(tiny_settings)) == 0
+    assert load_checkpoint(Path(tiny_settings["output"]) / "best.pt")["epoch"] == 2

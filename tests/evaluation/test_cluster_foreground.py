@@ -100,6 +100,18 @@ def test_the_published_threshold_leaves_55_to_75_per_cent_as_background():
     )
 
 
+def test_the_published_threshold_looks_at_no_other_foregrounds():
+    """Of 20 clusters 11 to 14 may be background."""
+    precision, jaccards = torch.linspace(0, 0.95, 20, dtype=torch.float64), torch.zeros(20)
+    jaccards[[10, 15]], jaccards[13] = 1, 0.5
+    assert published_threshold(precision, jaccards).value == pytest.approx(0.65)
+
+
+def test_the_published_threshold_is_below_1():
+    precision = torch.linspace(0.98, 1, 20, dtype=torch.float64)
+    assert published_threshold(precision, torch.zeros(20)).value == pytest.approx(0.95)
+
+
 def test_a_published_threshold_above_every_precision_is_refused():
     with pytest.raises(ValueError, match=r"no cluster reaches the precision 0\.300; the highest is 0\.290"):
         published_threshold(torch.tensor([0.1, 0.28, 0.29]), torch.tensor([0.0, 1.0, 2.0]))

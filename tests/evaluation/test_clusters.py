@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from benchmarks import overclustering
 from hcl.distributed import World
 from hcl.evaluation import clusters
-from hcl.evaluation.clusters import KMeansConfig, cluster
+from hcl.evaluation.clusters import KMeansConfig, cluster, require_enough
 from kernels.kmeans import initial_centroids, kmeans
 
 ALONE = World.alone(torch.device("cpu"))
@@ -56,3 +56,32 @@ def test_the_benchmark_measures_what_the_protocol_does():
     config = KMeansConfig(iterations=7, restarts=3)
     expected = cluster(ROWS, slice(None), 9, config, seed=1, world=ALONE)
     assert torch.equal(overclustering.cluster(ROWS, options, 1, whole=True).centroids, expected.centroids)
+
+
+def test_every_row_may_be_a_cluster():
+    found = cluster(ROWS[:9], slice(None), 9, KMeansConfig(restarts=1), seed=0, world=ALONE)
+    assert sorted(found.assignment.tolist()) == list(range(9))
+    with pytest.raises(ValueError, match=r"10.* 9"):
+        cluster(ROWS[:9], slice(None), 10, KMeansConfig(), seed=0, world=ALONE)
+
+
+def test_as_many_clusters_as_tokens_are_enough():
+    require_enough(24, 2, (3, 4), "shapes", setting="--clusters")
+    with pytest.raises(ValueError, match=r"^25 clusters"):
+        require_enough(25, 2, (3, 4), "shapes", setting="--clusters")
+
+
+class Following(World):
+    """A rank whose main one tells it of other tensors than its own."""
+
+    def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.flip(1)
+
+
+def test_ranks_start_from_the_main_ones_rows():
+    """Machines may differ in the last bits of a row."""
+    config = KMeansConfig(iterations=2, restarts=1)
+    own = initial_centroids(ROWS, 9, "random", torch.Generator().manual_seed(3))
+    found = cluster(ROWS, slice(None), 9, config, seed=3, world=Following.alone(torch.device("cpu")))
+    assert torch.equal(found.centroids, kmeans(ROWS, 9, init=own.flip(0), iterations=2).centroids)
+    assert not torch.equal(found.centroids, kmeans(ROWS, 9, init=own, iterations=2).centroids)

@@ -93,3 +93,17 @@ def test_fewer_communities_than_classes_leave_classes_unmatched():
     assert scores.tp.tolist() == [0, 9, 8, 0]
     assert scores.fn.tolist() == [1, 0, 2, 0]
     assert scores.present.tolist() == [True, True, True, False]
+
+
+def test_infomap_is_told_what_was_asked_for(monkeypatch):
+    infomap = pytest.importorskip("infomap")
+    told, options = [], infomap.Options
+
+    def noted(**settings):
+        told.append(settings)
+        return options(**settings)
+
+    monkeypatch.setattr(infomap, "Options", noted)
+    communities(blocks(3, 4), seed=7, markov_time=1.5, preferred_modules=2)
+    asked_for = {"seed": 7, "markov_time": 1.5, "preferred_number_of_modules": 2}
+    assert told == [{"two_level": True, "flow_model": "undirected", "silent": True, **asked_for}]

@@ -5,7 +5,8 @@ import torch
 
 from benchmarks.published import component_tokens
 from hcl.data.dataset import DataConfig
-from hcl.evaluation.protocol import ProtocolConfig
+from hcl.distributed import World
+from hcl.evaluation.protocol import ProtocolConfig, open_extractor
 from hcl.evaluation.tokens import TokenExtractor, untrained_head
 from hcl.models.recorded_backbone import BackboneOverride
 from hcl.models.seg_head import SegHead, SegHeadConfig
@@ -56,8 +57,10 @@ def test_an_untrained_head_depends_on_its_seed_alone(backbone):
 
 @pytest.mark.parametrize("branch", ["momentum", "online"])
 def test_the_branch_chooses_the_head_of_a_checkpoint(backbone, tmp_path, branch):
-    heads = {f"{name}_seg_head": untrained_head(backbone, SMALL_HEAD, seed).state_dict()
-             for name, seed in (("momentum", 1), ("online", 2))}  # fmt: skip
+    heads = {
+        f"{name}_seg_head": untrained_head(backbone, SMALL_HEAD, seed).state_dict()
+        for name, seed in (("momentum", 1), ("online", 2))
+    }
     torch.save(heads, tmp_path / "head.pth.tar")
     head = config(checkpoint=str(tmp_path / "head.pth.tar"), branch=branch).given_head.head
     assert torch.equal(head.norm_2.weight, heads[f"{branch}_seg_head"]["norm_2.weight"])
@@ -80,3 +83,18 @@ def test_a_head_for_another_backbone_is_refused(backbone):
 def test_patches_must_tile_the_image(extractor, size):
     with pytest.raises(ValueError, match=f"size {size} must be a multiple of the patch size 16"):
         extractor.grid(size)
+
+
+def test_the_backbones_own_tokens_need_no_room_for_coarser_levels(backbone):
+    assert TokenExtractor(backbone, "backbone", device=CPU).grid(32) == (2, 2)
+    with pytest.raises(ValueError, match=r"size 32.*56"):
+        TokenExtractor(backbone, "pmvit", device=CPU).grid(32)
+
+
+def test_the_extractor_is_as_the_configuration_says(backbone):
+    opened = open_extractor(config(size=64, head=SMALL_HEAD, seed=5, precision="bf16"), World.alone(CPU))
+    expected = untrained_head(backbone, SMALL_HEAD, seed=5).multi_scale_fuser.weight
+    assert torch.equal(opened.head.multi_scale_fuser.weight, expected)
+    assert opened.precision == "bf16"
+    with pytest.raises(ValueError, match="size 70"):
+        open_extractor(config(size=70, head=SMALL_HEAD), World.alone(CPU))

@@ -70,3 +70,7 @@ def test_bad_input_is_refused():
         cooccurrence_sums(maps(), 3)
     with pytest.raises(ValueError, match=r"distances are \[0, 1\]"):
         cooccurrence_sums(maps(), 4, (0, 1))
+
+
+def test_neighbours_are_one_and_two_cells_away():
+    assert torch.equal(cooccurrence_sums(maps(), 4).shares, cooccurrence_sums(maps(), 4, (1, 2)).shares)

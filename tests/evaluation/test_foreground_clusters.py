@@ -41,3 +41,14 @@ def test_points_without_a_cell_are_not_clustered():
     """At 1x1 a map holds the first point alone."""
     with pytest.raises(ValueError, match="cannot form 2 clusters from 1 tokens"):
         foreground_clusters(POINTS, FOREGROUND, 2, 1, CONFIG, seed=0, world=ALONE)
+
+
+def test_the_seed_draws_the_clusters():
+    generator = torch.Generator().manual_seed(0)
+    points, foreground = torch.rand(20, 9, 2, generator=generator), torch.ones(20, 3, 3, dtype=torch.bool)
+    config = KMeansConfig(restarts=1, iterations=2)
+    first, again, other = (
+        foreground_clusters(points, foreground, 12, 3, config, seed=seed, world=ALONE) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

@@ -37,3 +37,8 @@ def test_a_class_that_an_image_does_not_hold_has_no_iou():
 def test_what_does_not_fit_is_refused(predictions, labels, message):
     with pytest.raises(ValueError, match=message):
         image_confusions(predictions.long(), labels.to(torch.uint8), 3)
+
+
+def test_an_id_below_0_is_refused():
+    with pytest.raises(ValueError, match="-1"):
+        image_confusions(torch.tensor([[[0, -1]]]), torch.zeros(1, 1, 2, dtype=torch.uint8), 3)

@@ -57,3 +57,14 @@ def test_pixels_take_the_likeliest_class_of_the_upsampled_distributions():
     distributions = torch.tensor([[[0.95, 0.05], [0.4, 0.6]]])
     # The third column lies three quarters of the way to the second token: 0.5375 against 0.4625.
     assert classes_of_pixels(distributions, (1, 2), 4).tolist() == [[[0, 0, 0, 1]] * 4]
+
+
+def test_tokens_lie_in_the_middle_of_their_patches():
+    """So the third of four columns lies three quarters of the way from one token to the other."""
+    distributions = torch.tensor([[[0.9, 0.1], [0.35, 0.65]]])
+    assert classes_of_pixels(distributions, (1, 2), 4).tolist() == [[[0, 0, 1, 1]] * 4]
+
+
+def test_what_is_not_told_is_as_published(memory):
+    queries = normal(10, 8, seed=0)
+    assert torch.equal(retrieve(queries, memory), retrieve(queries, memory, neighbours=30, temperature=0.02))

@@ -1,16 +1,22 @@
 """Training the linear classifier: it learns, it stops on NaN, ranks share a batch."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from hcl.commands import evaluate
 from hcl.data.dataset import DataConfig
 from hcl.data.samples import Dataset, Sample
 from hcl.distributed import World
+from hcl.evaluation import linear_probe
 from hcl.evaluation.linear_classifier import logits_of, untrained_classifier
-from hcl.evaluation.linear_probe import LinearProbeConfig, Probe, _refuse_non_finite, step
+from hcl.evaluation.linear_probe import LinearProbeConfig, Probe, _refuse_non_finite, step, train
+from hcl.models.head_files import load_linear_classifier
+from pipelines.draws import ProbeConfig
 from pipelines.labelled_images import LabelledBatch
 
 ALONE = World.alone(torch.device("cpu"))
@@ -109,3 +115,60 @@ def test_settings_come_before_the_protocol():
 def test_settings_out_of_range_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         LinearProbeConfig(data=DataConfig("voc", "x", "val"), **setting)
+
+
+def test_gradients_of_the_step_before_are_forgotten(extractor, batch):
+    trained = probe(extractor)
+    step(trained, batch, 255)
+    logits = logits_of(trained.classifier, extractor(batch.images).tokens.clone(), (4, 4), 64)
+    loss = torch.nn.functional.cross_entropy(logits, batch.labels.long(), ignore_index=255)
+    (expected,) = torch.autograd.grad(loss, trained.classifier.weight)
+    step(trained, batch, 255)
+    torch.testing.assert_close(trained.classifier.weight.grad, expected)
+
+
+def test_training_takes_the_steps_that_its_settings_say(extractor, batch, monkeypatch):
+    made, orders, taken = [], [], []
+
+    class Views:
+        """Stands in for `ProbeViews`."""
+
+        def __init__(self, dataset: Dataset, views: ProbeConfig, **settings: Any) -> None:
+            self.dataset = dataset
+            made.append((views, settings))
+
+        def batches(self, epoch: int, parts: list[np.ndarray]) -> Iterator[LabelledBatch]:
+            orders.append((epoch, np.concatenate(parts).tolist()))
+            return iter([batch] * len(parts))
+
+    def noted(trained: Probe, _: LabelledBatch, ignore_index: int) -> torch.Tensor:
+        (group,) = trained.optimizer.param_groups
+        taken.append((group["lr"], group["momentum"], group["weight_decay"], ignore_index))
+        trained.optimizer.step()
+        return torch.tensor(float(len(taken)))
+
+    monkeypatch.setattr(linear_probe, "ProbeViews", Views)
+    monkeypatch.setattr(linear_probe, "step", noted)
+    views = ProbeConfig(rotation=3)
+    config = LinearProbeConfig(
+        **{"data": DataConfig("coco", "x", "val2017"), "views": views, "epochs": 3, "batch_size": 2},
+        **{"lr": 0.3, "momentum": 0.8, "weight_decay": 0.02, "milestones": [2], "seed": 4},
+    )
+    dataset = Dataset("d", [None] * 5, ("a", "b"), ignore_index=7)
+    losses = train(untrained_classifier(24, 2, seed=0), extractor, dataset, config, ALONE)
+    cpu = torch.device("cpu")
+    settings = {"size": 320, "mode": "shorter-crop", "seed": 4, "device": cpu, "threads": 2}
+    assert made == [(views, settings)]
+    assert [epoch for epoch, _ in orders] == [0, 1, 2]
+    assert all(sorted(order) == list(range(5)) for _, order in orders)
+    assert orders[0][1] != orders[1][1]
+    assert [lr for lr, *_ in taken] == pytest.approx([0.3] * 6 + [0.03] * 3)
+    assert {tuple(rest) for _, *rest in taken} == {(0.8, 0.02, 7)}
+    assert losses == [2, 5, 8]
+
+
+def test_the_seed_draws_the_classifier(command, tmp_path):
+    settings = ["--epochs=1", "--lr=1e-12", "--seed=5"]
+    assert evaluate.main(["linear-probe", *command, *settings]) == 0
+    trained = load_linear_classifier(tmp_path / "out" / "linear_classifier.pth.tar")
+    torch.testing.assert_close(trained.weight, untrained_classifier(24, 6, seed=5).weight)

@@ -1,6 +1,7 @@
 """A classifier's scores: those of its predictions, with the CRF where it is asked for."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,3 +100,26 @@ def test_the_file_is_read_back_as_a_published_classifier(tmp_path):
     read = load_linear_classifier(tmp_path / "new" / "linear_classifier.pth.tar")
     assert torch.equal(read.weight, classifier.weight)
     assert torch.equal(read.bias, classifier.bias)
+
+
+def test_the_ignore_index_is_the_data_sets(config, store):
+    store.labels[store.labels == 255] = 7
+    dataset = replace(open_dataset(config.data), ignore_index=7)
+    (result,) = score(untrained_classifier(5, 6, seed=1), store, dataset, config, None, ALONE)
+    assert sum(map(sum, result["confusion"])) == 3 * 60 * 64
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_crf_of_a_rank_sees_the_pictures_of_its_own_images(config, store, monkeypatch, rank):
+    seen: list[torch.Tensor] = []
+
+    def spy(batches: Batches, crf: CRFConfig) -> Iterator[tuple[Any, torch.Tensor]]:
+        for own, logits, pictures in batches:
+            seen.append(pictures)
+            yield own, logits
+
+    monkeypatch.setattr(linear_scores, "refine_batches", spy)
+    dataset, world = open_dataset(config.data), World(rank, 2, torch.device("cpu"))
+    score(untrained_classifier(5, 6, seed=1), store, dataset, config, CRFConfig(), world)
+    (images,) = EvaluationImages(dataset, size=64, indices=np.arange(3)[world.slice(3)])
+    assert torch.equal(torch.cat(seen), colours(images.images))

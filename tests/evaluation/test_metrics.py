@@ -116,3 +116,23 @@ def test_what_is_out_of_range_is_named(predictions, labels, message):
 def test_a_matrix_without_clusters_is_refused():
     with pytest.raises(ValueError, match="at least 1 cluster"):
         ClusteringScores(0, 3)
+
+
+def test_another_ignore_index_is_honoured():
+    predictions, labels = torch.tensor([0, 1, 1]), torch.tensor([0, 1, 7], dtype=torch.uint8)
+    for metric in (SegmentationScores(2, ignore_index=7), ClusteringScores(2, 2, ignore_index=7)):
+        metric.update(predictions, labels)
+        assert metric.compute().confusion.tolist() == [[1, 0], [0, 1]]
+        with pytest.raises(ValueError, match=r"labels \[9\]"):
+            metric.update(predictions, torch.tensor([0, 1, 9], dtype=torch.uint8))
+
+
+def test_hungarian_goes_by_iou_and_not_by_dice():
+    """Of which the sum is greatest for the classes 0, 2 and 1."""
+    assert hungarian(torch.tensor([[3, 0, 1], [0, 1, 3], [9, 4, 0]])).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("classes", [1, 256])
+def test_numbers_of_classes_that_labels_cannot_tell_apart_are_refused(classes):
+    with pytest.raises(ValueError, match=f"255.*4 and {classes}"):
+        ClusteringScores(4, classes)

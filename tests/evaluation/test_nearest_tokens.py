@@ -56,7 +56,7 @@ def test_tokens_that_lie_close_together_are_still_told_apart_in_bfloat16():
     found = nearest_tokens(queries, memory, 30).rows
     shares = [(x[:, :, None] == rows[:, None, :]).any(dim=2).double().mean() for x in (plain, found)]
     assert shares[0] < 0.5
-    assert shares[1] > 0.95
+    assert shares[1] > 0.99
 
 
 def test_equal_tokens_are_all_found():

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from hcl.data.dataset import DataConfig
 from hcl.data.samples import Dataset
 from hcl.distributed import World
+from hcl.evaluation import overclustering
+from hcl.evaluation.clusters import cluster
 from hcl.evaluation.overclustering import ClassClusteringConfig, OverclusteringConfig, score
 from hcl.evaluation.resolution import nearest
 from hcl.evaluation.token_store import TokenStore
@@ -88,3 +90,24 @@ def test_the_number_of_clusters_follows_from_the_protocol():
 def test_settings_out_of_range_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         OverclusteringConfig(**{"data": VOC, **setting})
+
+
+def test_every_seed_draws_starts_of_its_own(monkeypatch):
+    drawn = []
+
+    def noted(*arguments, seed: int, world: World):
+        drawn.append(seed)
+        return cluster(*arguments, seed=seed, world=world)
+
+    monkeypatch.setattr(overclustering, "cluster", noted)
+    scored(known_store(), config(seeds=3), 3)
+    assert drawn == [0, 1, 2]
+
+
+def test_the_ignore_index_is_the_data_sets():
+    store = known_store()
+    store.labels[1:3] = 7
+    dataset = Dataset("d", [None] * len(store), ("a", "b", "c"), ignore_index=7)
+    settings = config(seeds=1, init="k-means++")
+    found = score(store.tokens.float(), store, 3, dataset, settings, ALONE)
+    assert sum(map(sum, found["confusion"])) == 3 * 8 * 8

@@ -10,7 +10,7 @@ from hcl.commands import evaluate
 from hcl.data import dataset
 from hcl.data.samples import Dataset
 from hcl.data.voc import open_voc
-from hcl.evaluation import foreground, fully_unsupervised, retrieval, retrieval_memory
+from hcl.evaluation import foreground, fully_unsupervised, overclustering, retrieval, retrieval_memory
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from kernels.crf import pydensecrf
 from tests.evaluation.conftest import QUICK
@@ -131,3 +131,9 @@ def test_a_crf_that_cannot_run_is_told_before_any_work(
     assert evaluate.main([protocol, *command, *own[protocol], "--crf", *settings]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_every_number_of_clusters_is_looked_at_before_any_token(command, capsys, monkeypatch):
+    monkeypatch.setattr(overclustering, "stored_tokens", lambda *_: pytest.fail("tokens were asked for"))
+    assert evaluate.main(["overcluster", *command, *QUICK["overcluster"], "--clusters", "[6, 49]"]) == 2
+    assert "49 clusters" in capsys.readouterr().err

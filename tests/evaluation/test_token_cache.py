@@ -37,7 +37,9 @@ def make(tmp_path: Path, needed: int, limit: float) -> None:
         (draft / "done.npy").touch()
 
 
-@pytest.mark.parametrize(("needed", "expected"), [(0, "abcn"), (500, "abcn"), (501, "bcn"), (1501, "cn")])
+@pytest.mark.parametrize(
+    ("needed", "expected"), [(0, "abcn"), (500, "abcn"), (501, "bcn"), (1501, "cn"), (3500, "n")]
+)
 def test_those_used_longest_ago_make_room(tmp_path, stores, needed, expected):
     make(tmp_path, needed, 3500)
     assert left(tmp_path) == expected
@@ -98,3 +100,9 @@ def test_a_file_system_without_locks_protects_nothing_and_deletes_nothing(tmp_pa
     with in_use(stores[1]):
         make(tmp_path, 1501, 3500)
     assert left(tmp_path) == "abcn"
+
+
+def test_what_is_interrupted_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), new_store(tmp_path / "n", 5, 3500):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from hcl.evaluation import token_labels
-from hcl.evaluation.token_labels import memory_shares, sample_tokens, token_label_distributions
+from hcl.evaluation.token_labels import (
+    _scores,
+    memory_shares,
+    sample_tokens,
+    token_label_distributions,
+)
+from hcl.randomness import generator
 
 
 def labels(images: int = 3, height: int = 6, width: int = 8, classes: int = 4) -> torch.Tensor:
@@ -51,6 +57,8 @@ def test_no_images_have_no_distributions():
 def test_bad_labels_are_refused():
     with pytest.raises(ValueError, match="6x8 pixels do not divide into 4x2 patches"):
         token_label_distributions(labels(), (4, 2), 4)
+    with pytest.raises(ValueError, match=r"6x8.*3x3"):
+        token_label_distributions(labels(), (3, 3), 4)
     with pytest.raises(ValueError, match=r"labels \[2, 3\] are out of range for 2 classes"):
         token_label_distributions(labels(), (3, 2), 2)
 
@@ -89,3 +97,10 @@ def test_rare_classes_come_first():
     chosen = sample_tokens(distributions, labelled, range(200), memory_shares(200, 200), seed=0)
     # One draw from U(0, 1) against the least of 99 from U(0, 99), which is above it about 63 times in 100.
     assert 0.5 < chosen[:, 0].double().mean() < 0.76
+
+
+def test_a_class_counts_once_for_every_token_that_holds_any_of_it():
+    distributions = torch.tensor([[[0.9, 0.1, 0], [0.1, 0.9, 0], [0, 0.2, 0.8], [0, 0, 1.0]]])
+    uniform = generator(3, "retrieval memory", 5).random(4)
+    expected = torch.from_numpy(np.array([2 + 3, 2 + 3, 3 + 2, 2]) * uniform)
+    torch.testing.assert_close(_scores(distributions, [5], seed=3), expected[None])

@@ -22,6 +22,8 @@ from hcl.evaluation.token_store import TokenStore, stored_tokens
 from hcl.evaluation.tokens import TokenExtractor, untrained_head
 from hcl.memory import GIB
 from hcl.models.pm_vit import PMViT
+from hcl.models.seg_head import SegHead
+from hcl.models.vit import VisionTransformer
 from pipelines.labelled_images import EvaluationImages
 from tests.evaluation.conftest import SMALL_HEAD
 from tests.forks import FORKS, Fork
@@ -126,6 +128,42 @@ def test_a_rank_that_is_late_still_finds_tokens_that_shall_not_be_kept(config, e
     assert not Path(config.output).exists()
 
 
+def test_ranks_share_out_the_images(config, extractor):
+    meeting, counting = threading.Barrier(2), [Counting(extractor) for _ in range(2)]
+
+    def of_rank(rank: int) -> None:
+        fill(config, counting[rank], Together(rank, 2, torch.device("cpu"), meeting))
+
+    with ThreadPoolExecutor(2) as ranks:
+        list(ranks.map(of_rank, range(2)))
+    assert [rank.seen for rank in counting] == [2, 1]
+
+
+def test_tokens_are_on_disk_before_they_are_marked_as_done(config, extractor, monkeypatch):
+    flushed, flush = [], np.memmap.flush
+
+    def noted(array: np.memmap) -> None:
+        flushed.append(Path(array.filename).stem)
+        flush(array)
+
+    monkeypatch.setattr(np.memmap, "flush", noted)
+    fill(config, extractor)
+    assert flushed == ["tokens", "attention", "labels", "done"] * 2
+
+
+def test_room_is_reserved_for_every_byte(config, extractor, monkeypatch):
+    reserved, reserve = {}, os.posix_fallocate
+
+    def noted(descriptor: int, offset: int, size: int) -> None:
+        reserved[os.readlink(f"/proc/self/fd/{descriptor}").rpartition("/")[2]] = offset + size
+        reserve(descriptor, offset, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", noted)
+    fill(config, extractor)
+    files = Path(config.token_cache).glob("*/*.npy")
+    assert reserved == {file.name: file.stat().st_size for file in files}
+
+
 @pytest.mark.parametrize(
     ("part", "value"), [("tokens", torch.nan), ("tokens", 3.4e38), ("attention", torch.inf)]
 )
@@ -155,6 +193,15 @@ def test_a_damaged_store_is_made_anew(config, extractor, damage, caplog):
     damage(tokens)
     again = fill(config, extractor)
     assert torch.equal(first.tokens, again.tokens)
+    assert "damaged" in caplog.text
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((3, 16, 24), np.float16), ((2, 16, 24), np.uint16)])
+def test_arrays_of_another_kind_are_damage(config, extractor, caplog, shape, dtype):
+    first = fill(config, extractor)
+    (tokens,) = Path(config.token_cache).glob("*/tokens.npy")
+    np.save(tokens, np.zeros(shape, dtype))
+    assert torch.equal(first.tokens, fill(config, extractor).tokens)
     assert "damaged" in caplog.text
 
 
@@ -273,11 +320,24 @@ def test_the_name_follows_from_everything_that_makes_tokens(config, extractor, b
         others.append(fingerprint(dataset, other, frame))
     fewer = TokenExtractor(PMViT(backbone.vit, [16, 32]), "pmvit", device=device)
     others.append(fingerprint(dataset, fewer, frame))
-    image = dataset.samples[0].image
-    status = image.stat()
-    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    others.append(fingerprint(dataset, extractor, frame))
-    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    heads = SegHead(extractor.head.in_features, replace(SMALL_HEAD, heads=6))
+    heads.load_state_dict(extractor.head.state_dict())
+    others.append(fingerprint(dataset, TokenExtractor(backbone, "head", heads, device=device), frame))
+    shape = replace(backbone.vit.config, heads=2)
+    vit = VisionTransformer(shape)
+    vit.load_state_dict(backbone.vit.state_dict())
+    for kind, levels in (("pmvit", [16]), ("backbone", [16]), ("pmvit", backbone.patch_sizes)):
+        others.append(fingerprint(dataset, TokenExtractor(PMViT(vit, levels), kind, device=device), frame))
+    for file in (dataset.samples[0].image, dataset.samples[2].label):
+        content, status = file.read_bytes(), file.stat()
+        before = (status.st_atime_ns, status.st_mtime_ns)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+        others.append(fingerprint(dataset, extractor, frame))
+        file.write_bytes(content + b" ")
+        os.utime(file, ns=before)
+        others.append(fingerprint(dataset, extractor, frame))
+        file.write_bytes(content)
+        os.utime(file, ns=before)
     assert len({own, *others}) == 1 + len(others)
     assert own == fingerprint(dataset, extractor, frame)
 

@@ -188,3 +188,12 @@ def test_rows_that_are_not_finite_are_searched_every_time(plain_and_bounded):
 def test_half_precision_rows_and_strides(plain_and_bounded):
     assert_same(*plain_and_bounded(clustered(500).half(), 9))
     assert_same(*plain_and_bounded(clustered(500).T.contiguous().T, 9))
+
+
+def test_a_far_row_leaves_nothing_behind_in_a_sum():
+    x = torch.tensor([[1.0], [2.0], [1e20]])
+    steps = BoundedSteps(x)
+    for start in ([[1e19], [-1e21]], [[1.5], [1e20]]):
+        found = steps(torch.tensor(start))
+        torch.testing.assert_close(found.sums, reference.lloyd_step(x, torch.tensor(start)).sums)
+    assert found.sums[0].item() == 3

@@ -175,3 +175,10 @@ def test_parameters_out_of_range_are_named(argument, value):
 def test_inputs_that_do_not_fit_are_named(probabilities, images, match):
     with pytest.raises(ValueError, match=match):
         dense_crf(probabilities, images)
+
+
+def test_the_largest_image_that_torch_takes_is_taken(monkeypatch):
+    monkeypatch.setattr("kernels.crf.MAX_TORCH_PIXELS", 12)
+    assert dense_crf(*inputs((1, 2, 3, 4)), impl="torch").shape == (1, 2, 3, 4)
+    with pytest.raises(ValueError, match=r"12.*1x13"):
+        dense_crf(*inputs((1, 2, 1, 13)), impl="torch")

@@ -1,4 +1,5 @@
 import gc
+import mmap
 import multiprocessing
 import tempfile
 from io import FileIO
@@ -74,3 +75,20 @@ def test_the_file_is_closed_with_what_it_belongs_to():
     del exchange
     gc.collect()
     assert file.closed
+
+
+def test_a_place_is_taken_again_by_what_fills_it():
+    exchange = Exchange()
+    page = numbers(mmap.ALLOCATIONGRANULARITY // 4)
+    places = [exchange.put(page) for _ in range(2)]
+    exchange.drop(places[0])
+    assert exchange.put(page).begin == places[0].begin
+
+
+def test_a_file_that_takes_a_few_bytes_at_a_time_gets_all_of_them(tmp_path):
+    class Slow(FileIO):
+        def write(self, data):
+            return super().write(data[:5])
+
+    exchange = Exchange(Slow(tmp_path / "slow", "w+b"))
+    assert np.array_equal(exchange.at(exchange.put(numbers(8))), numbers(8))

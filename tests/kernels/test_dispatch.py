@@ -1,6 +1,7 @@
 import importlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -52,6 +53,14 @@ def test_every_operation_refuses_what_it_cannot_run(call, monkeypatch):
 def test_triton_without_such_a_form_is_named():
     with pytest.raises(NotImplementedError, match="no Triton form"):
         choose("triton", X, available=False)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_auto_is_triton_on_a_gpu_where_it_is_installed(monkeypatch, installed):
+    monkeypatch.setattr(dispatch, "TRITON_INSTALLED", installed)
+    on_gpu = SimpleNamespace(is_cuda=True, device="cuda:0")
+    assert choose("auto", on_gpu, available=True) == ("triton" if installed else "torch")
+    assert choose("auto", on_gpu, available=False) == "torch"
 
 
 def test_auto_is_torch_on_the_cpu():

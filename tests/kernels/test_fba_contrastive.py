@@ -137,6 +137,8 @@ def test_unfit_arguments_are_named():
     q, k, foreground, fg, bg = case()
     with pytest.raises(ValueError, match=r"\(37, 5\) and \(36, 5\)"):
         fba_contrastive(q, k[1:], foreground, fg, bg, TAU)
+    with pytest.raises(ValueError, match=r"\(37, 5\) and \(37, 4\)"):
+        fba_contrastive(q, k[:, 1:], foreground, fg, bg, TAU)
     with pytest.raises(ValueError, match=r"torch.uint8"):
         fba_contrastive(q, k, foreground.byte(), fg, bg, TAU)
     with pytest.raises(ValueError, match=r"centroids_bg.*\(0, 5\)"):
@@ -145,6 +147,8 @@ def test_unfit_arguments_are_named():
         fba_contrastive(q, k, foreground, fg[:, 1:], bg, TAU)
     with pytest.raises(ValueError, match="-1"):
         fba_contrastive(q, k, foreground, fg, bg, -1.0)
+    with pytest.raises(ValueError, match=r"temperature.*0\.0"):
+        fba_contrastive(q, k, foreground, fg, bg, 0.0)
     with pytest.raises(ValueError, match="positive number, got tensor"):
         fba_contrastive(q, k, foreground, fg, bg, torch.tensor(TAU, requires_grad=True))
     with pytest.raises(ValueError, match=r"k: expected floating point, got torch.int64"):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from kernels.foreground import foreground_mask
+from kernels.foreground.reference import _blur_matrix
 
 
 def by_definition(attention, keep_mass, min_size):
@@ -91,3 +92,14 @@ def test_unfit_arguments_are_named():
         foreground_mask(torch.rand(1, 1, 0, 4), 0.6)
     with pytest.raises(ValueError, match=r"min_size.*4"):
         foreground_mask(torch.rand(1, 1, 4, 4), 0.6, min_size=4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_heads_are_averaged_in_full_precision(dtype):
+    attention = torch.rand(20, 6, 12, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert torch.equal(foreground_mask(attention, 0.6), foreground_mask(attention.double(), 0.6))
+
+
+def test_the_blur_reaches_three_cells():
+    expected = ndimage.gaussian_filter1d(np.eye(9), 0.6, axis=0, mode="mirror", radius=3)
+    np.testing.assert_allclose(_blur_matrix(9, torch.device("cpu")).numpy(), expected, rtol=1e-9, atol=1e-12)

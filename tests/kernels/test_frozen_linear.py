@@ -69,3 +69,11 @@ def test_what_it_cannot_multiply_is_refused():
         FrozenWeight(weight, bias.double())
     with pytest.raises(ValueError, match=r"does not multiply in torch\.float64 on cpu"):
         FrozenWeight(weight.double(), bias.double())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_strides_of_weight_and_bias_do_not_matter(dtype):
+    weight, bias = case(dtype)
+    strided = FrozenWeight(weight.T.contiguous().T, bias.repeat_interleave(2)[::2])
+    x = torch.randn(4, 48).to(dtype)
+    assert torch.equal(strided.product(x), FrozenWeight(weight, bias).product(x))

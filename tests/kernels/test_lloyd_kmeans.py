@@ -257,3 +257,48 @@ def test_too_few_rows(shards):
 def test_unfit_arguments_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         kmeans(**{"x": torch.rand(8, 2), "clusters": 2, **settings})
+
+
+def test_a_cluster_of_one_row_moves_to_it():
+    result = kmeans(torch.tensor([[0.0], [1.0], [10.0]]), 2, init=torch.tensor([[0.25], [8.0]]), iterations=1)
+    assert result.centroids.tolist() == [[0.5], [10.0]]
+
+
+def test_a_single_row_that_changes_its_cluster_keeps_it_going():
+    x = torch.tensor([[2.0], [3.0], [8.0], [11.0], [18.0], [19.0]])
+    result = kmeans(x, 2, init=x[:2], iterations=50)  # of which each changes one row's after the first
+    assert result.assignment.tolist() == [0, 0, 0, 1, 1, 1]
+    assert result.centroids[:, 0].tolist() == pytest.approx([13 / 3, 16])
+
+
+def test_the_length_of_a_start_does_not_change_spherical_clusters():
+    x = blobs()
+    start = x[:4]
+    lengths = torch.tensor([[1.0], [100.0], [1e-3], [7.0]])
+    short, long = (kmeans(x, 4, init=init, spherical=True, iterations=1) for init in (start, lengths * start))
+    torch.testing.assert_close(short.centroids, long.centroids)
+
+
+def test_squared_distances_beyond_the_largest_number_are_told_from_rows():
+    x = torch.tensor([[1e200], [-1e200]], dtype=torch.float64)
+    with pytest.raises(NotFiniteError, match="2 rows are finite"):
+        kmeans(x, 1, init=torch.zeros(1, 1))
+
+
+def test_plus_plus_draws_in_proportion_to_squared_distances():
+    x = blobs(clusters=3, each=5).double()
+    for seed in range(30):
+        drawn = initial_centroids(x, 4, "k-means++", torch.Generator().manual_seed(seed))
+        draws = torch.rand(4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        distance, expected = torch.ones(len(x), dtype=torch.float64), []
+        for draw in draws:
+            share = distance.cumsum(dim=0) / distance.sum()
+            expected.append(x[int((share <= draw).sum())])
+            distance = torch.stack([(x - row).square().sum(dim=1) for row in expected]).amin(dim=0)
+        torch.testing.assert_close(drawn, torch.stack(expected), rtol=0, atol=0)
+
+
+def test_random_starts_are_distinct_rows():
+    x = torch.arange(50.0)[:, None]
+    drawn = initial_centroids(x, 50, "random", torch.Generator().manual_seed(0))
+    assert torch.equal(drawn.sort(dim=0).values, x)

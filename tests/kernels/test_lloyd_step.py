@@ -115,6 +115,8 @@ def test_unfit_arguments_are_named():
         lloyd_step(x, x[:0])
     with pytest.raises(ValueError, match=r"torch.int64"):
         nearest_centroid(x.long(), x)
+    with pytest.raises(ValueError, match=r"centroids.*torch.int64"):
+        nearest_centroid(x, x.long())
     with pytest.raises(ValueError, match=r"int64.*\(6,\).*torch.int32.*\(5,\)"):
         cluster_sums(x, torch.zeros(5, dtype=torch.int32), 2)
     with pytest.raises(ValueError, match=r"clusters.*0"):
@@ -123,3 +125,10 @@ def test_unfit_arguments_are_named():
         lloyd_step(x, x, weights=torch.ones(5, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"weights.*int64.*torch.float32"):
         cluster_sums(x, torch.zeros(6, dtype=torch.int64), 2, weights=torch.ones(6))
+
+
+def test_inertia_is_never_negative():
+    """Rows that are all alike, where it is what rounding leaves."""
+    for seed in range(30):
+        row = rows(1, 3 + seed, seed=seed, dtype=torch.float32)
+        assert lloyd_step(row.expand(10, -1), row).inertia >= 0

@@ -40,6 +40,7 @@ def test_a_blur_is_mirrored_without_the_last_pixel():
     ("doubled", "draws", "message"),
     [
         (torch.zeros(2, 8, 6, 3), torch.zeros(1, 2, 6), r"doubled: expected .*, got \(2, 8, 6, 3\)"),
+        (torch.zeros(2, 0, 0, 3), torch.zeros(1, 2, 6), r"doubled: expected .*, got \(2, 0, 0, 3\)"),
         (torch.zeros(2, 7, 7, 3), torch.zeros(1, 2, 6), r"doubled: expected .*, got \(2, 7, 7, 3\)"),
         (torch.zeros(2, 8, 8, 3), torch.zeros(1, 3, 6), r"draws: expected \(V, 2, 6\), got \(1, 3, 6\)"),
         (torch.zeros(2, 8, 8, 3).byte(), torch.zeros(1, 2, 6), "doubled: expected float32"),

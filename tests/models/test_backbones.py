@@ -31,6 +31,19 @@ def test_shapes_are_those_of_the_published_backbones(name, parameters):
     assert sum(p.numel() for p in vit.parameters()) == parameters
 
 
+def test_levels_follow_from_the_patch_size():
+    levels = {8: (8, 16, 32, 56), 14: (14, 28, 56), 16: (16, 32, 56)}
+    assert all(b.patch_sizes == levels[b.vit.patch_size] for b in BACKBONES.values())
+
+
+def test_positions_are_resized_as_each_backbone_was_trained():
+    resized = {name: (b.vit.position_offset, b.vit.antialias) for name, b in BACKBONES.items()}
+    assert {name for name, how in resized.items() if how == (0.0, True)} == {
+        f"dinov2_vit{size}14_reg" for size in "sbl"
+    }
+    assert set(resized.values()) == {(0.0, True), (0.1, False)}
+
+
 def test_every_backbone_but_the_tiny_ones_has_a_file_to_download():
     assert set(BACKBONE_FILES) == set(BACKBONES) - {"tiny", "tiny_random"}
     assert all(remote.url.startswith("https://") for remote in BACKBONE_FILES.values())

@@ -65,3 +65,16 @@ def test_gradient_reaches_the_whole_online_branch_and_nothing_else(model):
     (q + predicted)[..., 0].sum().backward()
     assert all(p.grad is not None for p in model.online.parameters())
     assert all(p.grad is None for p in [*model.backbone.parameters(), *model.momentum.parameters()])
+
+
+def test_the_momentum_head_stays_without_gradient_when_it_moves(model):
+    for _ in range(2):
+        model.update_momentum(0.9)
+    assert not any(p.requires_grad for p in model.momentum.parameters())
+
+
+def test_the_predictors_gradient_reaches_the_online_head(model):
+    levels = model.backbone.normalised(model.backbone(torch.randn(2, 3, 16, 20)))
+    _, predicted = model.online(levels)
+    predicted[..., 0].sum().backward()
+    assert all(p.grad is not None for p in model.online.seg_head.parameters())

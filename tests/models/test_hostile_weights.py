@@ -106,6 +106,12 @@ def test_an_archive_that_would_unpack_to_more_than_its_size_is_refused(tmp_path,
     refuse(path, "would unpack to")
 
 
+def test_an_archive_that_would_unpack_to_a_little_more_is_refused(tmp_path):
+    entries = saved_entries({"weight": torch.zeros(10)})
+    entries["archive/more"] = np.random.default_rng(0).bytes(100_000) + bytes(50_000)
+    refuse(archive(tmp_path / "bomb.pth", entries, zipfile.ZIP_DEFLATED), "would unpack to")
+
+
 def test_entries_that_overlap_are_refused(tmp_path):
     path = archive(tmp_path / "bomb.pth", {f"{i}": bytes(1000 if i == 0 else 0) for i in range(40)})
     content = bytearray(path.read_bytes())

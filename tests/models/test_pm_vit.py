@@ -129,3 +129,22 @@ def test_refuses_images_that_do_not_fit(make_vit, shape, message):
 def test_refuses_patch_sizes_that_do_not_ascend_from_the_backbones(make_vit, patch_sizes):
     with pytest.raises(ValueError, match="must be ascending, from the backbone's own, 4"):
         PMViT(make_vit(), patch_sizes)
+
+
+def test_a_pair_is_what_each_view_gives_alone(make_vit):
+    model = PMViT(make_vit(), LEVELS).double()
+    views = torch.randn(2, 2, 3, 19, 34, dtype=torch.float64).unbind()
+    for found, view in zip(model.pair(views), views, strict=True):
+        expected = model.normalised(model(view))
+        assert found.grids == expected.grids
+        torch.testing.assert_close(found.sequences, expected.sequences)
+        torch.testing.assert_close(found.cls_attention, expected.cls_attention)
+
+
+def test_a_backbone_that_is_brought_to_another_dtype_resizes_its_positions_anew(make_vit):
+    model, images = PMViT(make_vit(), LEVELS), torch.randn(1, 3, 19, 34)
+    model(images)
+    found = model.double()(images.double()).sequences
+    fresh = PMViT(make_vit().double(), LEVELS)
+    fresh.load_state_dict(model.state_dict())
+    torch.testing.assert_close(found[0], fresh(images.double()).sequences[0], rtol=1e-12, atol=1e-12)

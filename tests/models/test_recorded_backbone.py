@@ -64,3 +64,10 @@ def test_what_is_no_backbone_is_refused(told):
 def test_an_unknown_name_is_refused_at_once():
     with pytest.raises(ValueError, match="backbone 'resnet50' is not known"):
         BackboneOverride("resnet50")
+
+
+def test_weights_that_are_given_outweigh_recorded_ones_that_are_still_there(tmp_path):
+    (tmp_path / "own.pth").touch()
+    recorded = {"config": {"backbone": {**RECORDED, "weights": str(tmp_path / "own.pth")}}}
+    assert chosen_backbone(recorded, "own.pt", BackboneOverride()).weights == str(tmp_path / "own.pth")
+    assert chosen_backbone(recorded, "own.pt", BackboneOverride(weights="moved.pth")).weights == "moved.pth"

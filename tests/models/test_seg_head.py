@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import LayerNorm
 
 from benchmarks.published import component_tokens
 from hcl.models.pm_vit import PMViT
@@ -66,3 +67,10 @@ def test_predictor_has_the_published_keys():
 def test_refuses_a_shape_that_cannot_be_built(wrong, message):
     with pytest.raises(ValueError, match=message):
         SegHeadConfig(**wrong)
+
+
+@pytest.mark.parametrize("kind", ["block", "mlp"])
+def test_norms_have_the_published_epsilon(kind):
+    norms = [m for m in SegHead(48, SegHeadConfig(kind, **SMALL_HEAD)).modules() if isinstance(m, LayerNorm)]
+    assert len(norms) == (4 if kind == "block" else 2)
+    assert {norm.eps for norm in norms} == {1e-5}

@@ -97,3 +97,11 @@ def test_initialise_draws_small_weights_and_no_biases():
     initialise(layer, torch.Generator().manual_seed(0))
     assert abs(layer.weight.std().item() - 0.02) < 1e-3
     assert not layer.bias.any()
+
+
+def test_registers_have_no_position(make_vit):
+    vit = make_vit(registers=2)
+    tokens = vit.sequence(torch.zeros(1, 36, 12), vit.patch_positions((6, 6)))
+    assert torch.equal(tokens[:, 1:3], vit.register_tokens)
+    assert torch.equal(tokens[:, :1], vit.cls_token + vit.pos_embed[:, :1])
+    assert torch.equal(tokens[:, 3:], vit.pos_embed[:, 1:])

@@ -145,6 +145,7 @@ def test_the_heads_that_a_checkpoint_records_count(tmp_path):
     config = {"head": {"heads": 6}}
     torch.save({"config": config, "momentum_seg_head": six.state_dict()}, tmp_path / "last.pth")
     assert load_seg_head(tmp_path / "last.pth").config == six.config
+    assert load_seg_head(tmp_path / "last.pth", heads=12).config == six.config
 
 
 def test_momentum_is_the_branch_that_is_read_by_default(tmp_path):

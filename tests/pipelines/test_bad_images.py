@@ -1,6 +1,7 @@
 """What DALI makes of odd images is what they show; what it cannot decode is skipped and counted, or named."""
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -136,3 +137,12 @@ def test_an_image_with_a_bad_mask_is_skipped_as_a_whole(labelled):
         [2],
     ]
     assert len(usable(dataset, "skip")) == 4  # without labels, masks do not count
+
+
+def test_what_was_left_out_before_is_told_too(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"junk")
+    dataset = replace(open_folder(tmp_path), skipped=("other.png is gone",))
+    found = usable(dataset, "skip")
+    assert found.skipped[0] == "other.png is gone"
+    assert "bad.png" in found.skipped[1]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipelines.draws import ProbeConfig, ViewsConfig, draw_probe, draw_views
+from pipelines.draws import PROBE, VIEWS, ProbeConfig, ViewsConfig, _generator, draw_probe, draw_views
 
 COUNT = 4000
 
@@ -52,6 +52,18 @@ def test_photometric_draws_have_their_range_and_probability(
 def test_the_views_draw_apart(photometric):
     first, second = photometric[:, 0, 0], photometric[:, 1, 0]
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
+    applied = photometric[..., 4] > 0
+    assert (applied[:, 0] != applied[:, 1]).mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_purposes_draw_apart():
+    assert _generator(VIEWS, 7, 3, 5).random() != _generator(PROBE, 7, 3, 5).random()
+
+
+def test_the_widest_blur_that_fits_is_taken():
+    assert ViewsConfig(size=7, blur_sigma=(0.1, 4.0)).blur_sigma == (0.1, 4.0)
+    with pytest.raises(ValueError, match=r"blur_sigma.*4\.1.*4\.0"):
+        ViewsConfig(size=7, blur_sigma=(0.1, 4.1))
 
 
 def test_grayscale_is_off_unless_set(photometric):

@@ -173,3 +173,25 @@ def test_probe_views_on_a_gpu_are_those_of_the_cpu(labelled):
     )
     assert (on_gpu.labels.cpu() == on_cpu.labels).float().mean() > 0.99
     assert (on_gpu.images.cpu() - on_cpu.images).abs().mean() < 0.01
+
+
+def test_a_probe_view_shows_no_class_that_its_mask_does_not_hold(labelled):
+    masks = [4 * (blocks(60, 60, seed=i) % 2) for i in range(6)]
+    (batch,) = ProbeViews(labelled(*masks), ProbeConfig(scale=(0.75, 1.0)), size=48, seed=7).batches(
+        0, [np.arange(6)]
+    )
+    assert batch.labels.unique().tolist() == [0, 4, 255]
+
+
+def test_blur_reaches_two_pixels(labelled):
+    mask = np.zeros((20, 20), np.uint8)
+    mask[9, 12] = 4
+    config = replace(STILL, blur_probability=1.0)
+    (batch,) = ProbeViews(labelled(mask), config, size=20, seed=7).batches(0, [np.array([0])])
+    rows, columns = (grey_of(batch.images)[0] > 0.01).nonzero(as_tuple=True)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (7, 11, 10, 14)
+
+
+def test_a_view_is_turned_before_it_is_mirrored():
+    draw = ProbeDraws(1.0, 90.0, 0.0, 0.0, True, False)
+    np.testing.assert_allclose(source_of_target(draw, 100) @ [10, 20, 1], [20, 10], atol=1e-4)

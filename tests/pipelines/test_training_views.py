@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hcl.data.samples import Dataset, Sample
 from kernels.views import photometric_views
 from kernels.views.reference import GREY
 from pipelines.draws import ViewsConfig, draw_views
@@ -243,3 +244,11 @@ def test_jpegs_on_a_gpu_have_the_colours_of_the_cpu(jpegs, keep_images):
     off = (on_gpu.cpu() - on_cpu).abs() * 255 * torch.tensor(STD)[:, None, None]
     assert off.mean() < 0.5
     assert off.max() < 4
+
+
+def test_a_crop_has_at_least_one_pixel(tmp_path):
+    Image.fromarray(np.full((3, 4, 3), 200, np.uint8)).save(tmp_path / "small.png")
+    small = Dataset("small", [Sample(tmp_path / "small.png", None, "small.png")])
+    config = replace(PLAIN, crop_scale=(0.1, 0.1))
+    (views,) = views_of(small, config, batches=[np.array([0])])
+    np.testing.assert_allclose(views[0, 0, :, 5, 5], (200 / 255 - np.array(MEAN)) / STD, atol=1e-4)
