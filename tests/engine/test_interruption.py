@@ -1,9 +1,13 @@
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from hcl.engine.interruption import stop_on_signal
+from hcl.distributed import World
+from hcl.engine.interruption import StopRequest, stop_on_signal
+from hcl.engine.trainer import Stopped, Trainer
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -53,3 +57,20 @@ def test_alone_handlers_come_back_after_a_failure_too(handlers):
     with pytest.raises(RuntimeError), stop_on_signal():
         raise RuntimeError
     assert all(signal.getsignal(number) is handler for number, handler in handlers.items())
+
+
+class Told(World):
+    """A rank that hears of another's signal."""
+
+    def any(self, flag: bool) -> bool:
+        return True
+
+
+def test_a_rank_stops_after_the_bank_pass_for_another_ones_signal():
+    rank = SimpleNamespace(
+        **{"world": Told.alone(torch.device("cpu")), "stop": StopRequest(), "epoch": 0},
+        config=SimpleNamespace(epochs=1),
+        bank_pass=SimpleNamespace(images=0, levels=lambda epoch: iter(())),
+    )
+    with pytest.raises(Stopped):
+        list(Trainer._bank_samples(rank))

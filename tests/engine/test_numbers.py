@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from PIL import Image
 
 from hcl.clustering.mogo import ClusteringConfig, MoGoClustering
 from hcl.commands import train
+from hcl.distributed import World
 from hcl.engine import non_finite, targets
 from hcl.engine.checkpoint import load_checkpoint
+from hcl.engine.loss_record import FailedStep
 from hcl.engine.non_finite import replay
 from pipelines.training_views import TrainingViews
 from tests.clustering.support import image_rows
@@ -245,3 +248,9 @@ def _of_zeros(original):
             yield batch._replace(views=tuple(torch.zeros_like(view) for view in batch.views))
 
     return batches
+
+
+@pytest.mark.parametrize(("ranks", "name"), [(1, "non_finite_step_3.pt"), (2, "non_finite_step_3_rank_0.pt")])
+def test_every_rank_dumps_into_a_file_of_its_own(tmp_path, ranks, name):
+    learner = SimpleNamespace(world=World(0, ranks, torch.device("cpu")), state_dict=dict)
+    assert non_finite.dump(learner, FailedStep(3, {}), {}, [], tmp_path) == tmp_path / name

@@ -100,3 +100,27 @@ def test_as_many_other_images_are_refused(scenes_root):
     turned = replace(dataset, samples=dataset.samples[::-1])
     with pytest.raises(ValueError, match=r"checkpoint\.pt belongs to a run on 12 images"):
         require_same(before, identity_of(turned, ALONE), Path("checkpoint.pt"))
+
+
+def test_ranks_wait_until_the_main_one_has_saved(tmp_path):
+    saved = []
+
+    class Waiting(World):
+        def barrier(self) -> None:
+            saved.append((tmp_path / "checkpoint.pt").exists())
+
+    SavedRun(tmp_path, 1, Waiting.alone(torch.device("cpu"))).save({"epoch": 0})
+    assert saved == [False, True]
+
+
+def test_a_rank_goes_on_from_what_the_main_one_sees(tmp_path):
+    """A shared folder may show a file to one rank before another."""
+
+    class Told(World):
+        def broadcast_object(self, value: object) -> object:
+            return [tmp_path / "checkpoint.1.pt"]
+
+    run = SavedRun(tmp_path, 2, Told.alone(torch.device("cpu")))
+    for epoch in range(2):
+        run.save({"epoch": epoch})
+    assert run.load().content.state["epoch"] == 0

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from benchmarks import published
+from hcl.clustering.mogo import Centroids, ClusteringConfig, MoGoClustering
+from hcl.distributed import World, connect
+from hcl.engine.step import LossConfig, TrainingStep
+from hcl.models.backbones import BackboneConfig, build_backbone
+from hcl.models.hcl import HCL
+from hcl.models.seg_head import SegHeadConfig
 from tests.engine.support import weights
+from tests.ranks import on_ranks
 
 
 def trained_weights(training) -> dict[str, torch.Tensor]:
@@ -114,3 +121,45 @@ def test_a_nan_in_an_image_reaches_the_loss(golden_training, view):
     pair = views(0)
     pair[view][0, 0, 5, 5] = torch.nan
     assert not torch.isfinite(step([pair]).losses.total)
+
+
+@pytest.mark.parametrize("halt", [True, False])
+def test_nothing_moves_after_a_step_that_halts(golden_training, halt):
+    training = golden_training()
+    training.step.halt = halt
+    spoilt = training.views(0)
+    spoilt[0][0, 0, 5, 5] = torch.nan
+    assert not training.step([spoilt]).applied
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    outcome = training.step([training.views(1)])
+    assert torch.isfinite(outcome.losses.total)
+    assert outcome.applied == (not halt)
+    after = training.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before) == halt
+
+
+def small_step(world: World) -> TrainingStep:
+    torch.manual_seed(0)
+    head = SegHeadConfig(width=24, hidden=16, projection_dim=8, heads=2)
+    model = HCL(build_backbone(BackboneConfig("tiny")), head)
+    clustering = MoGoClustering(ClusteringConfig(), seed=7, world=world)
+    clustering.centroids = Centroids(*torch.randn(2, 5, 8).unbind())
+    optimizer = torch.optim.AdamW(model.online.parameters(), lr=1e-3, fused=True)
+    return TrainingStep(model, optimizer, clustering, LossConfig(), world=world)
+
+
+def _compare_gradients() -> None:
+    """What each of two ranks does: its half of four images, one at a time, and by itself all four at once."""
+    with connect("cpu") as world:
+        first, second = torch.randn(2, 4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+        together, alone = small_step(world), small_step(World.alone(world.device))
+        mine = range(4)[world.slice(4)]
+        losses = together([(first[i : i + 1], second[i : i + 1]) for i in mine]).losses
+        torch.testing.assert_close(losses, alone([(first, second)]).losses, atol=1e-6, rtol=0)
+        pairs = zip(together.model.online.parameters(), alone.model.online.parameters(), strict=True)
+        for ours, whole in pairs:
+            torch.testing.assert_close(ours.grad, whole.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_ranks_and_micro_batches_have_the_gradients_of_the_whole_batch():
+    on_ranks(2, _compare_gradients)

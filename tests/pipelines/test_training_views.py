@@ -11,6 +11,7 @@ from kernels.views.reference import GREY
 from pipelines.draws import ViewsConfig, draw_views
 from pipelines.normalise import MEAN, PIXEL_MEAN, PIXEL_STD, STD
 from pipelines.training_views import TrainingViews
+from tests.pipelines.conftest import smooth_image
 
 PLAIN = ViewsConfig(size=32, color_probability=0, blur_probability=0)
 ALL = [np.arange(6)]
@@ -252,3 +253,16 @@ def test_a_crop_has_at_least_one_pixel(tmp_path):
     config = replace(PLAIN, crop_scale=(0.1, 0.1))
     (views,) = views_of(small, config, batches=[np.array([0])])
     np.testing.assert_allclose(views[0, 0, :, 5, 5], (200 / 255 - np.array(MEAN)) / STD, atol=1e-4)
+
+
+def test_what_a_photograph_says_of_its_orientation_changes_nothing(tmp_path):
+    pixels, exif = smooth_image(90, 60, seed=3), Image.Exif()
+    exif[0x0112] = 6  # to be turned by a right angle when shown
+    pixels.save(tmp_path / "upright.jpg")
+    pixels.save(tmp_path / "turned.jpg", exif=exif)
+    names = ("upright.jpg", "turned.jpg")
+    found = []
+    for name in names:
+        dataset = Dataset("d", [Sample(tmp_path / name, None, name)])
+        found.append(views_of(dataset, PLAIN, batches=[np.array([0])])[0])
+    assert torch.equal(*found)
