@@ -56,7 +56,9 @@ class BoundedSteps:
     """
 
     def __init__(self, x: Tensor, weights: Tensor | None = None) -> None:
-        self.x, self.weights = x.contiguous(), weights
+        self.x = x.contiguous()
+        # float64 is exact for integers up to 2^53.
+        self.weights = None if weights is None else weights.double()
         self.lengths = torch.linalg.vector_norm(self.x, dim=1)
         self.squares = sum_of_squares(x, weights)
         self.upper = torch.full_like(self.lengths, torch.inf)
@@ -83,9 +85,7 @@ class BoundedSteps:
         self.assignment = self.assignment.index_copy(0, rows, new)
         self.centroids = centroids
         sums = self._sum(rows[moved], old[moved], new[moved], len(centroids))
-        # float64 is exact for integers up to 2^53.
-        weights = None if self.weights is None else self.weights.double()
-        counts = self.assignment.bincount(weights, minlength=len(centroids)).long()
+        counts = self.assignment.bincount(self.weights, minlength=len(centroids)).long()
         c = centroids.double()
         inertia = self.squares - 2 * (c * sums).sum() + (c.square().sum(dim=1) * counts).sum()
         return LloydStep(self.assignment, sums, counts, inertia.clamp(min=0))

@@ -215,17 +215,13 @@ def _check(
     if x.ndim != 2 or not x.is_floating_point():
         raise ValueError(f"expected floating-point rows (N, D), got {x.dtype} of shape {tuple(x.shape)}")
     check_weights(x, weights)
-    least, count = (0, len(x)) if weights is None else _least_and_sum(weights)
-    if least < 0:
-        raise ValueError(f"weights must not be negative, got {least}")
+    if weights is not None and (weights < 0).any():
+        raise ValueError(f"weights must not be negative, got {int(weights.min())}")
+    count = len(x) if weights is None else int(weights.sum())
     rows = torch.tensor([count], dtype=torch.float64, device=x.device)
     total = count if reduce is None else int(reduce(rows).item())
     if clusters > total:
         raise ValueError(f"cannot form {clusters} clusters of {total} rows")
-
-
-def _least_and_sum(weights: Tensor) -> tuple[int, int]:
-    return (int(weights.min()) if len(weights) else 0), int(weights.sum())
 
 
 def _check_given(x: Tensor, clusters: int, init: Tensor, restarts: int) -> None:
