@@ -159,10 +159,10 @@ class ScheduledPipeline:
         samples = dict.fromkeys(self._dataset.samples[index] for index in indices)
         bad = undecodable((s.image for s in samples if not image_problem(s.image)), self._device)
         reasons = {s: "cannot be decoded" if s.image in bad else image_problem(s.image) for s in samples}
-        guilty = [f"{shown(s.image)} {reason} ({s.origin})" for s, reason in reasons.items() if reason]
+        guilty = [f"{shown(s.image)} {reason} ({shown(s.origin)})" for s, reason in reasons.items() if reason]
         if guilty:
             return "\n".join(["DALI could not process these images:", *guilty])
-        batch = [f"{shown(s.image)} ({s.origin})" for s in samples]
+        batch = [f"{shown(s.image)} ({shown(s.origin)})" for s in samples]
         own = said.rpartition("encountered:")[2].strip()
         return "\n".join(["DALI could not process one of these images:", *batch, f"DALI reports: {own}"])
 

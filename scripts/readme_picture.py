@@ -1,4 +1,8 @@
-"""Draw the README's picture: generated scenes, with a head's object components below each."""
+"""Draw the README's picture: generated scenes, with a head's object components below each.
+
+The head in the README: train.py --config=configs/quickstart.yaml --backbone.name=dinov2_vits14
+--precision=bf16 --output=runs/scenes
+"""
 
 import argparse
 import sys
@@ -23,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         allow_abbrev=False, prog="scripts/readme_picture.py", description=__doc__
     )
     parser.add_argument(
-        "--checkpoint", default="runs/demo/checkpoint.pt", help="checkpoint of a head trained on scenes"
+        "--checkpoint", default="runs/scenes/checkpoint.pt", help="checkpoint of a head trained on scenes"
     )
     parser.add_argument("--weights", help="weights of the backbone, if not those that the checkpoint names")
     parser.add_argument("--scenes", default="data/scenes", help="root of the generated scenes")

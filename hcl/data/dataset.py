@@ -104,7 +104,7 @@ def _open_whole(config: DataConfig) -> Dataset:
         return open_voc(root, config.split, "scenes", SCENE_CLASSES)
     if not root.is_dir():
         raise FileNotFoundError(
-            f"there is no folder {root}: give the folder of the {config.kind} data set as --data.root"
+            f"there is no folder {root}: give the folder of the data set ({config.kind}) as --data.root"
         )
     if config.kind == "voc":
         return open_voc(root, config.split)

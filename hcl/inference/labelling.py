@@ -66,7 +66,9 @@ def classes(segmenter: Segmenter, classifier: str, names: str | None) -> Labels:
     refuse_other_channels(layer, segmenter.extractor.channels, classifier)
     called = _class_names(segmenter, names)
     count = layer.out_channels
-    if len(called) != count or count > MOST:
+    if count > MOST:
+        raise ValueError(f"{classifier} has {count} classes; a map can hold at most {MOST}")
+    if len(called) != count:
         unnamed = "the head was trained on images without labels, so there are no names for them"
         known = f"{names or 'the training data'} has {len(called)} names" if called or names else unnamed
         raise ValueError(

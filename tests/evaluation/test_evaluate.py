@@ -444,7 +444,7 @@ def test_own_photographs_and_masks_are_scored_as_a_data_set_is(command, own_phot
         (["--checkpoint", "missing.pt"], "there is no checkpoint file missing.pt"),
         (
             ["--data.root", "gone", "--data.kind", "voc"],
-            "there is no folder gone: give the folder of the voc data",
+            "there is no folder gone: give the folder of the data set (voc)",
         ),
         (["--data.kind", "folder", "--data.split", ""], "no labels to score against"),
     ],

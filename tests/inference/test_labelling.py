@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hcl.data.scenes import CLASS_NAMES
 from hcl.evaluation.linear_classifier import save_classifier, untrained_classifier
 from hcl.inference.enlarging import labels_at
-from hcl.inference.labelling import classes, clusters
+from hcl.inference.labelling import MOST, classes, clusters
 from hcl.inference.ward import groups_of, ward_tree
 from tests.inference.conftest import CLUSTERS
 
@@ -94,3 +94,10 @@ def test_names_must_be_as_many_as_classes(segmenter, tmp_path):
         classes(segmenter, saved(tmp_path), "voc")
     with pytest.raises(FileNotFoundError, match=r"class_names is 'pascal'"):
         classes(segmenter, saved(tmp_path), "pascal")
+
+
+def test_more_classes_than_a_map_can_hold_are_refused(segmenter, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"class {number}" for number in range(MOST + 1)))
+    with pytest.raises(ValueError, match="has 257 classes; a map can hold at most 256"):
+        classes(segmenter, saved(tmp_path, count=MOST + 1), str(names))
