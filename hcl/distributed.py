@@ -19,8 +19,8 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 T = TypeVar("T")
 
 # How long one rank waits for another, which may be waiting for a lock or computing its share of a slow CRF.
-# For a rank that has ended, the others do not wait that long: torchrun ends them. NCCL's default is ten
-# minutes.
+# For a rank that has ended, the others do not wait that long: torchrun ends them, over NCCL by SIGKILL after
+# 30 seconds, as a process that waits for its GPU runs no signal handler. NCCL's default is ten minutes.
 PATIENCE = timedelta(hours=2)
 # Gloo's error messages begin with the source line that raised them. Everything that waits for another rank
 # can raise one: a collective, a backward pass, a forward pass in which DistributedDataParallel agrees on its
@@ -54,7 +54,7 @@ class World:
         """Return the sum of ``tensor`` over all ranks, on every rank; the argument is not changed."""
         if self.size == 1:
             return tensor
-        total = tensor.detach().clone()
+        total = tensor.detach().clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 
@@ -155,13 +155,20 @@ def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
     """The device for ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        ValueError: ``cuda`` was asked for, but there is no CUDA GPU.
+        ValueError: ``cuda`` was asked for, but there is no CUDA GPU; or there are fewer than local ranks.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda was asked for, but torch sees no CUDA GPU; use --device auto or cpu")
-    return torch.device(name) if name == "cpu" else torch.device(name, local_rank)
+    if name == "cpu":
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise ValueError(
+            f"local rank {local_rank} has no GPU, because torch sees {torch.cuda.device_count()} of them: "
+            "start as many ranks per machine as it has GPUs (--nproc_per_node), or use --device cpu"
+        )
+    return torch.device("cuda", local_rank)
 
 
 def local_rank() -> int:
@@ -215,14 +222,16 @@ def _lost(error: RuntimeError) -> bool:
 def _join(device: torch.device) -> None:
     """Create the process group, separate from those of earlier attempts.
 
-    Processes that torchrun restarts find their predecessors' store and would read dead addresses from it.
+    If torchrun keeps the store for all attempts, restarted ranks would read the dead addresses of the earlier
+    ones from it. The number of restarts tells the attempts apart, but only the ranks of one machine are sure
+    to have the same number. With several machines, torchrun must start a new store (docs/cluster.md).
     """
     store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    apart = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)  # type: ignore[attr-defined]
     backend, bound = ("nccl", device) if device.type == "cuda" else ("gloo", None)
     dist.init_process_group(
-        backend, store=apart, rank=rank, world_size=size, timeout=PATIENCE, device_id=bound
+        backend, store=store, rank=rank, world_size=size, timeout=PATIENCE, device_id=bound
     )
 
 

@@ -29,6 +29,9 @@ torchrun=(
     --module hcl.commands.train --resume
 )
 
+# Since Slurm 22.05, srun does not take the number of CPUs per task from the job.
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
+
 requeue=
 stop() {
     requeue=yes

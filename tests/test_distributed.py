@@ -23,8 +23,13 @@ def joined(monkeypatch):
     return asked
 
 
-def test_ranks_on_gpus_join_nccl_each_with_its_own_device(joined, monkeypatch):
+def see_gpus(monkeypatch, count: int) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+def test_ranks_on_gpus_join_nccl_each_with_its_own_device(joined, monkeypatch):
+    see_gpus(monkeypatch, 2)
     monkeypatch.setattr(torch.cuda, "set_device", joined.append)
     with connect("cuda") as world:
         assert world == World(1, 2, torch.device("cuda", 1))
@@ -44,6 +49,7 @@ def test_ranks_on_cpus_join_gloo_without_a_device(joined):
 def test_ranks_that_are_restarted_do_not_see_the_addresses_of_those_before(joined, monkeypatch):
     shared, stores = dist.HashStore(), []
     monkeypatch.setattr(dist, "rendezvous", lambda url: iter([(shared, 1, 2)]))
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     for attempt in ("0", "1"):
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", attempt)
         with connect("cpu"):
@@ -51,6 +57,16 @@ def test_ranks_that_are_restarted_do_not_see_the_addresses_of_those_before(joine
         stores.append(how["store"])
     stores[0].set("address", "dead")
     assert [store.check(["address"]) for store in stores] == [True, False]
+
+
+def test_ranks_with_a_new_store_meet_whatever_number_of_restarts_each_has_counted(joined, monkeypatch):
+    fresh = dist.HashStore()
+    monkeypatch.setattr(dist, "rendezvous", lambda url: iter([(fresh, 1, 2)]))
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with connect("cpu"):
+        (_, how) = joined[-1]
+    assert how["store"] is fresh
 
 
 def test_a_rank_that_fails_does_not_wait_for_the_others_at_the_end(joined):
@@ -90,9 +106,16 @@ def test_rows_are_gathered_where_no_rank_has_any(monkeypatch):
 
 
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    see_gpus(monkeypatch, 1)
     assert choose_device("auto") == torch.device("cuda", 0)
     assert choose_device("cpu", 1) == torch.device("cpu")
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch):
+    see_gpus(monkeypatch, 2)
+    assert choose_device("cuda", 1) == torch.device("cuda", 1)
+    with pytest.raises(ValueError, match="local rank 2 has no GPU, because torch sees 2 of them: start as"):
+        choose_device("auto", 2)
 
 
 def _meet() -> None:
@@ -102,6 +125,7 @@ def _meet() -> None:
         own = torch.full((2, 2), rank + 1.0)
         own[0, 1] = 0
         assert world.all_reduce(own).tolist() == [[6, 0], [6, 6]]
+        assert world.all_reduce(own.T).is_contiguous()  # which NCCL requires
         assert world.broadcast(own.T).tolist() == [[1, 1], [0, 1]]
         assert world.all_gather(own.T)[:, 0].tolist() == [1, 0, 2, 0, 3, 0]
         assert own[1].tolist() == [rank + 1, rank + 1]  # arguments are left as they were

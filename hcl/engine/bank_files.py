@@ -50,6 +50,9 @@ class BankFiles:
         writer.shutdown(wait=False)
 
     def _write(self, path: Path, banks: Banks, stream: torch.cuda.Stream | None) -> None:
+        if stream is not None:
+            # A new thread's own device is GPU 0, where leaving the stream would create a context.
+            torch.cuda.set_device(stream.device)
         with torch.cuda.stream(stream):
             rows = {side: bank.rows.cpu() for side, bank in zip(SIDES, banks, strict=True)}
         self.folder.mkdir(parents=True, exist_ok=True)

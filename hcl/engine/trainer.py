@@ -135,7 +135,7 @@ class Trainer:
         self.log.record("run", self.global_step, **provenance(self.world))
         self.log.say(
             f"{self.batches.images} images, {self.batches.steps_per_epoch} steps per epoch, "
-            f"{self.world.size} x {self.world.device}, from epoch {self.epoch + 1}, step {self.step + 1}"
+            f"{self.world.size} x {self.world.device.type}, from epoch {self.epoch + 1}, step {self.step + 1}"
         )
         decoded = "once and kept" if self.keeping.keeps else "again for every view"
         self.log.say(f"images are decoded {decoded}: {self.keeping.reason}")

@@ -1,8 +1,11 @@
 // What torch without CUDA asks of a device before it computes anything there: one that is always there, whose
-// one stream is always done. No tensor of it has memory; `emulation.py` gives them some.
+// one stream is always done. No tensor of it has memory; `emulation.py` gives them some. Every rank has a device
+// of its own, the last of those that it sees.
 
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
+
+#include <cstdlib>
 
 namespace {
 
@@ -11,7 +14,13 @@ using c10::DeviceIndex;
 using c10::DeviceType;
 using c10::Stream;
 
-const Device kDevice(DeviceType::CUDA, 0);
+DeviceIndex localRank() {
+  const char* rank = std::getenv("LOCAL_RANK");
+  return rank ? std::atoi(rank) : 0;
+}
+
+const Device kDevice(DeviceType::CUDA, localRank());
+const DeviceIndex kDevices = kDevice.index() + 1;
 
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   DeviceType type() const override { return DeviceType::CUDA; }
@@ -21,7 +30,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   void uncheckedSetDevice(Device) const noexcept override {}
   Stream getStream(Device) const override { return Stream(Stream::DEFAULT, kDevice); }
   Stream exchangeStream(Stream) const override { return Stream(Stream::DEFAULT, kDevice); }
-  DeviceIndex deviceCount() const noexcept override { return 1; }
+  DeviceIndex deviceCount() const noexcept override { return kDevices; }
 };
 
 struct Hooks final : at::CUDAHooksInterface {
@@ -31,10 +40,10 @@ struct Hooks final : at::CUDAHooksInterface {
   bool isAvailable() const override { return true; }
   bool hasPrimaryContext(DeviceIndex) const override { return true; }
   void init() const override {}
-  int getNumGPUs() const override { return 1; }
-  DeviceIndex deviceCount() const override { return 1; }
-  DeviceIndex current_device() const override { return 0; }
-  DeviceIndex getCurrentDevice() const override { return 0; }
+  int getNumGPUs() const override { return kDevices; }
+  DeviceIndex deviceCount() const override { return kDevices; }
+  DeviceIndex current_device() const override { return kDevice.index(); }
+  DeviceIndex getCurrentDevice() const override { return kDevice.index(); }
   void setCurrentDevice(DeviceIndex) const override {}
 };
 

@@ -4,9 +4,10 @@ It refuses what a GPU refuses: operations on tensors of both sides, and NumPy's 
 Kernels run in their torch form, or in Triton's on its interpreter; DALI works on the CPU, and what it gives
 then lies on the GPU. Nothing is learned here of speed, of CUDA's numbers, or of DALI's own work on a GPU.
 
-torch must find the `driver` loaded when it is imported.
+torch must find the `driver` loaded when it is imported. Each rank has a GPU of its own.
 """
 
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -19,7 +20,8 @@ from hcl.engine import replay, replayed_step
 from kernels import dispatch
 from pipelines import decoding, kept_images, labelled_images, schedule, training_views
 
-GPU = torch.device("cuda", 0)
+INDEX = int(os.environ.get("LOCAL_RANK", "0"))
+GPU = torch.device("cuda", INDEX)
 CPU = torch.device("cpu")
 MOVES = (torch.ops.aten._to_copy, torch.ops.aten.copy_)
 FILLS = (torch.ops.aten.fill, torch.ops.aten.fill_)
@@ -30,7 +32,7 @@ class Stream:
     """Of work that is done at once."""
 
     def __init__(self, device: object = None) -> None:
-        """Any device will do."""
+        self.device = device
 
     def wait_stream(self, other: "Stream") -> None:
         """Nothing is left to wait for."""
@@ -40,13 +42,13 @@ class Stream:
 
 
 CUDA = {
-    "_exchange_device": lambda device: 0,
+    "_exchange_device": lambda device: INDEX,
     "_lazy_init": lambda: None,
-    "_maybe_exchange_device": lambda device: 0,
+    "_maybe_exchange_device": lambda device: INDEX,
     "Stream": Stream,
-    "current_device": lambda: 0,
+    "current_device": lambda: INDEX,
     "current_stream": Stream,
-    "device_count": lambda: 1,
+    "device_count": lambda: INDEX + 1,
     "get_device_capability": lambda device=None: (9, 0),
     "get_device_name": lambda device=None: "a GPU that is not there",
     "is_available": lambda: True,

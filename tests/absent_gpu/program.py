@@ -36,7 +36,11 @@ def end(status: int) -> None:
 
 def main(driver: str, commands: list[list[str]]) -> int:
     """The exit status of the first command that fails, else 0."""
-    emulation = begin(driver)
+    return run(begin(driver), commands)
+
+
+def run(emulation: ModuleType, commands: list[list[str]]) -> int:
+    """Run the commands in turn, each on the kernels that come first; the status of the first that fails."""
     from hcl.commands import evaluate, train
 
     programs = {"train.py": train.main, "evaluate.py": evaluate.main}

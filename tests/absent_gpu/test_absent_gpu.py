@@ -36,28 +36,33 @@ def driver(tmp_path_factory) -> Path:
     return library
 
 
-def python(module: str, *told: str | Path) -> subprocess.CompletedProcess[str]:
+RANKS = ("torch.distributed.run", "--standalone", "--nproc_per_node=2", "--module")
+
+
+def python(
+    module: str, *told: str | Path, launcher: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     """A process of its own, because torch must find the driver when it is imported."""
-    environment = os.environ | {"PYTHONPATH": str(HERE.parents[1]), "HCL_TRACEBACK": "1"}
-    command = [sys.executable, "-m", f"tests.absent_gpu.{module}", *told]
+    own = {"PYTHONPATH": str(HERE.parents[1]), "HCL_TRACEBACK": "1"}
+    command = [sys.executable, "-m", *launcher, f"tests.absent_gpu.{module}", *told]
+    environment = os.environ | own
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def commands(scenes: Path, output: Path, device: str) -> list[list[str]]:
-    """A run that is resumed, what is done with its head, and a run on Triton's kernels; their form first."""
-    head = f"--checkpoint={output / 'run' / 'checkpoint.pt'}"
+def commands(scenes: Path, output: Path, device: str, kernels: str) -> list[list[str]]:
+    """Two runs, of which one is resumed and one is online, and scores; first the form of the kernels."""
     run = tiny_run(scenes, output / "run") | {"device": device, "checkpoint_every": 2}
     online = run | {"output": output / "online", "epochs": 1, "clustering.mode": "online"}
     return [
         ["torch", "train.py", *arguments(run | {"epochs": 2})],
         ["torch", "train.py", *arguments(run), "--resume"],
-        ["triton", "train.py", *arguments(online)],
-        *(["torch", "evaluate.py", *told, f"--device={device}"] for told in scoring(scenes, output, head)),
-        *(["torch", "evaluate.py", *told, f"--device={device}"] for told in showing(scenes, output, head)),
+        [kernels, "train.py", *arguments(online)],
+        *(["torch", "evaluate.py", *told, f"--device={device}"] for told in scoring(scenes, output)),
     ]
 
 
-def scoring(scenes: Path, output: Path, head: str) -> list[list[str]]:
+def scoring(scenes: Path, output: Path) -> list[list[str]]:
+    head = f"--checkpoint={output / 'run' / 'checkpoint.pt'}"
     data = ["--data.kind=scenes", f"--data.root={scenes}", "--data.split=val", "--size=64", "--batch_size=2"]
     classifier = f"--classifier={output / 'linear-probe' / 'linear_classifier.pth.tar'}"
     own = {
@@ -75,13 +80,16 @@ def scoring(scenes: Path, output: Path, head: str) -> list[list[str]]:
     ]
 
 
-def showing(scenes: Path, output: Path, head: str) -> list[list[str]]:
+def showing(scenes: Path, output: Path) -> list[list[str]]:
+    """What draws pictures of a run, on the GPU."""
+    head = f"--checkpoint={output / 'run' / 'checkpoint.pt'}"
     maps = ["--size=64", "--clusters=4", "--crf", f"--output={output / 'labels'}"]
-    return [
+    told = [
         ["segment", str(scenes / "JPEGImages"), head, *maps],
         ["components", head, "--size=64", f"--output={output / 'components'}"],
         ["report", str(output / "run"), f"--data.root={scenes}", *PICTURES],
     ]
+    return [["torch", "evaluate.py", *command, "--device=cuda"] for command in told]
 
 
 def numbers(output: Path) -> list[tuple[str, object]]:
@@ -98,14 +106,18 @@ def test_what_a_gpu_refuses_is_refused(driver):
 
 
 @pytest.mark.slow
-def test_the_programs_run_there_and_find_what_they_find_on_the_cpu(driver, tmp_path):
-    scenes, there, here = (tmp_path / name for name in ("scenes", "there", "here"))
+def test_the_programs_run_there_and_on_two_and_find_what_they_find_on_the_cpu(driver, tmp_path):
+    scenes, here, there, by_ranks = (tmp_path / name for name in ("scenes", "here", "there", "by_ranks"))
     write_tiny_scenes(scenes)
-    on_gpu = python("program", driver, json.dumps(commands(scenes, there, "cuda")))
-    assert on_gpu.returncode == 0, on_gpu.stderr
-    for _, name, *told in commands(scenes, here, "cpu"):
+    for _, name, *told in commands(scenes, here, "cpu", "torch"):
         assert PROGRAMS[name](told) == 0
-    found, expected = numbers(there), numbers(here)
-    assert [place for place, _ in found] == [place for place, _ in expected]
-    for (place, value), (_, same) in zip(found, expected, strict=True):
-        assert value == (pytest.approx(same, rel=1e-4) if isinstance(same, float) else same), place
+    on_gpu = [*commands(scenes, there, "cuda", "triton"), *showing(scenes, there)]
+    on_two = commands(scenes, by_ranks, "cuda", "torch")
+    for program, told, launcher in (("program", on_gpu, ()), ("rank", on_two, RANKS)):
+        done = python(program, driver, json.dumps(told), launcher=launcher)
+        assert done.returncode == 0, done.stderr
+    expected = numbers(here)
+    for found in (numbers(there), numbers(by_ranks)):
+        assert [place for place, _ in found] == [place for place, _ in expected]
+        for (place, value), (_, same) in zip(found, expected, strict=True):
+            assert value == (pytest.approx(same, rel=1e-4) if isinstance(same, float) else same), place

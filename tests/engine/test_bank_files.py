@@ -2,7 +2,10 @@
 
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from threading import get_ident
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -65,6 +68,18 @@ def test_a_rank_reads_no_file_without_rows_of_its_own(tmp_path):
         CheckpointError, match=r"0\.2of3\.pt is missing: to resume, a run needs its checkpoint and the folder"
     ):
         BankFiles(tmp_path, 1, last).read(record)
+
+
+def test_the_thread_that_writes_takes_the_gpu_of_its_rank_before_its_stream(tmp_path, monkeypatch):
+    taken = []
+    stream = SimpleNamespace(device=torch.device("cuda", 1))
+    monkeypatch.setattr(bank_files, "_side_stream", lambda device: stream)
+    for name in ("set_device", "stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda what: taken.append((get_ident(), what)) or nullcontext())
+    written(tmp_path, 1)
+    (first, device), (second, where) = taken
+    assert (device, where) == (stream.device, stream)
+    assert first == second != get_ident()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
