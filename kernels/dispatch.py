@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -9,13 +10,19 @@ from torch import Tensor
 IMPLEMENTATIONS = ("auto", "torch", "triton")
 TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+BFLOAT16_CAPABILITY = 8
+"""Compute capability, in whole numbers, of NVIDIA's first GPUs whose matrix units take bfloat16.
+
+For earlier ones (T4, V100) Triton compiles matrix products without matrix units: most such kernels then spill
+kilobytes of registers per thread.
+"""
 
 
 def choose(impl: str, tensor: Tensor, *others: Tensor, available: bool, elsewhere: str = "torch") -> str:
     """Name the implementation to run on an operation's tensors.
 
-    "auto" is Triton on CUDA tensors if the operation has a Triton form, and `elsewhere` otherwise. A named
-    implementation that cannot run is an error, never a silent fallback.
+    "auto" is Triton on CUDA tensors if the operation has a Triton form and the GPU suits it, and `elsewhere`
+    otherwise. A named implementation that cannot run is an error, never a silent fallback.
 
     Args:
         impl: "auto", "torch", "triton" or the value of `elsewhere`.
@@ -37,10 +44,25 @@ def choose(impl: str, tensor: Tensor, *others: Tensor, available: bool, elsewher
     if len(devices := dict.fromkeys(each.device for each in (tensor, *others))) > 1:
         raise ValueError(f"the tensors are on {' and '.join(map(str, devices))}; move them to one device")
     if impl == "auto":
-        return "triton" if available and TRITON_INSTALLED and tensor.is_cuda else elsewhere
+        return "triton" if available and TRITON_INSTALLED and _on_suitable_gpu(tensor) else elsewhere
     if impl == "triton":
         _require_triton(tensor, available)
     return impl
+
+
+def _on_suitable_gpu(tensor: Tensor) -> bool:
+    if not tensor.is_cuda:
+        return False
+    # torch.compile cannot ask for the capability without a break in its graph.
+    return bool(torch.version.hip or torch.compiler.is_compiling()) or (
+        capability(tensor.device) >= BFLOAT16_CAPABILITY
+    )
+
+
+@cache
+def capability(device: torch.device) -> int:
+    """Return a GPU's compute capability, its first number alone."""
+    return torch.cuda.get_device_capability(device)[0]
 
 
 def exporting() -> bool:

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.dispatch import TRITON_INTERPRETED
+from kernels.dispatch import TRITON_INTERPRETED, capability
 
 TL_DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
@@ -23,7 +23,7 @@ DOT_PRECISION = "ieee" if TRITON_INTERPRETED else "bf16x6"
 
 def is_hopper(tensor: torch.Tensor) -> bool:
     """Return whether a tensor is on a GPU of compute capability 9, where some kernels have other tiles."""
-    return tensor.is_cuda and not torch.version.hip and _capability(tensor.device) == 9
+    return tensor.is_cuda and not torch.version.hip and capability(tensor.device) == 9
 
 
 def is_cramped(tensor: torch.Tensor) -> bool:
@@ -37,11 +37,6 @@ def shared_memory(device: torch.device) -> int:
     properties = torch.cuda.get_device_properties(device)
     # AMD's GPUs have a single limit, without an opt-in property.
     return getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
-
-
-@cache
-def _capability(device: torch.device) -> int:
-    return torch.cuda.get_device_capability(device)[0]
 
 
 @triton.jit

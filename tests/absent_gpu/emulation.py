@@ -26,6 +26,16 @@ CPU = torch.device("cpu")
 MOVES = (torch.ops.aten._to_copy, torch.ops.aten.copy_)
 FILLS = (torch.ops.aten.fill, torch.ops.aten.fill_)
 INDEXING = (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_)
+WAITING = (
+    torch.ops.aten._local_scalar_dense,
+    torch.ops.aten._unique2,
+    torch.ops.aten.equal,
+    torch.ops.aten.masked_select,
+    torch.ops.aten.nonzero,
+    torch.ops.aten.repeat_interleave,
+    torch.ops.aten.unique_dim,
+)
+"""What needs the values of tensors on the host, for which the host waits."""
 
 
 class Stream:
@@ -52,7 +62,7 @@ CUDA = {
     "get_device_capability": lambda device=None: (9, 0),
     "get_device_name": lambda device=None: "a GPU that is not there",
     "is_available": lambda: True,
-    "is_current_stream_capturing": lambda: False,
+    "is_current_stream_capturing": lambda: ComputedAnew.records,
     "is_initialized": lambda: True,
     "mem_get_info": lambda device=None: (2**33, 2**33),
     "set_device": lambda device: None,
@@ -63,6 +73,10 @@ CUDA = {
 
 class MixedDevicesError(RuntimeError):
     """An operation on tensors of both sides."""
+
+
+class WaitingError(RuntimeError):
+    """A wait for the device where a CUDA graph would be recorded."""
 
 
 class OnGPU(torch.Tensor):
@@ -135,6 +149,8 @@ def compute(func: Any, args: tuple, kwargs: dict) -> Any:
     if not any(isinstance(tensor, OnGPU) for tensor in tensors) and (wanted is None or wanted.type == "cpu"):
         return func(*args, **kwargs)
     _refuse_mixed(func, args, tensors)
+    if ComputedAnew.records:
+        _refuse_waiting(func, args, tensors, wanted)
     args, kwargs = tree_map_only(OnGPU, lambda tensor: tensor.in_memory, (args, kwargs))
     result = func(*args, **(kwargs if wanted is None else kwargs | {"device": CPU}))
     if wanted is not None and wanted.type == "cpu":
@@ -160,6 +176,19 @@ def _refuse_mixed(func: Any, args: tuple, tensors: list[torch.Tensor]) -> None:
         raise MixedDevicesError(f"{func}: {places}")
 
 
+def _refuse_waiting(func: Any, args: tuple, tensors: list[torch.Tensor], wanted: torch.device | None) -> None:
+    """No values may go to the host or come from there, nor decide how many there are."""
+    on_gpu = [isinstance(tensor, OnGPU) for tensor in tensors]
+    moves = func.overloadpacket in MOVES and (
+        not all(on_gpu) or (wanted is not None and wanted.type != "cuda")
+    )
+    masks = func.overloadpacket in INDEXING and any(
+        index is not None and index.dtype == torch.bool for index in args[1]
+    )
+    if func.overloadpacket in WAITING or moves or masks:
+        raise WaitingError(f"{func}: {[tuple(tensor.shape) for tensor in tensors]}")
+
+
 def install() -> None:
     """Have torch see a GPU, and DALI do without one, in all of this process."""
     for name, stand_in in CUDA.items():
@@ -174,15 +203,24 @@ def install() -> None:
 
 
 class ComputedAnew:
-    """In the place of a CUDA graph, whose results lie where the first one did."""
+    """In the place of a CUDA graph, whose results lie where the first one did.
+
+    Attributes:
+        records: whether one computes now, so that nothing may wait for the device.
+    """
 
     pool = None
+    records = False
 
     def __init__(self, function: Callable, *tensors: torch.Tensor, pool: None = None) -> None:
         self.function, self.result = function, None
 
     def __call__(self, *tensors: torch.Tensor) -> object:
-        result = self.function(*tensors)
+        ComputedAnew.records = True
+        try:
+            result = self.function(*tensors)
+        finally:
+            ComputedAnew.records = False
         if self.result is None:
             self.result = result
         for place, value in zip(tree_leaves(self.result), tree_leaves(result), strict=True):

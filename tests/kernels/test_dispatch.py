@@ -55,12 +55,27 @@ def test_triton_without_such_a_form_is_named():
         choose("triton", X, available=False)
 
 
+ON_GPU = SimpleNamespace(is_cuda=True, device="cuda:0")
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_auto_is_triton_on_a_gpu_where_it_is_installed(monkeypatch, installed):
     monkeypatch.setattr(dispatch, "TRITON_INSTALLED", installed)
-    on_gpu = SimpleNamespace(is_cuda=True, device="cuda:0")
-    assert choose("auto", on_gpu, available=True) == ("triton" if installed else "torch")
-    assert choose("auto", on_gpu, available=False) == "torch"
+    monkeypatch.setattr(dispatch, "capability", lambda device: 8)
+    assert choose("auto", ON_GPU, available=True) == ("triton" if installed else "torch")
+    assert choose("auto", ON_GPU, available=False) == "torch"
+
+
+@pytest.mark.parametrize(
+    ("hip", "compiles", "chosen"), [(0, 0, "torch"), ("6.4", 0, "triton"), (0, 1, "triton")]
+)
+def test_auto_is_torch_on_a_gpu_whose_matrix_units_do_not_take_bfloat16(monkeypatch, hip, compiles, chosen):
+    monkeypatch.setattr(dispatch, "TRITON_INSTALLED", True)
+    monkeypatch.setattr(torch.version, "hip", hip or None)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiles)
+    monkeypatch.setattr(dispatch, "capability", lambda device: 7)
+    assert choose("auto", ON_GPU, available=True) == chosen
+    assert choose("triton", ON_GPU, available=True) == "triton"
 
 
 def test_auto_is_torch_on_the_cpu():
