@@ -155,7 +155,7 @@ def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
     """The device for ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        ValueError: ``cuda`` was asked for, but there is no CUDA GPU; or there are fewer than local ranks.
+        ValueError: ``cuda`` was asked for, but there is no CUDA GPU; or fewer GPUs than local ranks.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
