@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from pipelines import dali
+
 
 def machine(*packages: str, device: str = "cpu") -> dict[str, Any]:
     """Describe the processor, the GPU if it is measured, threads, load, date and versions of packages."""
@@ -19,11 +21,17 @@ def machine(*packages: str, device: str = "cpu") -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_1min": os.getloadavg()[0],
         "date": date.today().isoformat(),
-        "versions": {name: version(name) for name in packages},
+        "versions": {name: _version(name) for name in packages},
     }
     if device == "cuda":
         described |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
     return described
+
+
+def _version(package: str) -> str:
+    """Return a package's version; DALI's distributions are named after their versions of CUDA, too."""
+    installed: str = dali.require().__version__ if package == "nvidia-dali" else version(package)
+    return installed
 
 
 def processor() -> str:

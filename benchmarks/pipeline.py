@@ -26,7 +26,6 @@ from hcl.data.dataset import DataConfig, open_dataset
 from hcl.data.samples import Dataset
 from hcl.data.scenes import write_scenes
 from kernels.processors import usable_processors
-from pipelines.dali import require
 from pipelines.draws import ViewsConfig
 from pipelines.training_views import TrainingViews
 
@@ -135,8 +134,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the command and print its report, which is returned too."""
     options = parse(arguments)
-    before = machine("torch", "pillow", device="cuda" if torch.cuda.is_available() else "cpu")
-    before["versions"]["nvidia-dali"] = require().__version__
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    before = machine("torch", "pillow", "nvidia-dali", device=device)
     with opened(options) as dataset:
         images = len(dataset)
         measured = rates(sources(dataset, options), images, options.rounds)

@@ -35,7 +35,6 @@ from hcl.models.backbones import BACKBONES, BackboneConfig
 from hcl.models.vit import VisionTransformer, initialise
 from hcl.precision import Precision
 from kernels.processors import usable_processors
-from pipelines import dali
 from pipelines.draws import ViewsConfig
 
 
@@ -136,8 +135,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the command and print its report, which is returned too."""
     options = parse(arguments)
-    before = machine("torch", device=options.device)
-    before["versions"]["nvidia-dali"] = dali.require().__version__
+    before = machine("torch", "nvidia-dali", device=options.device)
     with tempfile.TemporaryDirectory() as folder:
         return give({"machine": before, "settings": vars(options), **measure(options, Path(folder))})
 

@@ -18,7 +18,9 @@ kilobytes of registers per thread.
 """
 
 
-def choose(impl: str, tensor: Tensor, *others: Tensor, available: bool, elsewhere: str = "torch") -> str:
+def choose(
+    impl: str, tensor: Tensor, *others: Tensor | None, available: bool, elsewhere: str = "torch"
+) -> str:
     """Name the implementation to run on an operation's tensors.
 
     "auto" is Triton on CUDA tensors if the operation has a Triton form and the GPU suits it, and `elsewhere`
@@ -28,7 +30,7 @@ def choose(impl: str, tensor: Tensor, *others: Tensor, available: bool, elsewher
         impl: "auto", "torch", "triton" or the value of `elsewhere`.
         tensor: the operation's first input; its device decides.
         others: further inputs, which must be on the same device: a kernel would read the memory of another
-            device as if it were its own.
+            device as if it were its own. None: an input that is not given.
         available: whether the operation has a Triton form.
         elsewhere: the implementation that "auto" chooses when it does not choose Triton.
 
@@ -41,7 +43,8 @@ def choose(impl: str, tensor: Tensor, *others: Tensor, available: bool, elsewher
     names = tuple(dict.fromkeys((*IMPLEMENTATIONS, elsewhere)))
     if impl not in names:
         raise ValueError(f"impl must be one of {names}, got {impl!r}")
-    if len(devices := dict.fromkeys(each.device for each in (tensor, *others))) > 1:
+    devices = dict.fromkeys(each.device for each in (tensor, *others) if each is not None)
+    if len(devices) > 1:
         raise ValueError(f"the tensors are on {' and '.join(map(str, devices))}; move them to one device")
     if impl == "auto":
         return "triton" if available and TRITON_INSTALLED and _on_suitable_gpu(tensor) else elsewhere

@@ -68,8 +68,7 @@ def cluster_sums(
     check_weights(x, weights)
     if clusters < 1:
         raise ValueError(f"clusters must be at least 1, got {clusters}")
-    tensors = (x, assignment) if weights is None else (x, assignment, weights)
-    if choose(impl, *tensors, available=_in_float32(x)) == "triton":
+    if choose(impl, x, assignment, weights, available=_in_float32(x)) == "triton":
         from kernels.kmeans import triton
 
         return triton.cluster_sums(x, assignment, clusters, weights)
@@ -99,8 +98,7 @@ def lloyd_step(
     """
     check_rows(x, centroids)
     check_weights(x, weights)
-    tensors = (x, centroids) if weights is None else (x, centroids, weights)
-    if choose(impl, *tensors, available=_in_float32(x, centroids)) == "triton":
+    if choose(impl, x, centroids, weights, available=_in_float32(x, centroids)) == "triton":
         from kernels.kmeans import triton
 
         return LloydStep(*triton.lloyd_step(x, centroids, weights))

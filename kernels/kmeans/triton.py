@@ -163,6 +163,7 @@ def segment_sums(
 ) -> tuple[Tensor, Tensor]:
     """Sum rows x[order[begin_s:end_s]] of every segment s. Sums (S, D) and squared norms (S,), float64."""
     x = x.contiguous()
+    weights = None if weights is None else weights.contiguous()
     segments, width = len(begin), x.shape[1]
     chunks = triton.cdiv(width, SUM_COLUMNS)
     sums = torch.empty(segments, width, dtype=torch.float64, device=x.device)
@@ -216,7 +217,6 @@ def _sums_and_squares(
     owner = torch.searchsorted(last_piece, pieces, right=True).clamp(max=clusters - 1)
     piece_begin = begin[owner] + (pieces - first_piece[owner]) * PIECE_ROWS
     piece_end = torch.minimum(piece_begin + PIECE_ROWS, end[owner])
-    weights = None if weights is None else weights.contiguous()
     partial, squares = segment_sums(x, order, piece_begin, piece_end, weights)
     sums, _ = segment_sums(partial, pieces, first_piece, last_piece, None)
     if weights is None:

@@ -10,8 +10,8 @@ from hcl.distributed import connect
 
 def main(folder: Path) -> None:
     """Meet the other rank, then fail in the first attempt and say so in a later one."""
-    rank_dies = os.environ["NODE"] == "dies"
-    met = folder / f"{os.environ['NODE']}.met"
+    node = os.environ["NODE"]
+    met = folder / f"{node}.met"
     with connect("cpu") as world:
         world.barrier()
         if met.exists():
@@ -19,7 +19,7 @@ def main(folder: Path) -> None:
             return
         met.write_text("once")
         world.barrier()
-        if rank_dies:
+        if node == "dies":
             os._exit(1)
         time.sleep(600)  # as over NCCL, which does not tell a rank that waits that another is gone
 

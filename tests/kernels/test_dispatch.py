@@ -19,6 +19,7 @@ from kernels.views import photometric_views
 
 X = torch.ones(4, 2)
 X16 = torch.ones(16, 16, dtype=torch.float16)
+ON_GPU = SimpleNamespace(is_cuda=True, device="cuda:0")
 TOKENS, D1, D2 = [torch.ones(1, 2, 2)], torch.ones(2), torch.ones(4)
 PROBABILITIES, IMAGES = torch.ones(1, 2, 2, 2), torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
 CALLS = {
@@ -53,9 +54,6 @@ def test_every_operation_refuses_what_it_cannot_run(call, monkeypatch):
 def test_triton_without_such_a_form_is_named():
     with pytest.raises(NotImplementedError, match="no Triton form"):
         choose("triton", X, available=False)
-
-
-ON_GPU = SimpleNamespace(is_cuda=True, device="cuda:0")
 
 
 @pytest.mark.parametrize("installed", [True, False])

@@ -88,6 +88,13 @@ def test_before_the_time_is_up_the_run_saves_and_the_job_is_queued_again(tmp_pat
     assert notes.read_text().splitlines() == ["saved", f"requeue {given['SLURM_JOB_ID']}"]
 
 
+def test_a_step_has_the_processors_of_its_job(tmp_path):
+    given = environment(tmp_path, '#!/bin/bash\necho "$SRUN_CPUS_PER_TASK" >> "$NOTES"\n')
+    job = given | {"SLURM_CPUS_PER_TASK": "7"}
+    assert subprocess.run(["bash", str(SCRIPT)], env=job, timeout=20).returncode == 0
+    assert Path(given["NOTES"]).read_text() == "7\n"
+
+
 def test_a_run_that_fails_is_not_queued_again(tmp_path):
     given = environment(tmp_path, "#!/bin/bash\nexit 7\n")
     assert subprocess.run(["bash", str(SCRIPT)], env=given, timeout=20).returncode == 7
